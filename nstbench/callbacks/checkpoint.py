@@ -1,0 +1,58 @@
+"""Checkpoints: what an interrupted run continues from, to the same bits on a CPU."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from nstbench.callbacks.curves import Curves
+from nstbench.modules.image_optimization import ImageOptimization
+
+
+class Checkpoint(pl.Callback):
+    """Write ``checkpoint.ckpt`` every k steps, in one piece, replacing the one before.
+
+    Lightning's own callback writes in place: a run killed while it writes would lose both the old
+    and the new checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        every: steps between checkpoints.
+        curves: whose seconds are kept, so that they count all attempts.
+    """
+
+    def __init__(self, path: Path, every: int, curves: Curves) -> None:
+        self.path, self.every, self.curves = path, every, curves
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write if a checkpoint is due."""
+        assert isinstance(pl_module, ImageOptimization)
+        if (pl_module.steps_before + trainer.global_step) % self.every == 0:
+            part = self.path.with_suffix(".part")
+            trainer.save_checkpoint(part, weights_only=False)  # with the optimiser
+            os.replace(part, self.path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the clock."""
+        return {"seconds": self.curves.seconds}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Return what a checkpoint says of the run's progress; None if there is none that can be read.
+
+    Keys: ``stage``, ``step`` (over all stages), ``evaluations``, ``seconds``.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        progress: dict[str, Any] = dict(checkpoint["nstbench"])
+        seconds = [s["seconds"] for s in checkpoint["callbacks"].values() if "seconds" in s]
+    except (OSError, RuntimeError, KeyError, EOFError, ValueError):
+        return None
+    step = progress["steps_before"] + checkpoint["global_step"]
+    return {**progress, "step": step, "seconds": seconds[0] if seconds else 0.0}

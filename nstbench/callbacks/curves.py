@@ -1,0 +1,92 @@
+"""Loss curves: a row of curves.csv, and a point in the dashboards, every k evaluations."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytorch_lightning.loggers import Logger
+
+from nstbench.losses.objective import Values
+from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.tracking.loggers import log_step
+from nstbench.tracking.record import write_text
+
+
+class Curves(EvaluationCallback):
+    """Write the objective and its terms as they fall.
+
+    Columns: ``evaluation`` (made so far), ``step``, ``stage``, ``seconds`` of optimisation over all
+    attempts, ``loss/total``, ``loss/<term>`` (weighted; they sum to the total) and ``value/<term>``
+    (unweighted, in the run's unit). Each row is flushed when written: a killed run loses none.
+
+    Args:
+        path: of curves.csv.
+        loggers: dashboards.
+        every: evaluations between rows. The first evaluation always is one.
+        evaluations: made before by an interrupted attempt; later rows are dropped, they will
+            be written again.
+        seconds: spent by interrupted attempts.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        loggers: Sequence[Logger],
+        every: int,
+        *,
+        evaluations: int = 0,
+        seconds: float = 0.0,
+    ) -> None:
+        self.path, self.loggers, self.every = path, loggers, every
+        self.seconds_before, self.started = seconds, time.monotonic()
+        self._drop_rows_from(evaluations)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of optimisation so far, over all attempts."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        """Write a row if one is due."""
+        if evaluation.index % self.every == 0:
+            self.write(evaluation.index, evaluation.step, evaluation.stage, evaluation.values)
+
+    def write(self, index: int, step: int, stage: int, values: Values) -> None:
+        """Write a row for the canvas after ``index`` evaluations."""
+        scalars = scalars_of(values)
+        row = {"evaluation": index, "step": step, "stage": stage, "seconds": round(self.seconds, 4)}
+        text = io.StringIO()
+        writer = csv.DictWriter(text, [*row, *scalars], lineterminator="\n")
+        new = not self.path.exists()
+        if new:
+            writer.writeheader()
+        writer.writerow({**row, **{k: repr(v) for k, v in scalars.items()}})
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(text.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        log_step(self.loggers, index, {**scalars, "stage": float(stage), "seconds": row["seconds"]})
+
+    def _drop_rows_from(self, evaluations: int) -> None:
+        """Keep the rows of evaluations before ``evaluations``, and no half-written one."""
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [r for r in lines[1:] if r.endswith("\n") and int(r.split(",", 1)[0]) < evaluations]
+        if rows:
+            write_text(self.path, lines[0] + "".join(rows))
+        else:
+            self.path.unlink()
+
+
+def scalars_of(values: Values) -> dict[str, float]:
+    """Return the mean over the batch of every value, named as in curves and dashboards."""
+    scalars = {"loss/total": float(values.total.mean())}
+    scalars.update({f"loss/{name}": float(v.mean()) for name, v in values.weighted.items()})
+    scalars.update({f"value/{name}": float(v.mean()) for name, v in values.unweighted.items()})
+    return scalars

@@ -1,0 +1,60 @@
+"""Snapshots: the canvas as a PNG, and in the dashboards, every k steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytorch_lightning.loggers import Logger
+
+from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.pictures.io import write_png
+from nstbench.tracking.loggers import log_step
+
+
+class Snapshots(EvaluationCallback):
+    """Write ``snapshots/<step>.png`` every k steps: the canvas after that many steps.
+
+    Args:
+        folder: of the snapshots.
+        loggers: dashboards.
+        every: steps between snapshots.
+    """
+
+    def __init__(self, folder: Path, loggers: Sequence[Logger], every: int) -> None:
+        self.folder, self.loggers, self.every = folder, loggers, every
+        self.last = -1
+
+    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        """Write a snapshot if one is due; a step's first evaluation sees its canvas unchanged."""
+        if evaluation.step % self.every == 0 and evaluation.step != self.last:
+            self.last = evaluation.step
+            picture = evaluation.picture[:1].clamp(0, 1)
+            self.folder.mkdir(exist_ok=True)
+            write_png(self.folder / f"{evaluation.step:06d}.png", picture)
+            log_step(self.loggers, evaluation.index, {}, {"image/canvas": picture[0]})
+
+
+def write_animation(snapshots: Path, path: Path, *, milliseconds: int = 120, most: int = 120) -> None:
+    """Join the snapshots in a folder to a GIF that loops, holding the last for a second.
+
+    Frames of earlier, smaller stages are enlarged to the size of the last; at most ``most`` evenly
+    spaced frames are taken.
+    """
+    from PIL import Image
+
+    files = sorted(snapshots.glob("*.png"))
+    if not files:
+        return
+    step = max(1, -(-len(files) // most))
+    files = [*files[:-1:step], files[-1]]
+    with Image.open(files[-1]) as last:
+        size = last.size
+    frames = []
+    for file in files:
+        with Image.open(file) as frame:
+            frames.append(frame.convert("RGB").resize(size, Image.Resampling.BICUBIC))
+    durations = [milliseconds] * (len(frames) - 1) + [1000]
+    part = path.with_suffix(".part.gif")
+    frames[0].save(part, save_all=True, append_images=frames[1:], duration=durations, loop=0)
+    part.replace(path)

@@ -1,0 +1,59 @@
+"""The command line: ``nstbench run | images | weights | doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from nstbench import __version__
+from nstbench.errors import UserError
+
+# Each is a module of this package with `add_parser` and `main`. `run` is Hydra's: see `cli.run`.
+_COMMANDS = ("images", "weights", "doctor")
+
+_EPILOG = """\
+first steps:
+  nstbench run                                        a demo that needs no files and no network
+  nstbench run content=photo.jpg style=painting.jpg   your own pictures
+  nstbench run --help                                 all settings and choices
+  nstbench run -m weights.style=1,10,100              a sweep
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status: 0 done, 1 something failed, 2 a mistake in what was typed."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        if arguments[:1] == ["run"]:
+            from nstbench.cli import run
+
+            return run.main(arguments[1:])
+        return _other(arguments)
+    except UserError as error:
+        print(f"nstbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nstbench: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        sys.stderr.close()
+        return 0
+
+
+def _other(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="nstbench",
+        description="A laboratory for neural style transfer.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"nstbench {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    commands.add_parser("run", help="stylise one picture, or sweep over many settings with -m")
+    for name in _COMMANDS:
+        import_module(f"nstbench.cli.{name}").add_parser(commands)
+    parsed = parser.parse_args(arguments)
+    status: int = parsed.func(parsed)
+    return status

@@ -1,0 +1,74 @@
+"""What is printed at the end of a run and of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nstbench.metrics.evaluate import direction
+
+if TYPE_CHECKING:
+    from nstbench.cli.run import Outcome
+    from nstbench.run import Result
+
+_WIDTH = 110
+
+
+def show_result(result: Result, *, brief: bool) -> None:
+    """Print where the picture and the record are, and the metrics; in a sweep, one line."""
+    console = _console()
+    record, folder = result.record, result.folder
+    if brief:
+        state = "done before" if result.skipped else f"{record.timings.get('optimize_s', 0):.1f} s"
+        console.print(Text(f"{folder}  {state}  {_line(record.metrics)}"))
+        return
+    if result.skipped:
+        console.print("This run was finished before; nothing was computed again.")
+    if record.metrics or record.unavailable_metrics:
+        console.print(_metrics_table(result))
+    seconds = record.timings.get("optimize_s", 0.0)
+    rate = f"{1000 * seconds / record.evaluations:.0f} ms each" if record.evaluations else ""
+    console.print(f"{record.evaluations} evaluations in {seconds:.1f} s ({rate}) on {record.device}")
+    console.print(Text(f"picture  {folder / 'canvas.png'}"))
+    console.print(Text(f"record   {folder / 'run.json'}"))
+    console.print(Text(f"curves   {folder / 'curves.csv'}"))
+
+
+def show_sweep(outcomes: Sequence[Outcome]) -> None:
+    """Print how many runs ended how, and why those that failed did."""
+    console = _console()
+    count = {state: sum(o.state == state for o in outcomes) for state in ("completed", "skipped", "failed")}
+    skipped = f", {count['skipped']} done before" if count["skipped"] else ""
+    console.print(f"{len(outcomes)} runs: {count['completed']} completed{skipped}, {count['failed']} failed")
+    failed = [o for o in outcomes if o.state == "failed"]
+    if failed:
+        table = Table("run", "why it failed", title="failed runs", title_justify="left")
+        for outcome in failed:
+            table.add_row(Text("\n".join(outcome.overrides)), Text(outcome.error))
+        console.print(table)
+
+
+def _metrics_table(result: Result) -> Table:
+    table = Table("metric", "value", "better", "compared with", title="metrics", title_justify="left")
+    record = result.record
+    for name, node in record.config["metrics"].items():
+        higher, compares_with = direction(node)
+        if name in record.metrics:
+            value = Text(f"{record.metrics[name]:.4f}", justify="right")
+        else:
+            value = Text(f"unavailable: {record.unavailable_metrics.get(name, '')}", style="dim")
+        table.add_row(name, value, "higher" if higher else "lower", compares_with)
+    return table
+
+
+def _line(metrics: dict[str, float]) -> str:
+    return " ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)

@@ -1,0 +1,129 @@
+"""`nstbench weights`: the encoders' weights on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from nstbench.encoders.fetch import fetch, store
+from nstbench.encoders.verification import verify
+from nstbench.encoders.weights import REGISTRY, Weights, copies, entry, find, weights_folder
+from nstbench.errors import UserError
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `weights` and its actions to the command line."""
+    parser = subparsers.add_parser("weights", help="list, fetch, add and verify the encoders' weights")
+    parser.set_defaults(func=main)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="show what exists, and what of it is on this machine")
+    fetching = actions.add_parser("fetch", help="download and check weights; continues what broke off")
+    fetching.add_argument("names", nargs="+", metavar="NAME")
+    fetching.add_argument(
+        "--url", help="fetch from here instead: the file's address, or a folder's, which ends in /"
+    )
+    adding = actions.add_parser("add", help="check a file that you have and copy it into nstbench's folder")
+    adding.add_argument("name", metavar="NAME")
+    adding.add_argument("file", metavar="FILE", type=Path)
+    verifying = actions.add_parser("verify", help="read the files again and compare their hashes")
+    verifying.add_argument("names", nargs="*", metavar="NAME")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Run one action and return the exit status: 1 when `verify` found a damaged file, else 0.
+
+    Raises:
+        UserError: an unknown name, a download that failed, a file that is not what it should be.
+    """
+    if args.action == "fetch":
+        return _fetch(args.names, args.url)
+    if args.action == "add":
+        return _add(args.name, args.file)
+    if args.action == "verify":
+        return _verify(args.names or list(REGISTRY))
+    return _list()
+
+
+def _list() -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "file", "size", "on this machine", "input", "licence"):
+        table.add_column(title, overflow="fold")  # a path with an ellipsis in it is no path
+    for weights in REGISTRY.values():
+        size = f"{weights.bytes / 1e6:.0f} MB" if weights.bytes else "?"
+        table.add_row(
+            weights.name, weights.file, size, _where(weights), weights.preprocessing, weights.licence
+        )
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 300  # a file or a pipe has no width: one line per entry, for grep
+    console.print(table)
+    console.print()
+    for weights in REGISTRY.values():
+        if weights.note:
+            console.print(f"{weights.name}: {weights.note}")
+    console.print(f"\nFolder: {weights_folder()} (set NSTBENCH_WEIGHTS to have another)", soft_wrap=True)
+    return 0
+
+
+def _where(weights: Weights) -> str:
+    if found := find(weights):
+        return str(found)
+    part = weights_folder() / f"{weights.file}.part"
+    return f"no ({part.stat().st_size / 1e6:.0f} MB of it)" if part.exists() else "no"
+
+
+def _fetch(names: list[str], url: str | None) -> int:
+    entries = [entry(name) for name in names]  # a typo in the last name is told before the first download
+    if url is not None:
+        if not url.startswith(("http://", "https://")):
+            raise UserError("--url", url, "not an address of the web", "It begins with https:// or http://.")
+        if len(entries) > 1 and not url.endswith("/"):
+            hint = "End it with / if it is the address of a folder with all the files."
+            raise UserError("--url", url, f"one address for {len(entries)} files", hint)
+        entries = [replace(w, urls=(url + w.file if url.endswith("/") else url,)) for w in entries]
+    for weights in entries:
+        found = _good_copy(weights)
+        print(f"{weights.name}: {found or fetch(weights, weights_folder())}", flush=True)
+    return 0
+
+
+def _good_copy(weights: Weights) -> Path | None:
+    for path in copies(weights):
+        try:
+            verify(weights, path, weights_folder())
+        except UserError as damaged:
+            print(damaged.reason)
+        else:
+            return path
+    return None
+
+
+def _add(name: str, file: Path) -> int:
+    weights = entry(name)
+    source = find(weights, file, setting="FILE")
+    assert source is not None  # find raises when there is no such file
+    print(f"{name}: {store(weights, source, weights_folder())}")
+    return 0
+
+
+def _verify(names: list[str]) -> int:
+    entries = [entry(name) for name in names]
+    damaged = 0
+    for weights in entries:
+        paths = copies(weights)
+        if not paths:
+            print(f"{weights.name}: missing")
+        for path in paths:
+            try:
+                sha256 = verify(weights, path, weights_folder(), rehash=True)
+                print(f"{weights.name}: ok, {path} (sha256 {sha256})", flush=True)
+            except (UserError, OSError) as error:
+                damaged += 1
+                print(f"{weights.name}: damaged, {error}", flush=True)
+    if damaged:
+        print(f"{damaged} damaged: `nstbench weights fetch NAME` replaces a file in {weights_folder()}.")
+    return 1 if damaged else 0

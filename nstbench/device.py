@@ -1,0 +1,47 @@
+"""Where a run computes, and how much memory it took."""
+
+from __future__ import annotations
+
+import resource
+import sys
+
+import torch
+
+from nstbench.config import TrainerSettings
+from nstbench.errors import UserError
+
+
+def choose_device(settings: TrainerSettings) -> torch.device:
+    """Return the device of a run, and set the number of CPU threads.
+
+    Raises:
+        UserError: if the accelerator asked for is not there.
+    """
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if settings.accelerator == "auto":
+        return torch.device(next(name for name, there in present.items() if there))
+    if not present[settings.accelerator]:
+        hint = "Use trainer=auto or trainer=cpu; `nstbench doctor` tells what PyTorch sees."
+        raise UserError("trainer.accelerator", settings.accelerator, "PyTorch sees no such device here", hint)
+    return torch.device(settings.accelerator)
+
+
+def device_name(device: torch.device) -> str:
+    """Return a name for the run record."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start measuring anew, where the device can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return bytes: of the GPU since `reset_peak_memory`; on the CPU, of the process since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

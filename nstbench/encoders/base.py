@@ -1,0 +1,225 @@
+"""The Encoder contract, and the encoder that is a chain of modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nstbench.encoders.preprocessing import Preprocessing, PreprocessingName
+from nstbench.errors import UserError, did_you_mean
+
+Features = dict[str, Tensor]
+Pooling = Literal["max", "average"]
+Padding = Literal["zeros", "reflect", "replicate", "circular", "none"]
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What is known of a layer without running it.
+
+    Attributes:
+        channels: number of feature channels C.
+        stride: pixels of the picture per position of the feature map.
+        receptive_field: side in pixels of the square that one position sees; None: the whole picture.
+    """
+
+    channels: int
+    stride: int
+    receptive_field: int | None
+
+
+class Encoder(nn.Module):
+    """A frozen network: pictures in, named feature maps out.
+
+    A subclass fills in `layers` (in the order of computation), `default_layers` and `_features`.
+
+    Attributes:
+        layers: what each layer is called and its geometry.
+        default_layers: the layers that ``layers=default`` means, by role ("content", "style").
+        weights_sha256: hash of the weights in use, for the run record.
+    """
+
+    layers: Mapping[str, LayerInfo]
+    default_layers: Mapping[str, Sequence[str]]
+    weights_sha256: str = ""
+
+    def __init__(self, preprocessing: PreprocessingName) -> None:
+        super().__init__()
+        self.preprocessing = Preprocessing(preprocessing)
+        self._scales: dict[str, Tensor] = {}
+
+    def _features(self, x: Tensor, layers: Sequence[str]) -> Features:
+        """Return the feature maps of preprocessed pictures, computing nothing beyond the deepest."""
+        raise NotImplementedError
+
+    def forward(self, pictures: Tensor, layers: Sequence[str]) -> Features:
+        """Return the feature maps ``(B, C, h, w)`` of ``layers`` for pictures ``(B, 3, H, W)``.
+
+        Raises:
+            UserError: if the encoder has no such layer.
+        """
+        self.check(layers)
+        features = self._features(self.preprocessing(pictures), layers) if layers else {}
+        if not self._scales:
+            return features
+        return {layer: f * self._scales[layer].to(f) for layer, f in features.items()}
+
+    def check(self, layers: Iterable[str], setting: str = "layers") -> None:
+        """Raise `UserError` naming the first layer this encoder lacks and those most like it."""
+        for layer in layers:
+            if layer not in self.layers:
+                hint = did_you_mean(layer, self.layers, what="layers")
+                raise UserError(setting, layer, "the encoder has no such layer", hint)
+
+    def smallest_picture(self, layers: Iterable[str]) -> int:
+        """Return the shortest edge, in pixels, that leaves at least one position at every layer."""
+        return max((self.layers[layer].stride for layer in layers), default=1)
+
+    def freeze(self) -> None:
+        """Switch to evaluation mode for good and take no gradients for the weights."""
+        self.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Stay in evaluation mode: an encoder is frozen, whatever contains it."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def normalize_activations(self, pictures: Tensor) -> None:
+        """Scale every channel of every layer to a mean activation of 1 over ``pictures``.
+
+        Gatys et al. rescale the weights of VGG-19 so that each filter's mean activation over
+        images and positions is 1, which leaves the function of a ReLU network unchanged but for
+        the scale of its feature maps (CVPR 2016, §2). Scaling the maps as they are handed out is
+        the same thing, and needs no knowledge of how the layers are wired. Convolutions and pools
+        take the scale of the ReLU they belong to. Channels that never fire keep their scale.
+
+        Args:
+            pictures: ``(B, 3, H, W)`` in [0, 1]; the published weights used ImageNet photographs.
+        """
+        self._scales = {}
+        means = {
+            layer: f.float().relu().mean(dim=(0, 2, 3))
+            for layer, f in self(pictures, list(self.layers)).items()
+        }
+        for layer, owner in self._scale_owners().items():
+            mean = means[owner]
+            scale = torch.where(mean > 0, 1 / mean.clamp_min(1e-12), torch.ones_like(mean))
+            self._scales[layer] = scale.view(1, -1, 1, 1)
+
+    def _scale_owners(self) -> dict[str, str]:
+        """Return, for each layer, the layer whose mean activation scales it."""
+        return {layer: layer for layer in self.layers}
+
+
+class ChainEncoder(Encoder):
+    """An encoder whose layers are modules applied one after the other.
+
+    Args:
+        modules: the layers by name, in order. None may work in place.
+        preprocessing: what the first module expects.
+        default_layers: the layers that ``layers=default`` means.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        preprocessing: PreprocessingName,
+        default_layers: Mapping[str, Sequence[str]],
+    ) -> None:
+        super().__init__(preprocessing)
+        self.chain = nn.ModuleDict(modules)
+        self.default_layers = default_layers
+        self.layers = chain_geometry(modules)
+        refuse_in_place(self.chain)
+        self.freeze()
+
+    def _features(self, x: Tensor, layers: Sequence[str]) -> Features:
+        found: Features = {}
+        wanted = set(layers)
+        for name, module in self.chain.items():
+            x = module(x)
+            if name in wanted:
+                found[name] = x
+                if len(found) == len(wanted):
+                    break
+        return {layer: found[layer] for layer in layers}
+
+    def _scale_owners(self) -> dict[str, str]:
+        # conv -> the ReLU that follows it; pool -> the ReLU before it.
+        owners: dict[str, str] = {}
+        waiting: list[str] = []
+        last = ""
+        for name, module in self.chain.items():
+            if isinstance(module, nn.Conv2d):
+                waiting.append(name)
+            elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+                owners[name] = last or name
+            else:
+                owners.update(dict.fromkeys([*waiting, name], name))
+                waiting, last = [], name
+        owners.update({name: name for name in waiting})
+        return {name: owners[name] for name in self.chain}
+
+
+def refuse_in_place(module: nn.Module) -> None:
+    """Make every module inside ``module`` leave its input alone.
+
+    An in-place ReLU after a tapped convolution turns the captured map into the ReLU's: the
+    surveyed implementations that offer ``conv`` layers silently return ``relu`` ones.
+    """
+    for part in module.modules():
+        if getattr(part, "inplace", False):
+            part.inplace = False  # type: ignore[assignment]
+
+
+def chain_geometry(modules: Mapping[str, nn.Module]) -> dict[str, LayerInfo]:
+    """Return the channels, stride and receptive field of each module of a chain."""
+    infos: dict[str, LayerInfo] = {}
+    channels, stride, field = 3, 1, 1
+    for name, module in modules.items():
+        kernel, step, channels = _window(module, channels)
+        field += (kernel - 1) * stride
+        stride *= step
+        infos[name] = LayerInfo(channels, stride, field)
+    return infos
+
+
+def _window(module: nn.Module, channels: int) -> tuple[int, int, int]:
+    """Return (kernel side, stride, output channels) of one module."""
+    if isinstance(module, nn.Conv2d):
+        kernel = (module.kernel_size[0] - 1) * module.dilation[0] + 1
+        return kernel, module.stride[0], module.out_channels
+    if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
+        return _side(module.kernel_size), _side(module.stride), channels
+    if hasattr(module, "expand3x3"):  # SqueezeNet's Fire: 1×1 squeeze, then 1×1 beside 3×3
+        return 3, 1, module.expand1x1.out_channels + module.expand3x3.out_channels  # type: ignore[union-attr,operator,return-value]
+    return 1, 1, channels
+
+
+def _side(size: int | tuple[int, ...]) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
+def set_padding(module: nn.Module, padding: Padding) -> None:
+    """Give every padded convolution inside ``module`` the padding asked for.
+
+    ``none`` computes valid positions only, so feature maps shrink by the kernel at each layer.
+    """
+    for conv in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
+        if padding == "none":
+            conv.padding = (0, 0)
+        elif padding != conv.padding_mode and any(p for p in conv.padding if not isinstance(p, str)):
+            conv.padding_mode = padding
+            # Conv2d fixes the order of F.pad's arguments when it is built.
+            conv._reversed_padding_repeated_twice = [int(p) for p in reversed(conv.padding) for _ in (0, 1)]
+
+
+def pool_like(pool: nn.MaxPool2d, pooling: Pooling) -> nn.Module:
+    """Return ``pool``, or the average pooling over the same windows."""
+    if pooling == "max":
+        return pool
+    return nn.AvgPool2d(pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode, count_include_pad=False)

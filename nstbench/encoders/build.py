@@ -1,0 +1,33 @@
+"""From the `encoder` node of a configuration to an encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from nstbench.building import build
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.calibration import calibration_pictures
+
+
+def build_encoder(node: Mapping[str, Any]) -> Encoder:
+    """Return the encoder of a checked node, frozen, on the CPU.
+
+    A sweep asks for the same encoder again and again: the last two are kept.
+
+    Raises:
+        UserError: if its weights are missing or damaged.
+    """
+    return _build(json.dumps(node, sort_keys=True))
+
+
+@lru_cache(maxsize=2)
+def _build(node: str) -> Encoder:
+    arguments = json.loads(node)
+    normalize = arguments.pop("normalize_activations", False)
+    encoder: Encoder = build(arguments)
+    if normalize:
+        encoder.normalize_activations(calibration_pictures(size=224))
+    return encoder

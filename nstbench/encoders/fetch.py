@@ -1,0 +1,287 @@
+"""Getting a file of weights: download it or copy it, check it, and only then put it in place.
+
+Bytes go to `<file>.part`, which a later attempt continues; the name `<file>` only ever holds bytes whose
+hash was right. This module imports neither torch nor the registry.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from nstbench.encoders.verification import expected_sha256, hash_file, remember, verify, what_is_wrong
+from nstbench.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    import requests
+    from rich.progress import Progress
+
+    from nstbench.encoders.weights import Weights
+
+RETRIES = 4  # after a cut connection, per mirror
+WAIT_S = 1.0  # before the first retry; then twice, three times … as long
+CHUNK = 1 << 16  # bytes: as much as a cut connection can lose
+
+
+class _MirrorError(Exception):
+    """This mirror cannot deliver the file; `unreachable` when there was not even a server."""
+
+    def __init__(self, reason: str, *, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.unreachable = unreachable
+
+
+class _CutError(Exception):
+    """The transfer broke off: what has arrived is kept, and trying again makes sense."""
+
+
+def fetch(
+    weights: Weights,
+    folder: Path,
+    *,
+    progress: bool = True,
+    timeout: tuple[float, float] = (10.0, 60.0),
+    setting: str = "weights",
+) -> Path:
+    """Return `folder/<file>`, downloaded and checked unless it is there and good already.
+
+    The mirrors are tried in turn. A transfer that breaks off is continued, in this call or in the next. Two
+    processes that want the same file do not disturb each other: the second waits and finds it done.
+
+    Args:
+        weights: what to get.
+        folder: where to store it; made if it does not exist.
+        progress: draw a progress bar on standard error.
+        timeout: seconds to connect, and seconds without a single byte.
+        setting: the setting to name in messages.
+
+    Raises:
+        UserError: no mirror delivered the right bytes, or the folder or the disk does not take them.
+    """
+    target = folder / weights.file
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(target, progress) as part, _bar(weights.file, progress) as bar:
+            if not _is_good(weights, target):
+                sha256 = _from_any_mirror(weights, part, folder, timeout, bar, setting)
+                _put_in_place(weights, part, sha256, folder)
+        return target
+    except OSError as error:
+        reason = f"{weights.file} cannot be stored in {folder} ({error.strerror or error})"
+        hint = "Make room and give the same command again, or set NSTBENCH_WEIGHTS to another folder."
+        raise UserError(setting, weights.name, reason, hint) from error
+
+
+def store(weights: Weights, source: Path, folder: Path, *, setting: str = "weights") -> Path:
+    """Copy a file that the user has into `folder` under the registry's name, if its bytes are the right ones.
+
+    Raises:
+        UserError: the file cannot be read, is not the registry's, or the folder does not take it.
+    """
+    copy = folder / f"{weights.file}.{uuid4().hex[:8]}.tmp"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(source, copy)
+            sha256 = hash_file(copy)
+            if problem := what_is_wrong(copy, sha256, expected_sha256(weights, folder)):
+                hint = f"To use a file of your own as it is, give its path: encoder.weights={source}."
+                raise UserError(setting, weights.name, f"{source} is not {weights.file}: {problem}", hint)
+            return _put_in_place(weights, copy, sha256, folder)
+        finally:
+            copy.unlink(missing_ok=True)
+    except OSError as error:
+        reason = f"{source} cannot be copied to {folder} ({error.strerror or error})"
+        raise UserError(setting, weights.name, reason) from error
+
+
+def _is_good(weights: Weights, target: Path) -> bool:
+    try:
+        verify(weights, target, target.parent)
+    except (UserError, FileNotFoundError):
+        return False
+    return True
+
+
+def _put_in_place(weights: Weights, source: Path, sha256: str, folder: Path) -> Path:
+    target = folder / weights.file
+    os.replace(source, target)
+    remember(weights, target, target.stat(), sha256, folder)
+    return target
+
+
+def _from_any_mirror(
+    weights: Weights, part: Path, folder: Path, timeout: tuple[float, float], bar: Progress, setting: str
+) -> str:
+    """Fill `part` and return its sha256."""
+    expected = expected_sha256(weights, folder)
+    failures: list[tuple[str, _MirrorError]] = []
+    for url in weights.urls:
+        try:
+            return _from_mirror(url, part, expected, timeout, bar)
+        except _MirrorError as error:
+            failures.append((url, error))
+    reasons = [f"{url}: {error}" for url, error in failures]
+    told = f" {reasons[0]}" if len(reasons) == 1 else "".join(f"\n  {line}" for line in reasons)
+    offline = all(error.unreachable for _, error in failures)
+    what = "no server can be reached for" if offline else "could not fetch"
+    raise UserError(
+        setting,
+        weights.name,
+        f"{what} {weights.file}:{told}",
+        ("Is there a network? If not, get" if offline else "Get")
+        + f" the file by hand and put it in {folder}; a mirror of your own is named with `--url URL`.",
+    )
+
+
+def _from_mirror(url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress) -> str:
+    """Fill `part` from one mirror and return its sha256; wrong bytes are deleted."""
+    if not expected:
+        # Without a hash nothing would notice that a file was put together from two different ones.
+        part.unlink(missing_ok=True)
+    continued = part.exists()
+    cuts = 0
+    while cuts <= RETRIES:
+        time.sleep(cuts * WAIT_S)
+        try:
+            sha256 = _stream(url, part, expected, timeout, bar)
+        except _CutError as error:
+            cuts, reason = cuts + 1, str(error)
+            continue
+        problem = what_is_wrong(part, sha256, expected)
+        if not problem:
+            return sha256
+        part.unlink()
+        if not continued:
+            raise _MirrorError(problem)
+        # The bytes we began with came from another mirror or an earlier day: once more, all from here.
+        continued = False
+    megabytes = part.stat().st_size / 1e6 if part.exists() else 0.0
+    kept = f"; {megabytes:.1f} MB are here and the same command continues" if expected and megabytes else ""
+    raise _MirrorError(f"{reason} ({cuts} attempts{kept})")
+
+
+def _stream(url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress) -> str:
+    """Append to `part` what it lacks and return its sha256; the server may make us start over."""
+    import requests
+
+    digest, have = hashlib.sha256(), 0
+    if part.exists():
+        with part.open("rb") as file:
+            digest, have = hashlib.file_digest(file, "sha256"), part.stat().st_size
+        if expected and digest.hexdigest().startswith(expected):
+            return digest.hexdigest()  # stopped between the last byte and os.replace
+    with _get(url, have, timeout) as response:
+        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        if have and (response.status_code == 416 or (response.status_code == 206 and not resumed)):
+            part.unlink()
+            return _stream(url, part, expected, timeout, bar)
+        if response.status_code not in (200, 206):
+            reason = f"HTTP {response.status_code} {response.reason or ''}".rstrip()
+            busy = response.status_code == 429 or response.status_code >= 500
+            raise _CutError(reason) if busy else _MirrorError(reason)
+        if response.status_code == 200:
+            digest, have = hashlib.sha256(), 0
+        length = response.headers.get("Content-Length", "")
+        encoded = "Content-Encoding" in response.headers  # then the length is not that of the file
+        total = have + int(length) if length.isdigit() and not encoded else None
+        if total is not None and total - have > (free := shutil.disk_usage(part.parent).free):
+            raise OSError(f"{(total - have) / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free")
+        # reset, not update: what an earlier attempt left does not count for the speed.
+        bar.reset(bar.task_ids[0], completed=have, total=total, visible=True)
+        with part.open("ab" if have else "wb") as file:
+            try:
+                for chunk in response.iter_content(CHUNK):
+                    file.write(chunk)
+                    digest.update(chunk)
+                    have += len(chunk)
+                    bar.update(bar.task_ids[0], completed=have)
+            except requests.RequestException as error:
+                of = f" of {total / 1e6:.1f}" if total else ""
+                raise _CutError(f"the transfer broke off at {have / 1e6:.1f}{of} MB") from error
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and have != total:
+        raise _CutError(f"the server sent {have} of {total} bytes")
+    return digest.hexdigest()
+
+
+def _get(url: str, have: int, timeout: tuple[float, float]) -> requests.Response:
+    import requests
+
+    # identity: the length and the ranges must be those of the file itself.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    try:
+        return requests.get(url, headers=headers, stream=True, timeout=timeout)
+    except requests.ReadTimeout as error:
+        raise _CutError(f"no answer within {timeout[1]:g} s") from error
+    except requests.ConnectionError as error:
+        root: BaseException = error
+        while cause := root.__cause__ or root.__context__:
+            root = cause
+        if isinstance(root, ConnectionResetError):
+            raise _CutError("the server closed the connection") from error
+        if isinstance(root, socket.gaierror):
+            raise _MirrorError("its name cannot be resolved", unreachable=True) from error
+        why = getattr(root, "strerror", None) or str(root)
+        raise _MirrorError(why, unreachable=not isinstance(error, requests.exceptions.SSLError)) from error
+    except requests.RequestException as error:
+        raise _MirrorError(str(error)) from error
+
+
+@contextmanager
+def _alone(target: Path, progress: bool) -> Iterator[Path]:
+    """Yield the name of a part file that no other process writes meanwhile."""
+    lock = target.with_name(f".{target.name}.lock")
+    with lock.open("a") as handle:
+        if _lock(handle.fileno(), target.name, progress):
+            yield target.with_name(f"{target.name}.part")
+            # Done, so that whoever opens a new lock file from now on finds the target and does not write.
+            # After a failure the lock file must stay: those who wait hold this one.
+            lock.unlink(missing_ok=True)
+            return
+    # No locks here (Windows, some cluster file systems): a part file of our own, which nobody continues.
+    part = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+        lock.unlink(missing_ok=True)
+
+
+def _lock(handle: int, name: str, progress: bool) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if progress:
+            print(f"another process is fetching {name}; waiting for it", file=sys.stderr)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _bar(name: str, shown: bool) -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import TransferSpeedColumn as SpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), SpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), disable=not shown) as bar:
+        bar.add_task(name, total=None, visible=False)
+        yield bar

@@ -1,0 +1,126 @@
+"""The VGG networks of Simonyan & Zisserman (2015): layers, and the weights people use for transfer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
+from nstbench.encoders.files import own_or_registered
+from nstbench.encoders.preprocessing import PreprocessingName
+from nstbench.encoders.weights import file_sha256, load_state_dict
+from nstbench.errors import UserError
+
+Shape = Literal["vgg11", "vgg13", "vgg16", "vgg19"]
+
+# Convolutions per block; the channels of the five blocks are 64, 128, 256, 512, 512 (Table 1).
+CONVOLUTIONS: dict[str, tuple[int, ...]] = {
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+CHANNELS = (64, 128, 256, 512, 512)
+
+# Content at relu4_2 where the network has it (Gatys et al. 2016), style at the first of each block.
+DEFAULT_LAYERS = {
+    "content": ["relu4_2"],
+    "style": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
+}
+
+
+def vgg_layers(
+    shape: Shape,
+    *,
+    width: float = 1.0,
+    pooling: Pooling = "max",
+    padding: Padding = "zeros",
+) -> dict[str, nn.Module]:
+    """Return the convolutional part of a VGG as named modules: ``conv1_1, relu1_1, …, pool5``.
+
+    Args:
+        shape: which of the networks.
+        width: multiplies the channels of every layer.
+        pooling: ``max`` as trained, or ``average`` (Gatys et al.: "slightly more appealing").
+        padding: of the convolutions; ``zeros`` as trained.
+    """
+    layers: dict[str, nn.Module] = {}
+    previous = 3
+    for block, (count, full) in enumerate(zip(CONVOLUTIONS[shape], CHANNELS, strict=True), start=1):
+        channels = max(1, round(full * width))
+        for i in range(1, count + 1):
+            layers[f"conv{block}_{i}"] = nn.Conv2d(previous, channels, 3, padding=1)
+            layers[f"relu{block}_{i}"] = nn.ReLU()
+            previous = channels
+        layers[f"pool{block}"] = pool_like(nn.MaxPool2d(2, 2), pooling)
+    set_padding(nn.ModuleDict(layers), padding)
+    return layers
+
+
+class VGG(ChainEncoder):
+    """A VGG with trained weights.
+
+    Args:
+        shape: which of the networks.
+        weights: a name of the registry (``nstbench weights list``) or the path of a file. A file
+            may use torchvision's keys (``features.0.weight``), the layers' names
+            (``conv1_1.weight``) or bare indices (``0.weight``).
+        preprocessing: what the weights expect; needed only for a file that is not in the registry.
+        pooling: ``max`` or ``average``.
+        padding: of the convolutions.
+        download: fetch registered weights that are not on this machine.
+
+    Raises:
+        UserError: if the weights are missing, damaged, or of another network.
+    """
+
+    def __init__(
+        self,
+        shape: Shape = "vgg19",
+        weights: str = "vgg19",
+        preprocessing: PreprocessingName | None = None,
+        pooling: Pooling = "max",
+        padding: Padding = "zeros",
+        download: bool = False,
+    ) -> None:
+        file, preprocessing = own_or_registered(weights, preprocessing, download)
+        layers = vgg_layers(shape, pooling=pooling, padding=padding)
+        load_convolutions(layers, load_state_dict(file, setting="encoder.weights"), file.name)
+        super().__init__(layers, preprocessing, DEFAULT_LAYERS)
+        self.weights_sha256 = file_sha256(file)
+
+
+_KEY = re.compile(r"^(?:features\.)?(?P<place>\d+|conv\d_\d)\.(?P<kind>weight|bias)$")
+
+
+def load_convolutions(layers: Mapping[str, nn.Module], state: Mapping[str, Tensor], file: str) -> None:
+    """Copy a state dict's convolutions, in their order, into those of ``layers``.
+
+    Raises:
+        UserError: if the file holds other convolutions than these.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        match = _KEY.match(key)
+        if match and not (match["kind"] == "weight" and value.ndim != 4):
+            found.setdefault(match["place"], {})[match["kind"]] = value
+    # A bare index also names linear layers' biases: only places with a 4-D weight are convolutions.
+    given = [tensors for tensors in found.values() if "weight" in tensors]
+    wanted = {name: m for name, m in layers.items() if isinstance(m, nn.Conv2d)}
+    hint = "Check that encoder.shape is the network the file was made for."
+    if len(given) != len(wanted):
+        reason = f"it holds {len(given)} convolutions and the encoder has {len(wanted)}"
+        raise UserError("encoder.weights", file, reason, hint)
+    for (name, conv), tensors in zip(wanted.items(), given, strict=True):
+        shape = tuple(tensors["weight"].shape)
+        if shape != tuple(conv.weight.shape) or "bias" not in tensors:
+            reason = f"its weights for {name} have the shape {shape}, not {tuple(conv.weight.shape)}"
+            raise UserError("encoder.weights", file, reason, hint)
+        with torch.no_grad():
+            conv.weight.copy_(tensors["weight"])
+            assert conv.bias is not None
+            conv.bias.copy_(tensors["bias"])

@@ -1,0 +1,340 @@
+"""The encoders' weights: which files exist, where they come from, and where they are on this machine.
+
+The registry is a table of facts. Two conversions of one network are two entries unless the files are the
+same bytes: what a published loss weight means depends on the file and on how pictures are prepared for it.
+This module does not import torch until weights are read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nstbench.encoders.fetch import fetch
+from nstbench.encoders.verification import describe_head, hash_file, remembered, verify
+from nstbench.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Preprocessing = Literal["torch", "caffe255", "caffe256", "rgb255_meanonly"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """One file of weights.
+
+    Attributes:
+        name: what a user types.
+        file: the file's name, in every folder where it may lie.
+        urls: mirrors of the same bytes, the best first.
+        sha256: the full hash, or the hex prefix that its publishers gave (torch's habit: in the file name);
+            "" when none was ever published. Then the first copy seen is pinned, see `verification.verify`.
+        bytes: the approximate size, for people; None when unknown.
+        preprocessing: how pictures in [0, 1] are prepared: `torch` is RGB with mean and deviation,
+            `caffe255` is BGR x 255 less the mean, `caffe256` the same x 256, `rgb255_meanonly` is RGB x 255
+            less the mean.
+        architecture: the network, by torchvision's name.
+        licence: what is known of it.
+        note: what surprises people.
+    """
+
+    name: str
+    file: str
+    urls: tuple[str, ...]
+    sha256: str
+    bytes: int | None
+    preprocessing: Preprocessing
+    architecture: str
+    licence: str
+    note: str = ""
+
+
+_TORCHVISION = "BSD-3-Clause (torchvision); trained on ImageNet"
+# The VGG group's site says Creative Commons Attribution, the gist that came with the Caffe files does not:
+# jcjohnson/neural-style#43.
+_VGG = "disputed: CC BY or non-commercial"
+
+
+def _torchvision(name: str, architecture: str, file: str, mebibytes: float, note: str = "") -> Weights:
+    # The name ends in the first 8 digits of the hash; the size is what torchvision's weight enums say.
+    return Weights(
+        name=name,
+        file=file,
+        urls=(f"https://download.pytorch.org/models/{file}",),
+        sha256=file.removesuffix(".pth").rpartition("-")[2],
+        bytes=round(mebibytes * 2**20),
+        preprocessing="torch",
+        architecture=architecture,
+        licence=_TORCHVISION,
+        note=note,
+    )
+
+
+_ENTRIES = (
+    _torchvision("vgg19", "vgg19", "vgg19-dcbb9e9d.pth", 548.051),
+    _torchvision("vgg16", "vgg16", "vgg16-397923af.pth", 527.796, "The trunk of lpips' net=vgg."),
+    _torchvision("vgg13", "vgg13", "vgg13-19584684.pth", 507.545, "Not the older vgg13-c768596a.pth."),
+    _torchvision("vgg11", "vgg11", "vgg11-8a719046.pth", 506.84, "Not the older vgg11-bbd30ac9.pth."),
+    _torchvision("alexnet", "alexnet", "alexnet-owt-7be5be79.pth", 233.087, "The trunk of lpips' net=alex."),
+    _torchvision(
+        "squeezenet", "squeezenet1_1", "squeezenet1_1-b8a52dc0.pth", 4.729, "The trunk of lpips' net=squeeze."
+    ),
+    Weights(
+        name="vgg19-caffe",
+        file="vgg19-74e45263.pth",
+        urls=(
+            "https://download.pystiche.org/models/vgg19-74e45263.pth",
+            "https://store.th-owl.de:443/ssf/s/readFile/share/5901/-7191405041549013253/publicLink/vgg19-74e45263.pth",
+        ),
+        sha256="74e45263",
+        bytes=574_700_000,
+        preprocessing="caffe255",
+        architecture="vgg19",
+        licence=_VGG,
+        note="pystiche's conversion of the Caffe model; keys as in torchvision.",
+    ),
+    Weights(
+        name="vgg16-caffe",
+        file="vgg16-781be684.pth",
+        urls=(
+            "https://download.pystiche.org/models/vgg16-781be684.pth",
+            "https://store.th-owl.de:443/ssf/s/readFile/share/5899/2114173033433010752/publicLink/vgg16-781be684.pth",
+        ),
+        sha256="781be684",
+        bytes=553_400_000,
+        preprocessing="caffe255",
+        architecture="vgg16",
+        licence=_VGG,
+        note="pystiche's conversion of the Caffe model; keys as in torchvision.",
+    ),
+    Weights(
+        name="vgg19-caffe-jcjohnson",
+        file="vgg19-d01eb7cb.pth",
+        urls=(
+            "https://web.eecs.umich.edu/~justincj/models/vgg19-d01eb7cb.pth",
+            "https://s3-us-west-2.amazonaws.com/jcjohns-models/vgg19-d01eb7cb.pth",
+        ),
+        sha256="d01eb7cb",
+        bytes=574_700_000,
+        preprocessing="caffe255",
+        architecture="vgg19",
+        licence=_VGG,
+        note=(
+            "What neural-style-pt loads, with pictures x 256 (caffe256). The classifier's keys are shifted "
+            "by one against torchvision's; the convolutions' are the same."
+        ),
+    ),
+    Weights(
+        name="vgg16-caffe-jcjohnson",
+        file="vgg16-00b39a1b.pth",
+        urls=(
+            "https://web.eecs.umich.edu/~justincj/models/vgg16-00b39a1b.pth",
+            "https://s3-us-west-2.amazonaws.com/jcjohns-models/vgg16-00b39a1b.pth",
+        ),
+        sha256="00b39a1b",
+        bytes=553_400_000,
+        preprocessing="caffe255",
+        architecture="vgg16",
+        licence=_VGG,
+        note="As vgg19-caffe-jcjohnson.",
+    ),
+    Weights(
+        name="vgg19-gatys",
+        file="vgg_conv.pth",
+        urls=(
+            "https://bethgelab.org/media/uploads/pytorch_models/vgg_conv.pth",
+            "https://huggingface.co/fdan/neural_style_transfer_vgg/resolve/main/vgg_conv.pth",
+        ),
+        sha256="",
+        bytes=80_100_000,
+        preprocessing="caffe255",
+        architecture="vgg19",
+        licence=_VGG,
+        note=(
+            "Gatys' own PyTorch file: convolutions only, keys conv1_1.weight …, not normalised. Its first "
+            "address is dead (leongatys/PytorchNeuralStyleTransfer#15, #17) and the second is a reader's "
+            "copy; no hash was ever published, so the first copy seen is pinned."
+        ),
+    ),
+)
+
+REGISTRY: dict[str, Weights] = {weights.name: weights for weights in _ENTRIES}
+
+
+def entry(name: str, *, setting: str = "weights") -> Weights:
+    """Return the registry's entry of that name, or raise a UserError with the nearest names."""
+    if name not in REGISTRY:
+        hint = did_you_mean(name, REGISTRY, what="weights")
+        raise UserError(setting, name, "there are no weights of that name", hint)
+    return REGISTRY[name]
+
+
+def weights_folder() -> Path:
+    """Return nstbench's folder of weights: `$NSTBENCH_WEIGHTS`, or nstbench/weights in the user's cache."""
+    own = os.environ.get("NSTBENCH_WEIGHTS")
+    return Path(own).expanduser() if own else _cache() / "nstbench" / "weights"
+
+
+def copies(weights: Weights) -> list[Path]:
+    """Return where a file lies on this machine, unchecked: nstbench's folder first, then torch's cache."""
+    return [path for folder in (weights_folder(), _hub()) if (path := folder / weights.file).is_file()]
+
+
+def find(
+    name: str | Weights, path: str | Path | None = None, *, setting: str = "encoder.weights"
+) -> Path | None:
+    """Return where the weights lie, unchecked: `path`, nstbench's folder, torch hub's cache; else None.
+
+    Raises:
+        UserError: `path` is given and is no file, or `name` is needed and unknown.
+    """
+    if path is None:
+        weights = entry(name, setting=setting) if isinstance(name, str) else name
+        return next(iter(copies(weights)), None)
+    own = Path(path).expanduser()
+    if own.is_dir():
+        raise UserError(setting, path, "this is a folder", "Give the file of weights itself.")
+    if not own.is_file():
+        raise UserError(setting, path, "there is no such file", f"Names work too: {', '.join(REGISTRY)}.")
+    return own
+
+
+def locate(
+    name: str | Weights,
+    *,
+    path: str | Path | None = None,
+    download: bool = False,
+    setting: str = "encoder.weights",
+) -> Path:
+    """Return a file of weights that can be trusted to be the one named.
+
+    A file that is found is held to the registry's hash; `path` is the user's own file and is not.
+
+    Args:
+        name: a name of the registry, or an entry that is not in it.
+        path: the user's own file, which goes before everything.
+        download: fetch the file into nstbench's folder when it is nowhere.
+        setting: the setting to name in messages.
+
+    Raises:
+        UserError: unknown name, `path` is missing, wrong hash, the file is nowhere, or the download failed.
+    """
+    found = find(name, path, setting=setting)
+    if found and path is not None:
+        return found
+    weights = entry(name, setting=setting) if isinstance(name, str) else name
+    folder = weights_folder()
+    if found:
+        again = f"Delete it, and get it again: {_how_to_get(weights, folder)}"
+        verify(weights, found, folder, setting=setting, hint=again)
+        return found
+    if download:
+        return fetch(weights, folder, setting=setting)
+    raise UserError(
+        setting,
+        weights.name,
+        f"its file {weights.file} is not on this machine",
+        f"To get it, {_how_to_get(weights, folder)} Without any weights, `encoder=random` runs.",
+    )
+
+
+def _how_to_get(weights: Weights, folder: Path) -> str:
+    if weights.name not in REGISTRY:
+        return f"download {weights.urls[0]} and put it in {folder}, or type `encoder.download=true`."
+    size = f" ({weights.bytes / 1e6:.0f} MB)" if weights.bytes else ""
+    return (
+        f"type `nstbench weights fetch {weights.name}`{size} on a machine with a network; or get the file "
+        f"yourself and put it in {folder}, or type `nstbench weights add {weights.name} FILE`."
+    )
+
+
+def file_sha256(path: str | Path) -> str:
+    """Return the sha256 of a file in hex, without reading it where `locate` has just verified it."""
+    path = Path(path)
+    ours = path.parent in (weights_folder(), _hub())
+    return (remembered(path, weights_folder()) if ours else "") or hash_file(path)
+
+
+def load_state_dict(path: str | Path, *, setting: str = "encoder.weights") -> dict[str, Tensor]:
+    """Read named tensors from a file of torch's (.pth, .pt) or of safetensors', onto the CPU.
+
+    No code in the file is run: torch's files are read with `weights_only`. A dictionary under the key
+    "state_dict" is unwrapped, and entries that are not tensors (an epoch, settings) are left out.
+
+    Raises:
+        UserError: no such file, damaged, not a file of weights, Python objects inside, or no tensors inside.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise UserError(setting, path, f"the file cannot be read ({error.strerror})") from error
+    if what := describe_head(head):
+        raise UserError(setting, path, f"this is {what}, not a file of weights", "Get the file once more.")
+    if path.suffix == ".safetensors":
+        content = _read_safetensors(path, setting)
+    else:
+        content = _read_torch(path, head, setting)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+
+    import torch
+
+    named = content.items() if isinstance(content, dict) else ()
+    tensors = {key: value for key, value in named if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    if not tensors:
+        hint = "Save the network's state_dict(), not something else."
+        raise UserError(setting, path, "the file holds no named tensors", hint)
+    return tensors
+
+
+_DAMAGED = "the file is damaged, cut short, or no file of weights"
+
+
+def _read_safetensors(path: Path, setting: str) -> object:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise UserError(setting, path, f"{_DAMAGED} ({error})", "Get the file once more.") from error
+
+
+def _read_torch(path: Path, head: bytes, setting: str) -> object:
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles that are refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # torch has no error of its own: damaged files raise nearly anything
+        # Torch's words for a class or function it will not look up, and for a program. Torch writes pickles
+        # of protocol 2; one of a later protocol comes from Python itself, so it holds Python's objects.
+        refused = re.search("unsupported (global|class)|TorchScript", str(error), re.IGNORECASE)
+        if refused or (head[:1] == b"\x80" and head[1:2] > b"\x02"):
+            reason = (
+                "the file holds Python objects, not only tensors; loading it could run code, so it is refused"
+            )
+            hint = "If you trust it, load it yourself and save its state_dict() alone, best as .safetensors."
+            raise UserError(setting, path, reason, hint) from error
+        # Its other messages advise weights_only=False, which is not advice to pass on.
+        detail = f" ({str(error).splitlines()[0]})" if isinstance(error, RuntimeError) and str(error) else ""
+        raise UserError(setting, path, _DAMAGED + detail, "Get the file once more.") from error
+
+
+def _hub() -> Path:
+    torch_home = os.environ.get("TORCH_HOME")
+    return (Path(torch_home).expanduser() if torch_home else _cache() / "torch") / "hub" / "checkpoints"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()

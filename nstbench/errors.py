@@ -1,0 +1,59 @@
+"""What is said when a user's setting cannot be used.
+
+A mistake of the user's is a `UserError`: the command line prints it as one message, without a
+traceback, and exits with status 2. Everything else that is raised is a fault of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """A setting that cannot be used, and what to do about it.
+
+    Args:
+        setting: the name the user would type, such as ``pictures.content``.
+        value: what was given.
+        reason: why it cannot be used, as a clause: "there is no such file".
+        hint: what to type instead, as a sentence. May be empty.
+
+    The message reads ``setting=value: reason. hint``.
+    """
+
+    def __init__(self, setting: str, value: object, reason: str, hint: str = "") -> None:
+        self.setting, self.value, self.reason, self.hint = setting, value, reason.rstrip("."), hint
+        super().__init__(f"{setting}={value}: {self.reason}." + (f" {hint}" if hint else ""))
+
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, object, str, str]]:
+        # Exceptions travel between the processes of a sweep; the default would call __init__(message).
+        return type(self), (self.setting, self.value, self.reason, self.hint)
+
+
+class NonFiniteObjectiveError(Exception):
+    """The objective became NaN or infinite: the run has failed, its last good canvas is kept."""
+
+
+def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
+    """Return the known names that look most like ``name``, best first; may be empty."""
+    known = list(known)
+    by_lower = {k.lower(): k for k in known}
+    close = get_close_matches(name.lower(), by_lower, n=most, cutoff=0.6)
+    return [by_lower[k] for k in close]
+
+
+def did_you_mean(name: str, known: Iterable[str], *, what: str = "") -> str:
+    """Return "Did you mean a or b?", or the list of all names when none is near.
+
+    Args:
+        name: what was typed.
+        known: the valid names.
+        what: a word for them in the plural, for the list: "layers", "encoders".
+    """
+    known = list(known)
+    close = nearest(name, known)
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    shown = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")
+    return f"{(what or 'names').capitalize()} to choose from: {shown}." if known else ""

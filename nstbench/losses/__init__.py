@@ -1,0 +1,1 @@
+"""Loss formulations: what a canvas is asked to have in common with the content and style pictures."""

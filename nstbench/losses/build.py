@@ -1,0 +1,57 @@
+"""From the `loss` and `weights` sections of a configuration to terms."""
+
+from __future__ import annotations
+
+from nstbench.building import build
+from nstbench.config import Config, TermSettings, term_settings
+from nstbench.encoders.base import Encoder
+from nstbench.errors import UserError
+from nstbench.losses.objective import CANVAS, Term
+
+
+def build_terms(config: Config, encoder: Encoder) -> list[Term]:
+    """Return the terms of a checked configuration, before they have seen a picture.
+
+    A term weighs ``weights.<role>`` times its own ``weight``; a layer weighs 1/L, 1, or what is given.
+
+    Raises:
+        UserError: if a term names a layer that the encoder lacks.
+    """
+    terms = []
+    for role, name, node in config.loss.terms():
+        path = f"loss.{role}.{name}"
+        settings = term_settings(node, role, path)
+        layers = [CANVAS] if role == "regularizer" else _layers(settings, role, encoder, path)
+        own = {k: v for k, v in node.items() if k not in {"layers", "layer_weights", "weight"}}
+        terms.append(
+            Term(
+                name=f"{role}/{name}",
+                loss=build(own),
+                layers=dict(zip(layers, _layer_weights(settings, layers, path), strict=True)),
+                weight=getattr(config.weights, role) * settings.weight,
+            )
+        )
+    return terms
+
+
+def _layers(settings: TermSettings, role: str, encoder: Encoder, path: str) -> list[str]:
+    if settings.layers == "default":
+        return list(encoder.default_layers[role])
+    if not settings.layers or len(set(settings.layers)) != len(settings.layers):
+        raise UserError(
+            f"{path}.layers", settings.layers, "a term needs layers, each once", "Type [relu4_2]."
+        )
+    encoder.check(settings.layers, f"{path}.layers")
+    return list(settings.layers)
+
+
+def _layer_weights(settings: TermSettings, layers: list[str], path: str) -> list[float]:
+    weights = settings.layer_weights
+    if weights == "mean":
+        return [1 / len(layers)] * len(layers)
+    if weights == "sum":
+        return [1.0] * len(layers)
+    if len(weights) != len(layers):
+        reason = f"there are {len(weights)} weights for {len(layers)} layers"
+        raise UserError(f"{path}.layer_weights", weights, reason, "Give one per layer, or `mean` or `sum`.")
+    return [float(w) for w in weights]

@@ -1,0 +1,60 @@
+"""Content losses: feature reconstruction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from nstbench.losses.base import Loss, at_least_float32, per_canvas
+
+Normalization = Literal["paper", "mean", "root"]
+
+# What Σ(F - P)² is multiplied by, for N channels at M positions.
+_FACTORS: dict[str, Callable[[int, int], float]] = {
+    "paper": lambda N, M: 1 / 2,
+    "mean": lambda N, M: 1 / (N * M),
+    "root": lambda N, M: 1 / (2 * (N * M) ** 0.5),
+}
+assert set(_FACTORS) == set(get_args(Normalization))
+
+
+class FeatureReconstruction(Loss):
+    """Squared error between feature maps: ``factor · Σ (F - P)²``.
+
+    Gatys et al. (2016, eq. 1) print ½Σ(F-P)²; the authors' code, and all known implementations,
+    take the mean, which is 2/(N·M) times the paper's. The published ratios α/β agree with the mean.
+
+    With a guide ``(1 or B, 1, h, w)``, each position's error is multiplied by its weight.
+
+    Args:
+        normalization: ``paper`` ½, ``mean`` 1/(N·M), or ``root`` 1/(2√(N·M)) (a variant of neural-style-tf).
+
+    Raises:
+        ValueError: if the canvas's map has another size than the picture's.
+    """
+
+    def __init__(self, normalization: Normalization = "mean") -> None:
+        super().__init__()
+        self.normalization = normalization
+
+    def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Remember the feature maps themselves."""
+        return at_least_float32(features)
+
+    def forward(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Return the squared error per canvas, ``(B,)``."""
+        if features.shape[1:] != target.shape[1:]:
+            raise ValueError(
+                f"content needs one size: canvas {tuple(features.shape)}, target {tuple(target.shape)}"
+            )
+        squared = (at_least_float32(features) - target) ** 2
+        return self._factor(target) * per_canvas(squared if guide is None else guide * squared)
+
+    def unit(self, target: Tensor) -> Tensor:
+        """Return the value at F = 0."""
+        return self._factor(target) * per_canvas(target**2)
+
+    def _factor(self, target: Tensor) -> float:
+        return _FACTORS[self.normalization](target.shape[1], target.shape[2] * target.shape[3])

@@ -1,0 +1,47 @@
+"""The mathematics of the losses: pure functions of feature maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
+    """Return the Gram matrix ``FFᵀ/M``, ``(B, N, N)``, of feature maps ``(B, N, h, w)``.
+
+    F is the map as an N×M matrix of N channels at M = h·w positions. Gatys et al. (2016, eq. 3)
+    define G = FFᵀ and divide by M² in the loss (eq. 4); dividing G by its own M is the same thing
+    when the picture and the canvas have one size, and right when they don't.
+
+    With a guide ``(1 or B, 1, h, w)`` of weights in [0, 1], positions count by their weight and M is
+    the guide's sum, so that a small region asks for the same Gram matrix as a large one.
+    """
+    F = features.flatten(2)
+    if guide is None:
+        return F @ F.transpose(1, 2) / F.shape[2]
+    g = guide.flatten(2)
+    return (F * g) @ F.transpose(1, 2) / g.sum(dim=2, keepdim=True)
+
+
+def total_variation(pictures: Tensor, *, exponent: float, isotropic: bool) -> Tensor:
+    """Return the total variation, summed over positions and channels, ``(B,)``.
+
+    With differences dx, dy to the right and lower neighbour:
+
+    - isotropic: ``Σ (dx² + dy²)^(exponent/2)`` over positions that have both neighbours
+      (Mahendran & Vedaldi 2015, eq. 4; exponent is their β);
+    - otherwise: ``Σ |dx|^exponent + Σ |dy|^exponent``.
+
+    Args:
+        pictures: ``(B, C, H, W)``.
+        exponent: 2 penalises steps, 1 keeps edges.
+        isotropic: whether the two differences of a position are taken together.
+    """
+    dx = pictures[..., :, 1:] - pictures[..., :, :-1]
+    dy = pictures[..., 1:, :] - pictures[..., :-1, :]
+    if not isotropic:
+        return (dx.abs() ** exponent).flatten(1).sum(1) + (dy.abs() ** exponent).flatten(1).sum(1)
+    squared = dx[..., :-1, :] ** 2 + dy[..., :, :-1] ** 2
+    # x^(β/2) has no finite slope at 0 for β < 2: flat areas would turn the gradient into NaN.
+    floor = 0.0 if exponent >= 2 else torch.finfo(squared.dtype).eps
+    return ((squared + floor) ** (exponent / 2)).flatten(1).sum(1)

@@ -1,0 +1,94 @@
+"""The Gram loss of Gatys et al., under every published normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from nstbench.losses.base import Loss, at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.functional import gram_matrix
+
+Normalization = Literal[
+    "paper", "authors", "neural_style", "johnson", "pystiche", "gordicaleksa", "unnormalized"
+]
+
+# What Σ(G - A)² is multiplied by when G = FFᵀ/M, for N channels at M positions of the canvas.
+_FACTORS: dict[str, Callable[[int, int], float]] = {
+    "paper": lambda N, M: 1 / (4 * N**2),
+    "authors": lambda N, M: 1 / N**4,
+    "neural_style": lambda N, M: 1 / N**4,
+    "johnson": lambda N, M: 1 / N**4,
+    "pystiche": lambda N, M: 1 / N**2,
+    "gordicaleksa": lambda N, M: 1 / N**2,
+    "unnormalized": lambda N, M: M**2 / N**2,
+}
+assert set(_FACTORS) == set(get_args(Normalization))
+
+
+class Gram(Loss):
+    """Squared distance of Gram matrices: ``factor(N, M) · Σ (G - A)²`` with ``G = FFᵀ/M``.
+
+    Gatys, Ecker & Bethge (2016, eq. 4) is ``paper``. What others compute, in its units E:
+
+    ==============  ==========================  ========  ==============================================
+    normalization   value                       in E      whose
+    ==============  ==========================  ========  ==============================================
+    paper           Σ(FFᵀ-…)²/(4N²M²)           E         Gatys et al. 2015, 2016; DeepTextures
+    authors         mean((G-A)²)/N²             4E/N²     Gatys' PyTorch and Torch7 code, weight 1e3
+    neural_style    mean(((G-A)/N)²)            4E/N²     neural-style (Lua and PyTorch), weight 1e2
+    johnson         mean(((G-A)/N)²)            4E/N²     Johnson et al. 2016, PyTorch's example
+    pystiche        mean((G-A)²)                4E        pystiche
+    gordicaleksa    Σ((G-A)/N)²                 4E        pytorch-neural-style-transfer; mean over layers
+    unnormalized    mean((FFᵀ-…)²)              4M²E      Risser et al.'s published code
+    ==============  ==========================  ========  ==============================================
+
+    Each Gram matrix is divided by its own number of positions. ``unnormalized`` multiplies by the
+    canvas's M² again: its value grows with the picture, as that code's does.
+
+    Args:
+        normalization: one of the names above. Names that share a formula differ in the weight
+            their authors give it.
+    """
+
+    def __init__(self, normalization: Normalization = "paper") -> None:
+        super().__init__()
+        self.normalization = normalization
+
+    def target(self, features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, int]:
+        """Remember the Gram matrix, and the number of positions it came from."""
+        return gram_matrix(at_least_float32(features), guide), features.shape[2] * features.shape[3]
+
+    def forward(self, features: Tensor, target: tuple[Tensor, int], guide: Tensor | None = None) -> Tensor:
+        """Return the distance per canvas, ``(B,)``."""
+        G = gram_matrix(at_least_float32(features), guide)
+        return self._distance(G, target[0], features.shape[2] * features.shape[3])
+
+    def statistic(self, features: Tensor) -> Tensor:
+        """Return ``FFᵀ``, ``(B, N, N)``: the sum over positions on which alone this loss depends.
+
+        It may be added up over blocks of a picture too large to encode at once.
+        """
+        F = at_least_float32(features).flatten(2)
+        return F @ F.transpose(1, 2)
+
+    def compare(self, statistic: Tensor, positions: int, target: tuple[Tensor, int]) -> Tensor:
+        """Return `forward`'s value, ``(B,)``, from the statistic of all ``positions``."""
+        return self._distance(statistic / positions, target[0], positions)
+
+    def _distance(self, G: Tensor, A: Tensor, positions: int) -> Tensor:
+        return _FACTORS[self.normalization](A.shape[1], positions) * per_canvas((G - A) ** 2)
+
+    def unit(self, target: tuple[Tensor, int]) -> Tensor:
+        """Return the value at F = 0 and the picture's own number of positions."""
+        A, positions = target
+        return self._distance(torch.zeros_like(A), A, positions)
+
+    def blend(self, targets: Sequence[tuple[Tensor, int]], weights: Sequence[float]) -> tuple[Tensor, int]:
+        """Average the Gram matrices, as neural-style does: the gradient is that of the weighted losses."""
+        matrices, positions = zip(*targets, strict=True)
+        return weighted_mean(matrices, weights), round(
+            sum(w * m for w, m in zip(weights, positions, strict=True))
+        )

@@ -1,0 +1,57 @@
+"""Total variation of the canvas: the smoothness regulariser, as published in its variants."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from nstbench.losses.base import Loss, at_least_float32
+from nstbench.losses.functional import total_variation
+
+
+class TotalVariation(Loss):
+    """Total variation of the picture itself; it compares with no target.
+
+    ``factor · TV(range·x)``, TV as in `functional.total_variation`. Published variants, each an
+    option of ``loss/regularizer``:
+
+    - ``tv``: mean of dx² + dy² per value, range 1: ours, comparable between sizes;
+    - ``tv_mahendran``: Σ (dx²+dy²)^(β/2), β = 2 (Mahendran & Vedaldi 2015, eq. 4);
+    - ``tv_squared``: ½Σ(dx²+dy²) on [0, 255], whose gradient CNNMRF and neural-style (Lua) use, weight 1e-3;
+    - ``tv_l1``: Σ|dx| + Σ|dy| on [0, 255], of neural-style-pt;
+    - ``tv_pystiche``: mean of dx²+dy² over the positions that have both neighbours.
+
+    Args:
+        exponent: of the differences; see `functional.total_variation`.
+        isotropic: take both differences of a position together.
+        reduction: ``sum`` over values, or their ``mean`` (per pixel and channel).
+        factor: constant of the formula.
+        range: 1 for pictures in [0, 1], 255 for the published constants.
+    """
+
+    def __init__(
+        self,
+        exponent: float = 2.0,
+        isotropic: bool = False,
+        reduction: Literal["sum", "mean"] = "mean",
+        factor: float = 1.0,
+        range: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.exponent, self.isotropic, self.reduction = exponent, isotropic, reduction
+        self.factor, self.range = factor, range
+
+    def target(self, features: Tensor, guide: Tensor | None = None) -> None:
+        """There is nothing to remember."""
+
+    def forward(self, features: Tensor, target: None, guide: Tensor | None = None) -> Tensor:
+        """Return the variation per canvas, ``(B,)``, of pictures ``(B, 3, H, W)``."""
+        if guide is not None:
+            raise ValueError("total variation is of the whole canvas: it takes no guide")
+        pictures = at_least_float32(features) * self.range
+        value = total_variation(pictures, exponent=self.exponent, isotropic=self.isotropic)
+        if self.reduction == "mean":
+            _, C, H, W = pictures.shape
+            value = value / (C * (H - 1) * (W - 1) if self.isotropic else C * H * W)
+        return self.factor * value

@@ -1,0 +1,73 @@
+"""Units of weights: what a weight of 1 means.
+
+Published weights belong to published formulas: "style 1000" of one paper and "style 100" of another
+say nothing about which pulls harder. `paper` takes formulas as they are; `unit` and `gradient`
+bring all formulations to one scale before they are weighted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from nstbench.losses.objective import CANVAS, Objective, Term
+
+Unit = Literal["paper", "unit", "gradient"]
+Encode = Callable[[Tensor], Mapping[str, Tensor]]
+
+
+def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) -> None:
+    """Set the scales of every term so that weights are in ``unit``.
+
+    - ``paper``: the published constant on the published formula; scales are 1.
+    - ``unit``: each layer divided by its target's own mean square (`Loss.unit`), so that a canvas
+      without features has the value Σ w_l, whatever the encoder and the formula's constants.
+    - ``gradient``: each term scaled once so that the norm of its gradient on the initial canvas
+      equals its weight: formulations given one weight start with one pull.
+
+    A term without a gradient on the initial canvas, such as the content when the canvas starts as
+    the content picture, is measured on a canvas of mid-grey instead: no choice of another term
+    changes that, so comparisons stay fair.
+
+    Args:
+        objective: its terms' ``scales`` are replaced.
+        unit: of the weights.
+        encode: from a canvas to the feature maps of ``objective.layers``.
+        canvas: the initial canvas, ``(B, 3, H, W)``.
+    """
+    for term in objective.terms:
+        term.scales = {}
+    if unit == "unit":
+        for term in objective.terms:
+            units = {layer: term.loss.unit(term.targets.get(layer)) for layer in term.layers}
+            term.scales = {layer: 1 / _or_one(u) for layer, u in units.items()}
+    elif unit == "gradient":
+        norms = gradient_norms(objective.terms, encode, canvas)
+        grey = gradient_norms(objective.terms, encode, torch.full_like(canvas, 0.5))
+        for term in objective.terms:
+            here, blank = norms[term.name], grey[term.name]
+            # Rounding leaves a vanishing gradient at some 1e-7 of a real one, not at 0.
+            norm = torch.where(here > 1e-5 * blank, here, blank)
+            term.scales = dict.fromkeys(term.layers, 1 / _or_one(norm))
+
+
+def gradient_norms(terms: list[Term], encode: Encode, canvas: Tensor) -> dict[str, Tensor]:
+    """Return the norm of each unweighted term's gradient on the canvas, ``(B,)`` each."""
+    canvas = canvas.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        features = {**encode(canvas), CANVAS: canvas}
+        norms = {}
+        for term in terms:
+            value = term(features).sum()
+            (gradient,) = torch.autograd.grad(value, canvas, retain_graph=True, allow_unused=True)
+            gradient = torch.zeros_like(canvas) if gradient is None else gradient
+            norms[term.name] = gradient.detach().flatten(1).norm(dim=1)
+    return norms
+
+
+def _or_one(x: Tensor) -> Tensor:
+    """Return ``x`` with 1 where it is 0: what has no size of its own keeps its published unit."""
+    return torch.where(x > 0, x, torch.ones_like(x))

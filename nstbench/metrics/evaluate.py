@@ -1,0 +1,62 @@
+"""Judging a picture by all metrics that were asked for."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+import torch
+from hydra.utils import get_class
+
+from nstbench.building import build
+from nstbench.errors import UserError
+from nstbench.metrics.base import Metric, Subject, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Judgement:
+    """The outcome of every metric: a value, or the reason why there is none."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    unavailable: dict[str, str] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement:
+    """Compute the metrics of a configuration's checked nodes; one that fails does not stop the others."""
+    judgement = Judgement()
+    for name, node in nodes.items():
+        try:
+            value = float(_metric(json.dumps(node, sort_keys=True))(subject))
+        except (Unavailable, UserError) as reason:
+            judgement.unavailable[name] = str(reason)
+            continue
+        except Exception as error:
+            log.exception("metric %s failed", name)
+            judgement.unavailable[name] = f"it failed: {type(error).__name__}: {error}"
+            continue
+        if math.isfinite(value):
+            judgement.values[name] = value
+        else:
+            judgement.unavailable[name] = f"its value is {value}"
+    return judgement
+
+
+def direction(node: Mapping[str, Any]) -> tuple[bool, str]:
+    """Return whether higher is better, and what the metric compares with."""
+    metric: type[Metric] = get_class(str(node["_target_"]))
+    return metric.higher_is_better, metric.compares_with
+
+
+@lru_cache(maxsize=32)
+def _metric(node: str) -> Metric:
+    # Metrics hold networks: a sweep loads each once.
+    metric: Metric = build(json.loads(node))
+    return metric

@@ -1,0 +1,86 @@
+"""LPIPS: perceptual distance to the content picture."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import ClassVar, Literal, cast
+
+import torch
+from torch import nn
+
+from nstbench.encoders.weights import find, load_state_dict, locate
+from nstbench.errors import UserError
+from nstbench.metrics.base import Metric, Subject, Unavailable, content_of
+
+Net = Literal["alex", "vgg", "squeeze"]
+
+# The trunk of each, by its name in the weight registry. The linear heads come with the lpips package.
+TRUNKS: dict[Net, str] = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet"}
+SMALLEST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 31}
+
+
+class LPIPS(Metric):
+    """Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), of the `lpips` package.
+
+    The trunk's ImageNet weights are found as an encoder's are (``nstbench weights list``); only its
+    convolutions are needed. Without them the metric is unavailable: random trunks are no LPIPS.
+
+    Args:
+        net: ``alex`` is the authors' choice for judging; ``vgg`` shares its features with what most
+            runs optimise; ``squeeze`` is the smallest file (5 MB).
+        weights: the trunk's file, where it is not one of the registry.
+    """
+
+    higher_is_better: ClassVar[bool] = False
+    compares_with: ClassVar[Literal["content", "style", "nothing"]] = "content"
+
+    def __init__(self, net: Net = "alex", weights: str | None = None) -> None:
+        self.net, self.weights = net, weights
+        self._model: nn.Module | None = None
+
+    def __call__(self, subject: Subject) -> float:
+        """Return the distance between the picture and the content picture."""
+        content = content_of(subject)
+        if min(content.shape[-2:]) < SMALLEST[self.net]:
+            raise Unavailable(
+                f"the picture is smaller than the {SMALLEST[self.net]} pixels this network needs"
+            )
+        self._model = self._model or self._load()
+        return float(self._model(subject.picture, content, normalize=True))
+
+    def _load(self) -> nn.Module:
+        file = self._trunk()
+        import lpips
+
+        with warnings.catch_warnings():  # the package calls torchvision by a deprecated name
+            warnings.simplefilter("ignore", UserWarning)
+            with torch.random.fork_rng(devices=[]):
+                model = cast(nn.Module, lpips.LPIPS(net=self.net, pnet_rand=True, verbose=False))
+        state = load_state_dict(file, setting=f"metrics.lpips_{self.net}.weights")
+        trunk = cast(nn.Module, model.net)
+        # The trunk's slices keep torchvision's indices: features.3.weight is slice2.3.weight.
+        own = {key: "features." + key.split(".", 1)[1] for key in trunk.state_dict()}
+        missing = [theirs for theirs in own.values() if theirs not in state]
+        if missing:
+            raise Unavailable(f"{file.name} is not a file of this trunk: it lacks {missing[0]}")
+        try:
+            trunk.load_state_dict({key: state[theirs] for key, theirs in own.items()})
+        except RuntimeError as error:
+            raise Unavailable(
+                f"{file.name} is not a file of this trunk: its tensors differ in shape"
+            ) from error
+        return model.eval().requires_grad_(False)
+
+    def _trunk(self) -> Path:
+        name = TRUNKS[self.net]
+        if self.weights is not None:
+            if not Path(self.weights).is_file():
+                raise Unavailable(f"there is no file {self.weights}")
+            return Path(self.weights)
+        if find(name) is None:
+            raise Unavailable(f"its trunk's weights are not on this machine: nstbench weights fetch {name}")
+        try:
+            return locate(name)
+        except UserError as error:
+            raise Unavailable(str(error)) from error

@@ -1,0 +1,176 @@
+"""The LightningModule of online style transfer: the canvas is the only parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from nstbench.encoders.base import Encoder, Features
+from nstbench.errors import NonFiniteObjectiveError
+from nstbench.losses.objective import Objective, Values
+from nstbench.modules.canvas import Canvas
+
+Precision = Literal["fp32", "bf16"]
+OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One computation of the objective and its gradient, as callbacks see it.
+
+    Attributes:
+        index: evaluations made before this one, over all stages: the canvas is ``index`` old.
+        step: optimiser steps made before this one, over all stages.
+        stage: which stretch of the schedule.
+        values: of the objective; its tensors are detached.
+        picture: the canvas that was evaluated, ``(B, 3, H, W)``, unclamped and detached.
+    """
+
+    index: int
+    step: int
+    stage: int
+    values: Values
+    picture: Tensor
+
+
+class EvaluationCallback(pl.Callback):
+    """A Lightning callback that also hears of every evaluation.
+
+    Lightning counts optimiser steps; a step of L-BFGS with a line search evaluates several times,
+    and evaluations are what costs time. See DESIGN: evaluations are the x axis of every curve.
+    """
+
+    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        """Called after the gradient is computed, before the canvas is changed."""
+
+
+class ImageOptimization(pl.LightningModule):
+    """Optimise a canvas so that its feature maps minimise an objective, one stage of a schedule.
+
+    Optimisation is manual: with automatic optimisation Lightning calls ``training_step`` once per
+    *evaluation* of L-BFGS, and whatever is logged there repeats. The encoder is kept out of
+    checkpoints.
+
+    Args:
+        canvas: painted with what the stage starts from; on the device of the run.
+        encoder: frozen.
+        objective: with its targets and units, on the same device.
+        optimizer: from parameters to a ``torch.optim`` optimiser.
+        precision: of the encoder; the canvas, targets, losses and optimiser stay in float32.
+        stage: its place in the schedule, for the record.
+        evaluations: made by earlier stages.
+        steps: made by earlier stages.
+
+    Raises:
+        NonFiniteObjectiveError: from ``fit``, when the objective is NaN or infinite. `last_good` then
+            holds the last canvas whose objective was finite.
+    """
+
+    def __init__(
+        self,
+        canvas: Canvas,
+        encoder: Encoder,
+        objective: Objective,
+        optimizer: OptimizerFactory,
+        *,
+        precision: Precision = "fp32",
+        stage: int = 0,
+        evaluations: int = 0,
+        steps: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.strict_loading = False  # the encoder is not in the checkpoint
+        self.canvas, self.encoder, self.objective = canvas, encoder, objective
+        self.make_optimizer = optimizer
+        self.precision, self.stage = precision, stage
+        self.evaluations, self.steps_before = evaluations, steps
+        self.last_good: Tensor = canvas.finished()
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """Return a loader that never ends: one epoch, stopped by ``max_steps``."""
+        return DataLoader(cast("Dataset[int]", range(10**9)), batch_size=None)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return the optimiser of the canvas."""
+        return self.make_optimizer(self.canvas.parameters())
+
+    def training_step(self, batch: int, batch_idx: int) -> None:
+        """Let the optimiser take one step; it evaluates as often as it wants."""
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        optimizer.step(closure=self._evaluate)
+
+    def encode(self, pictures: Tensor) -> Features:
+        """Return the feature maps the objective asks for, in the stage's precision."""
+        with self._autocast(pictures.device):
+            return cast(Features, self.encoder(pictures, self.objective.layers))
+
+    def values(self) -> tuple[Values, Tensor]:
+        """Evaluate the objective on the canvas; return it and the pictures."""
+        picture = self.canvas()
+        return self.objective(self.encode(picture), picture), picture
+
+    def _evaluate(self) -> Tensor:
+        self.canvas.zero_grad(set_to_none=True)
+        values, picture = self.values()
+        # Each canvas's objective depends on its own pixels only, so the sum has each one's gradient.
+        total = values.total.sum()
+        self.manual_backward(total)
+        if not torch.isfinite(total):
+            bad = [name for name, v in values.unweighted.items() if not torch.isfinite(v).all()]
+            raise NonFiniteObjectiveError(
+                f"the objective became {float(total)} after {self.evaluations} evaluations "
+                f"(terms: {', '.join(bad) or 'the sum'})"
+            )
+        self.last_good = picture.detach().clone()
+        self._tell_callbacks(_detached(values), self.last_good)
+        self.evaluations += 1
+        return total
+
+    def _tell_callbacks(self, values: Values, picture: Tensor) -> None:
+        step = self.steps_before + self.global_step
+        evaluation = Evaluation(self.evaluations, step, self.stage, values, picture)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EvaluationCallback):
+                callback.on_evaluation(self, evaluation)
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
+        if self.precision == "bf16":
+            return torch.autocast(device.type, dtype=torch.bfloat16)
+        return nullcontext()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the encoder out; keep the counters, the units and the random state."""
+        state = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("encoder.")}
+        checkpoint["nstbench"] = {
+            "stage": self.stage,
+            "evaluations": self.evaluations,
+            "steps_before": self.steps_before,
+            "scales": {t.name: t.scales for t in self.objective.terms},
+            "random_state": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up where the checkpoint left off."""
+        saved = checkpoint["nstbench"]
+        self.evaluations, self.steps_before = saved["evaluations"], saved["steps_before"]
+        for term in self.objective.terms:
+            term.scales = saved["scales"][term.name]
+        torch.set_rng_state(saved["random_state"])
+
+
+def _detached(values: Values) -> Values:
+    return Values(
+        values.total.detach(),
+        {k: v.detach() for k, v in values.unweighted.items()},
+        {k: v.detach() for k, v in values.weighted.items()},
+    )

@@ -1,0 +1,125 @@
+"""Contact sheets: labelled grids of pictures, for figures, reports and `nstbench images --sheet`."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from nstbench.pictures.io import to_image
+from nstbench.pictures.resize import resize, shape_for
+
+_PAPER, _EDGE = (247, 247, 245), (216, 216, 212)
+_INK, _SECOND_INK = (34, 34, 34), (112, 112, 112)
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def contact_sheet(
+    pictures: Sequence[tuple[str, Tensor]], *, columns: int, cell: int = 256, title: str = ""
+) -> Tensor:
+    """Draw labelled pictures in a grid: (1, 3, H, W) in [0, 1].
+
+    Each picture is scaled to fit ``cell`` × ``cell`` with its aspect ratio kept; a row is as high as
+    its highest picture, and pictures stand on their labels. Labels are centred; one that is too wide
+    is set smaller, then shortened in its middle. A line break in a label starts a second, paler line.
+
+    Args:
+        pictures: (label, picture) pairs; a picture is (3, H, W) or (1, 3, H, W).
+        columns: pictures in a row, at most.
+        cell: the longer side of a picture on the sheet, in pixels.
+        title: set above the grid.
+
+    Raises:
+        ValueError: no pictures, fewer than 1 column, or a cell under 16 pixels.
+    """
+    if not pictures or columns < 1 or cell < 16:
+        raise ValueError(
+            f"a sheet needs pictures, columns and cells of 16 pixels: {len(pictures)}, {columns}, {cell}"
+        )
+    columns = min(columns, len(pictures))
+    margin, gap = max(4, cell // 10), max(3, cell // 14)
+    text_size, title_size = max(9, cell // 15), max(12, cell // 9)
+    line = round(text_size * 1.3)
+
+    shown = [(label.splitlines(), _fit(picture, cell)) for label, picture in pictures]
+    rows = [shown[start : start + columns] for start in range(0, len(shown), columns)]
+    row_gap = gap + gap // 2
+    # The height of each row's pictures, and of the labels below them.
+    heights = [(max(i.height for _, i in row), line * max(len(lines) for lines, _ in row)) for row in rows]
+
+    width = 2 * margin + columns * cell + (columns - 1) * gap
+    top = margin + (round(title_size * 1.25) + gap if title else 0)
+    height = (
+        top + sum(p + t + (gap // 3 if t else 0) for p, t in heights) + (len(rows) - 1) * row_gap + margin
+    )
+    sheet = Image.new("RGB", (width, height), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    if title:
+        text, font = _fit_text(title, title_size, width - 2 * margin)
+        draw.text((margin, margin), text, fill=_INK, font=font)
+
+    y = top
+    for row, (picture_height, text_height) in zip(rows, heights, strict=True):
+        for column, (lines, image) in enumerate(row):
+            x = margin + column * (cell + gap)
+            corner = x + (cell - image.width) // 2, y + picture_height - image.height
+            # A hairline outside the picture keeps white pictures from melting into the paper.
+            box = (corner[0] - 1, corner[1] - 1, corner[0] + image.width, corner[1] + image.height)
+            draw.rectangle(box, outline=_EDGE)
+            sheet.paste(image, corner)
+            for number, words in enumerate(lines):
+                text, font = _fit_text(words, text_size, cell)
+                base = y + picture_height + gap // 3 + number * line + round(text_size * 0.95)
+                ink = _SECOND_INK if number else _INK
+                draw.text((x + cell / 2, base), text, fill=ink, font=font, anchor="ms")
+        y += picture_height + text_height + (gap // 3 if text_height else 0) + row_gap
+    return torch.from_numpy(np.asarray(sheet, dtype=np.float32).transpose(2, 0, 1) / 255)[None].contiguous()
+
+
+def _fit(picture: Tensor, cell: int) -> Image.Image:
+    batch = picture.detach().to("cpu", torch.float32)
+    batch = batch if batch.ndim == 4 else batch[None]
+    return to_image(resize(batch, shape_for(batch.shape[-2], batch.shape[-1], cell, "long_edge")))
+
+
+@cache
+def _font(size: int) -> Font:
+    return ImageFont.load_default(size)
+
+
+def _fit_text(text: str, size: int, width: float) -> tuple[str, Font]:
+    """The text and font that fit ``width``: as small as three quarters of ``size``, then shortened."""
+    text = _plain(text)
+    for smaller in range(size, max(8, size * 3 // 4) - 1, -1):
+        font = _font(smaller)
+        if font.getlength(text) <= width:
+            return text, font
+    # The middle goes: labels of one sheet tend to differ at their ends.
+    for kept in range(len(text) - 1, 0, -1):
+        shorter = f"{text[: (kept + 1) // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip()}"
+        if font.getlength(shorter) <= width:
+            return shorter, font
+    return "", font
+
+
+_NAMES = {letter: unicodedata.name(letter).split()[-1].lower() for letter in "αβγδεζηθκλμνξπρστφχψω"}
+_NAMES |= {letter: unicodedata.name(letter).split()[-1].capitalize() for letter in "ΓΔΘΛΞΠΣΦΨΩ"}
+_NAMES |= {"×": "x", "→": "->", "←": "<-", "≤": "<=", "≥": ">=", "≈": "~", "≠": "!=", "∞": "inf", "√": "sqrt"}
+_NAMES |= {"–": "-", "—": "-", "−": "-", "‑": "-", "ß": "ss", "½": "1/2", "✓": "yes", "∇": "grad "}
+_IN_FONT = set("°±·…«»‘’“”").union(map(chr, range(32, 127)))
+
+
+def _plain(text: str) -> str:
+    """Spell out what Pillow's built-in font lacks, which is nearly all but ASCII: α → alpha, 10⁻³ → 10^-3."""
+    text = re.sub("[⁰¹²³⁴-⁹⁺⁻]+", lambda raised: "^" + unicodedata.normalize("NFKC", raised.group()), text)
+    text = "".join(_NAMES.get(letter, letter) for letter in text)
+    letters = (letter if letter in _IN_FONT else unicodedata.normalize("NFKD", letter) for letter in text)
+    bare = (letter for letter in "".join(letters) if not unicodedata.combining(letter))
+    return "".join(_NAMES.get(letter, letter if letter in _IN_FONT else "?") for letter in bare)

@@ -1,0 +1,142 @@
+"""What a user types for a picture, and the picture it stands for.
+
+A source is the path of a file, ``sample:<name>`` or ``procedural:<name>``, the last with an optional
+``@<seed>``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nstbench.errors import UserError, nearest
+from nstbench.pictures.samples import SAMPLES
+
+if TYPE_CHECKING:  # listing what there is must not load torch
+    from torch import Tensor
+
+_SEEDS = 2**32
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A content or style picture, ready to use.
+
+    Attributes:
+        name: short and safe in a file name: ``chelsea``, ``strokes``, ``strokes-7``.
+        pixels: (1, 3, H, W) float32, sRGB in [0, 1].
+        sha256: of the file's bytes; of the 8-bit pixels (H, W, 3) where there is no file.
+        source: what the user typed.
+    """
+
+    name: str
+    pixels: Tensor
+    sha256: str
+    source: str
+
+
+def load(
+    source: str,
+    *,
+    setting: str,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    max_pixels: int = 100_000_000,
+) -> Picture:
+    """Load the picture that ``source`` stands for.
+
+    Procedural pictures are 512 × 512 and rounded to 8 bits, as they would be after saving them, so
+    that pictures of one hash are one picture.
+
+    Args:
+        source: a path, ``sample:<name>``, ``procedural:<name>`` or ``procedural:<name>@<seed>``
+            (seed 0 where none is given).
+        setting: the name of the setting, for messages: ``pictures.content``.
+        background: sRGB colour in [0, 1] that shows through the transparent parts of a file or sample.
+        max_pixels: files of more are refused before they are decoded.
+
+    Raises:
+        UserError: no such name, a seed that is no number, or a file that cannot be used.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "sample":
+        return _sample(name, source, setting, background)
+    if kind == "procedural":
+        return _procedural(name, source, setting)
+    return _file(source, setting, background, max_pixels)
+
+
+def names() -> list[str]:
+    """Return every built-in source; nothing is read or generated."""
+    from nstbench.pictures.procedural import STYLES
+
+    return [f"sample:{name}" for name in SAMPLES] + [f"procedural:{name}" for name in STYLES]
+
+
+def _sample(name: str, source: str, setting: str, background: tuple[float, float, float]) -> Picture:
+    from nstbench.pictures.io import read_picture
+
+    if name not in SAMPLES:
+        raise UserError(setting, source, "there is no such sample", _suggest(name, "sample:", SAMPLES))
+    path = SAMPLES[name].path
+    pixels = read_picture(path, setting=setting, background=background)
+    return Picture(name, pixels, _sha256(path), source)
+
+
+def _procedural(name: str, source: str, setting: str) -> Picture:
+    import numpy as np
+    import torch
+
+    from nstbench.pictures.io import to_image
+    from nstbench.pictures.procedural import STYLES, generate
+
+    name, at, digits = name.partition("@")
+    if name not in STYLES:
+        hint = _suggest(name, "procedural:", STYLES)
+        raise UserError(setting, source, "there is no such procedural picture", hint)
+    if at and not (digits.isascii() and digits.isdigit() and int(digits[:11]) < _SEEDS):
+        hint = f"Write procedural:{name}@7, for example."
+        raise UserError(setting, source, f"a seed is a whole number from 0 to {_SEEDS - 1}", hint)
+    seed = int(digits) if at else 0
+    levels = np.asarray(to_image(generate(name, seed=seed)))
+    pixels = torch.from_numpy(levels.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+    label = f"{name}-{seed}" if seed else name
+    return Picture(label, pixels.contiguous(), hashlib.sha256(levels.tobytes()).hexdigest(), source)
+
+
+def _file(source: str, setting: str, background: tuple[float, float, float], max_pixels: int) -> Picture:
+    from nstbench.pictures.io import NO_SUCH_FILE, read_picture
+
+    try:
+        pixels = read_picture(source, setting=setting, background=background, max_pixels=max_pixels)
+    except UserError as error:
+        if error.reason == NO_SUCH_FILE and not error.hint and (near := _builtin_like(source)):
+            raise UserError(setting, source, NO_SUCH_FILE, f"Did you mean {' or '.join(near)}?") from error
+        raise
+    path = Path(source).expanduser()
+    # Letters and digits of any script are safe in a file name; nothing else is everywhere.
+    name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:40] or "picture"
+    return Picture(name, pixels, _sha256(path), source)
+
+
+def _builtin_like(source: str) -> list[str]:
+    """The built-in sources that someone who forgot or misspelt the prefix may have meant."""
+    full = {name.partition(":")[2]: name for name in names()}
+    bare = Path(source.rpartition(":")[2].partition("@")[0]).stem
+    return [full[bare]] if bare in full else [full[name] for name in nearest(bare, full)]
+
+
+def _suggest(name: str, prefix: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = nearest(name, known)
+    if close:
+        return f"Did you mean {' or '.join(prefix + near for near in close)}?"
+    return f"There are {', '.join(prefix + each for each in known)}."
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

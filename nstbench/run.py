@@ -1,0 +1,199 @@
+"""One run, start to end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nstbench.callbacks.snapshots import write_animation
+from nstbench.config import Config
+from nstbench.device import choose_device, device_name, peak_memory, reset_peak_memory
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.build import build_encoder
+from nstbench.errors import UserError
+from nstbench.inputs import Inputs, canvas_shape, content_at, load_inputs, styles_at
+from nstbench.losses.build import build_terms
+from nstbench.losses.objective import CANVAS, Term
+from nstbench.metrics.base import Subject
+from nstbench.metrics.evaluate import Judgement, judge
+from nstbench.pictures.io import read_picture, write_png
+from nstbench.stages import optimize
+from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
+from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
+from nstbench.tracking.record import RunRecord, run_folder, run_id, versions, write_config
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `run` did.
+
+    Attributes:
+        record: of the run.
+        folder: where it is.
+        skipped: the run was finished before; at most metrics were added.
+    """
+
+    record: RunRecord
+    folder: Path
+    skipped: bool = False
+
+
+def run(config: Config, overrides: Sequence[str] = ()) -> Result:
+    """Stylise one canvas: read, encode, optimise, judge, record.
+
+    A finished run is not run again; an interrupted one continues from its checkpoint.
+
+    Args:
+        config: from `nstbench.config.validate`.
+        overrides: what was typed, for the record.
+
+    Raises:
+        UserError: a setting or an input cannot be used; nothing was written.
+        NonFiniteObjectiveError: the objective diverged; the record says so, and ``canvas.png`` is
+            the last good canvas.
+    """
+    began = time.monotonic()
+    device = choose_device(config.trainer)
+    encoder: Encoder = build_encoder(config.encoder).to(device)
+    terms = build_terms(config, encoder)
+    inputs = load_inputs(config)
+    _check_sizes(config, encoder, terms, inputs)
+
+    hashes = {**inputs.hashes(), "weights": encoder.weights_sha256}
+    identity = fingerprint(config.plain, hashes)
+    name = run_id([*inputs.names(), *config.loss.style, f"s{config.seed}"], identity)
+    folder = run_folder(config.output, config.study, name)
+    finished = RunRecord.read(folder)
+    if finished and finished.state == "completed" and (folder / "canvas.png").is_file():
+        return Result(_judge_more(config, finished, folder, inputs, encoder), folder, skipped=True)
+
+    record = RunRecord(
+        run_id=name,
+        state="running",
+        fingerprint=identity,
+        study=config.study,
+        overrides=list(overrides),
+        config=config.plain,
+        inputs=hashes,
+        versions=versions(),
+        device=device_name(device),
+        layers={term.name: list(term.layers) for term in terms},
+    )
+    write_config(folder, config.plain)
+    record.write(folder)
+    loggers = build_loggers(config.logger, RunInfo.of(record, folder))
+    try:
+        with _logged_to(folder / "run.log"):
+            record.timings["setup_s"] = time.monotonic() - began
+            reset_peak_memory(device)
+            optimized = optimize(config, encoder, terms, inputs, folder, loggers)
+            record.steps, record.evaluations = optimized.steps, optimized.evaluations
+            record.timings["optimize_s"] = optimized.seconds
+            record.peak_memory_bytes = peak_memory(device)
+            record.final_losses = optimized.losses
+            write_png(folder / "canvas.png", optimized.picture, _provenance(record))
+            log_step(loggers, optimized.evaluations, {}, {"image/final": optimized.picture[0]})
+            if config.record.animation == "gif":
+                write_animation(folder / "snapshots", folder / "canvas.gif")
+            judged = time.monotonic()
+            _record_judgement(record, _judge(config, folder, inputs, encoder))
+            record.timings["evaluate_s"] = time.monotonic() - judged
+            record.state = "completed"
+    except Exception as error:
+        record.state, record.error = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        # After Ctrl-C or a signal the state stays "running": the same command continues the run.
+        record.write(folder)
+        metrics = {f"metrics/{k}": v for k, v in record.metrics.items()}
+        finish(loggers, {**record.final_losses, **metrics}, success=record.state == "completed")
+    return Result(record, folder)
+
+
+def _judge(config: Config, folder: Path, inputs: Inputs, encoder: Encoder) -> Judgement:
+    """Judge the picture as it was written, in 8 bits, against the pictures at its size."""
+    size = config.schedule.stages[-1].size
+    shape = canvas_shape(config, inputs, size)
+    subject = Subject(
+        picture=read_picture(folder / "canvas.png"),
+        content=content_at(inputs, shape),
+        styles=styles_at(config, inputs, shape, size),
+        blend=inputs.blend,
+        optimized=encoder,
+    )
+    return judge(config.metrics, subject)
+
+
+def _judge_more(
+    config: Config, record: RunRecord, folder: Path, inputs: Inputs, encoder: Encoder
+) -> RunRecord:
+    """Add the metrics that a finished run was not asked for when it ran."""
+    asked = {name for name in config.metrics if record.config["metrics"].get(name) != config.metrics[name]}
+    asked |= config.metrics.keys() & record.unavailable_metrics.keys()
+    if asked:
+        record.config["metrics"].update({name: config.metrics[name] for name in asked})
+        config.metrics = {name: config.metrics[name] for name in sorted(asked)}
+        _record_judgement(record, _judge(config, folder, inputs, encoder))
+        record.write(folder)
+    return record
+
+
+def _record_judgement(record: RunRecord, judgement: Judgement) -> None:
+    record.metrics.update(judgement.values)
+    for name in judgement.values:
+        record.unavailable_metrics.pop(name, None)
+    record.unavailable_metrics.update(judgement.unavailable)
+
+
+def _check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
+    """Refuse pictures that leave no position at the deepest layer, before anything is written."""
+    layers = [layer for term in terms for layer in term.layers if layer != CANVAS]
+    smallest = encoder.smallest_picture(layers)
+    for stage in config.schedule.stages:
+        shape = canvas_shape(config, inputs, stage.size)
+        styles = [tuple(s.shape[-2:]) for s in styles_at(config, inputs, shape, stage.size)]
+        for what, (height, width) in [("canvas", shape), *(("style picture", s) for s in styles)]:
+            if min(height, width) < smallest:
+                reason = (
+                    f"the {what} would be {width}×{height} pixels, too small for the layers of this encoder"
+                )
+                hint = (
+                    f"Both edges must have {smallest} pixels or more: give a larger size, or earlier layers."
+                )
+                raise UserError("size", stage.size, reason, hint)
+
+
+def _provenance(record: RunRecord) -> dict[str, str]:
+    """Return what a picture says of its making. Nothing in it depends on when or where it was made."""
+
+    return {
+        "Software": f"nstbench {record.versions['nstbench']}",
+        "nstbench:run": record.run_id,
+        "nstbench:fingerprint": record.fingerprint,
+        "nstbench:config": json.dumps(what_makes_the_picture(record.config), sort_keys=True),
+        "nstbench:inputs": json.dumps(record.inputs, sort_keys=True),
+    }
+
+
+@contextmanager
+def _logged_to(path: Path) -> Iterator[None]:
+    """Write what the run logs, and the traceback of a failure, to a file of its own."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    except Exception:
+        log.exception("the run failed")
+        raise
+    finally:
+        root.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,181 @@
+"""Optimising a canvas through the stages of a schedule, or the rest of them after an interruption."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from torch import Tensor
+
+from nstbench.building import build
+from nstbench.callbacks.checkpoint import Checkpoint, read_checkpoint
+from nstbench.callbacks.curves import Curves, scalars_of
+from nstbench.callbacks.progress import ProgressBar
+from nstbench.callbacks.snapshots import Snapshots
+from nstbench.config import Config, Stage
+from nstbench.encoders.base import Encoder
+from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
+from nstbench.losses.objective import Objective, Term
+from nstbench.losses.units import set_units
+from nstbench.modules.canvas import Canvas
+from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.pictures.io import write_png
+
+
+@dataclass(frozen=True)
+class Optimized:
+    """A canvas at the end of its schedule.
+
+    Attributes:
+        picture: ``(1, 3, H, W)``, on the CPU, clamped to [0, 1].
+        steps: of the optimiser, over all stages and attempts.
+        evaluations: of the objective with its gradient, likewise.
+        seconds: of optimisation, likewise.
+        losses: of the final canvas, named as in the curves.
+    """
+
+    picture: Tensor
+    steps: int
+    evaluations: int
+    seconds: float
+    losses: dict[str, float]
+
+
+def optimize(
+    config: Config,
+    encoder: Encoder,
+    terms: Sequence[Term],
+    inputs: Inputs,
+    folder: Path,
+    loggers: Sequence[Logger],
+) -> Optimized:
+    """Minimise the objective, stage by stage; continue from ``checkpoint.ckpt`` where there is one.
+
+    Raises:
+        NonFiniteObjectiveError: ``canvas.png`` is then the last good canvas.
+    """
+    pl.seed_everything(config.seed, verbose=False)
+    device = encoder.preprocessing.mean.device
+    checkpoint = folder / "checkpoint.ckpt"
+    progress = read_checkpoint(checkpoint) or {"stage": 0, "evaluations": 0, "step": 0, "seconds": 0.0}
+    resumed = progress["step"] > 0
+    canvas: Canvas = build(config.canvas.parametrization).to(device)
+    curves = Curves(
+        folder / "curves.csv",
+        loggers,
+        config.record.curves_every,
+        evaluations=progress["evaluations"],
+        seconds=progress["seconds"],
+    )
+    with ExitStack() as stack:
+        callbacks = _callbacks(config, folder, loggers, curves, stack, progress["step"])
+        steps, evaluations = 0, progress["evaluations"]
+        for i, stage in enumerate(config.schedule.stages):
+            if i < progress["stage"]:
+                steps += stage.steps
+                continue
+            resume = resumed and i == progress["stage"]
+            shape = canvas_shape(config, inputs, stage.size)
+            if resume:
+                canvas.paint(torch.zeros(1, 3, *shape, device=device))  # the checkpoint fills it
+            elif i == 0:
+                canvas.paint(start_at(config, inputs, shape).to(device))
+            else:
+                canvas.paint(canvas.carried_up(shape))
+            module = ImageOptimization(
+                canvas,
+                encoder,
+                Objective(terms),
+                build(config.optimizer),
+                precision=stage.precision,
+                stage=i,
+                evaluations=evaluations,
+                steps=steps,
+            )
+            _remember(module, config, inputs, shape, stage, first=i == 0)
+            _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
+            steps, evaluations = steps + stage.steps, module.evaluations
+    with torch.no_grad():
+        values, _ = module.values()
+    curves.write(evaluations, steps, module.stage, values)
+    return Optimized(canvas.finished().cpu(), steps, evaluations, curves.seconds, scalars_of(values))
+
+
+def _remember(
+    module: ImageOptimization, config: Config, inputs: Inputs, shape: Shape, stage: Stage, *, first: bool
+) -> None:
+    """Give every term its targets, from the pictures at this stage's size, and its unit."""
+    device = module.canvas().device
+    content, styles = content_at(inputs, shape), styles_at(config, inputs, shape, stage.size)
+    with torch.no_grad():
+        of_content = [] if content is None else [module.encode(content.to(device))]
+        of_styles = [module.encode(style.to(device)) for style in styles]
+    for term in module.objective.terms:
+        if term.role == "content":
+            term.remember(of_content)
+        elif term.role == "style":
+            term.remember(of_styles, inputs.blend)
+    # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
+    if first or config.weights.unit != "gradient":
+        set_units(module.objective, config.weights.unit, module.encode, module.canvas().detach())
+
+
+def _callbacks(
+    config: Config, folder: Path, loggers: Sequence[Logger], curves: Curves, stack: ExitStack, done: int
+) -> list[pl.Callback]:
+    record = config.record
+    callbacks: list[pl.Callback] = [curves]
+    if record.progress:
+        total = sum(stage.steps for stage in config.schedule.stages)
+        callbacks.append(stack.enter_context(ProgressBar(folder.name, total, done)))
+    if record.snapshot_every:
+        callbacks.append(Snapshots(folder / "snapshots", loggers, record.snapshot_every))
+    if record.checkpoint_every:
+        callbacks.append(Checkpoint(folder / "checkpoint.ckpt", record.checkpoint_every, curves))
+    return callbacks
+
+
+def _fit(
+    module: ImageOptimization,
+    config: Config,
+    stage: Stage,
+    callbacks: list[pl.Callback],
+    folder: Path,
+    checkpoint: Path | None,
+) -> None:
+    """Run one stage; whatever stops it, the last good canvas is kept."""
+    with warnings.catch_warnings():
+        _quiet_lightning()
+        trainer = pl.Trainer(
+            accelerator=config.trainer.accelerator,
+            devices=1,
+            max_steps=stage.steps,
+            max_epochs=-1,
+            logger=False,  # curves go to the dashboards through Curves, by evaluations
+            callbacks=callbacks,
+            deterministic=config.trainer.deterministic,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=folder,
+        )
+        try:
+            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        except Exception:
+            write_png(folder / "canvas.png", module.last_good[:1].clamp(0, 1).cpu())
+            raise
+
+
+def _quiet_lightning() -> None:
+    """Silence what Lightning says to everybody: none of it applies to a canvas."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*LeafSpec.*", ".*eval mode at the start.*", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,1 @@
+"""The run record, fingerprints and dashboards."""

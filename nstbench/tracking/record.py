@@ -1,0 +1,127 @@
+"""The run record: a run is a folder, and the folder is the truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from nstbench.errors import UserError
+
+State = Literal["running", "completed", "failed"]
+
+
+@dataclass
+class RunRecord:
+    """What ``run.json`` holds.
+
+    Attributes:
+        run_id: name of the folder: what the run is about, and the start of its fingerprint.
+        state: ``running`` also says: interrupted, if no process is at work on it.
+        fingerprint: what makes two runs the same (`nstbench.tracking.fingerprint`).
+        study: the folder above.
+        overrides: what was typed.
+        config: resolved, as a plain dict.
+        inputs: sha256 of the pictures and the weights.
+        versions: of what computes.
+        device: name of the device that optimised.
+        steps: optimiser steps made, over all stages.
+        evaluations: of the objective with its gradient, over all stages.
+        timings: ``setup_s``, ``optimize_s`` (all attempts), ``evaluate_s``.
+        peak_memory_bytes: of the device on a GPU; of the process on the CPU.
+        final_losses: each term of the final canvas, and ``total``; weighted.
+        metrics: name to value.
+        unavailable_metrics: name to the reason.
+        layers: the layer names that each term resolved to.
+        error: of a failed run.
+    """
+
+    run_id: str
+    state: State
+    fingerprint: str
+    study: str
+    overrides: list[str]
+    config: dict[str, Any]
+    inputs: dict[str, Any]
+    versions: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    steps: int = 0
+    evaluations: int = 0
+    timings: dict[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int = 0
+    final_losses: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    unavailable_metrics: dict[str, str] = field(default_factory=dict)
+    layers: dict[str, list[str]] = field(default_factory=dict)
+    error: str | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write ``run.json`` in one piece."""
+        write_text(folder / "run.json", json.dumps(asdict(self), indent=2) + "\n")
+
+    @classmethod
+    def read(cls, folder: Path) -> RunRecord | None:
+        """Return the record in ``folder``; None where there is none, or none that can be read."""
+        try:
+            data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            return cls(**data)
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def run_folder(output: str, study: str, run_id: str) -> Path:
+    """Create and return ``<output>/<study>/<run_id>``.
+
+    Raises:
+        UserError: if it cannot be written to.
+    """
+    folder = Path(output) / study / run_id
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        reason = f"results cannot be written there ({error.strerror or error})"
+        raise UserError("output", output, reason, "Give a folder you may write to: output=…") from error
+    return folder
+
+
+def run_id(label: list[str], fingerprint: str) -> str:
+    """Return a folder name: words that tell the run from its neighbours, and the fingerprint's start."""
+    words = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word).strip("_.") for word in label if word)
+    return f"{words[:80].strip('-_.')}-{fingerprint[:8]}".lstrip("-")
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the resolved configuration as ``config.yaml``."""
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file in one piece: readers see the old one or the new one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a picture depends on."""
+    names = ("nstbench", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "pillow")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            from nstbench import __version__
+
+            found[name] = __version__ if name == "nstbench" else "missing"
+    return found

@@ -1,0 +1,132 @@
+"""The objective: terms, weights, units."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from nstbench.losses.content import FeatureReconstruction
+from nstbench.losses.gram import Gram
+from nstbench.losses.objective import CANVAS, Objective, Term
+from nstbench.losses.total_variation import TotalVariation
+from nstbench.losses.units import gradient_norms, set_units
+
+MIX = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def encode(pictures: Tensor) -> dict[str, Tensor]:
+    """A toy encoder of two layers in float64."""
+    first = torch.einsum("nc,bchw->bnhw", MIX, pictures.double()).relu()
+    return {"first": first, "second": torch.nn.functional.avg_pool2d(first, 2) ** 2}
+
+
+def picture(seed: int, batch: int = 1, size: int = 8) -> Tensor:
+    return torch.rand(
+        batch, 3, size, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+
+
+def make(style_weight: float = 10.0, normalization: str = "paper") -> Objective:
+    terms = [
+        Term("content/features", FeatureReconstruction(), {"second": 1.0}, 2.0),
+        Term("style/gram", Gram(normalization), {"first": 0.5, "second": 0.5}, style_weight),  # type: ignore[arg-type]
+        Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 0.5),
+    ]
+    terms[0].remember([encode(picture(1))])
+    terms[1].remember([encode(picture(2, size=6))])
+    return Objective(terms)
+
+
+def test_the_total_is_the_sum_of_weighted_terms_and_terms_of_weighted_layers() -> None:
+    objective, canvas = make(), picture(3, batch=2)
+    values = objective(encode(canvas), canvas)
+    assert values.total.shape == (2,)
+    torch.testing.assert_close(values.total, sum(values.weighted.values()))
+    torch.testing.assert_close(values.weighted["style/gram"], 10.0 * values.unweighted["style/gram"])
+    loss, features = Gram(), encode(canvas)
+    by_hand = sum(
+        0.5 * loss(features[layer], loss.target(encode(picture(2, size=6))[layer])) for layer in features
+    )
+    torch.testing.assert_close(values.unweighted["style/gram"], by_hand)
+
+
+def test_the_objective_of_a_canvas_is_its_own() -> None:
+    objective, canvas = make(), picture(3, batch=3)
+    together = objective(encode(canvas), canvas).total
+    alone = torch.cat([objective(encode(c[None]), c[None]).total for c in canvas])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
+
+
+def test_layers_are_asked_of_the_encoder_once_and_the_canvas_never() -> None:
+    assert make().layers == ["second", "first"]
+
+
+def test_an_objective_without_terms_or_with_two_of_one_name_is_refused() -> None:
+    term = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
+    for terms in ([], [term, term]):
+        with pytest.raises(ValueError, match="terms"):
+            Objective(terms)
+
+
+def test_paper_units_leave_the_formulas_alone() -> None:
+    objective, canvas = make(), picture(3)
+    before = objective(encode(canvas), canvas).total
+    set_units(objective, "paper", encode, canvas)
+    torch.testing.assert_close(objective(encode(canvas), canvas).total, before)
+
+
+def test_in_units_of_the_target_a_canvas_without_features_has_the_value_one() -> None:
+    objective, canvas = make(), picture(3)
+    set_units(objective, "unit", encode, canvas)
+    nothing = {layer: torch.zeros_like(f) for layer, f in encode(canvas).items()}
+    values = objective(nothing, canvas).unweighted
+    assert values["content/features"].item() == pytest.approx(1.0)
+    assert values["style/gram"].item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("unit", ["unit", "gradient"])
+def test_constants_of_a_formula_do_not_matter_but_in_paper_units(unit: str) -> None:
+    canvas = picture(3)
+    values = []
+    for normalization in ("paper", "pystiche", "authors"):
+        objective = make(normalization=normalization)
+        set_units(objective, unit, encode, canvas)  # type: ignore[arg-type]
+        values.append(objective(encode(canvas), canvas).unweighted["style/gram"].item())
+    assert values == pytest.approx([values[0]] * 3, rel=1e-9)
+
+
+def test_in_gradient_units_every_term_pulls_with_its_weight() -> None:
+    objective, canvas = make(style_weight=7.0), picture(3, batch=2)
+    set_units(objective, "gradient", encode, canvas)
+    norms = gradient_norms(objective.terms, encode, canvas)
+    for term in objective.terms:
+        pull = term.weight * norms[term.name]
+        torch.testing.assert_close(
+            pull, torch.full((2,), term.weight, dtype=torch.float64), rtol=1e-6, atol=0
+        )
+
+
+def test_content_at_the_content_picture_is_measured_on_grey() -> None:
+    objective = make()
+    set_units(objective, "gradient", encode, picture(1))
+    scale = objective.terms[0].scales["second"].item()
+    objective.terms[0].scales = {}
+    grey = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
+    expected = gradient_norms(objective.terms, encode, grey)["content/features"].item()
+    assert scale == pytest.approx(1 / expected, rel=1e-9)
+
+
+def test_a_term_that_pulls_nowhere_keeps_its_published_unit() -> None:
+    objective = Objective([Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 1.0)])
+    set_units(objective, "gradient", encode, torch.full((1, 3, 8, 8), 0.5))
+    assert objective.terms[0].scales[CANVAS].item() == 1.0
+
+
+def test_several_style_pictures_blend() -> None:
+    term = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
+    term.remember([encode(picture(4)), encode(picture(5))], [1.0, 0.0])
+    only = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
+    only.remember([encode(picture(4))])
+    canvas = encode(picture(3))
+    torch.testing.assert_close(term(canvas), only(canvas))
