@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytorch_lightning as pl
+
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config import Config
 from nstbench.device import choose_device, device_name, peak_memory, reset_peak_memory
@@ -45,7 +47,7 @@ class Result:
     skipped: bool = False
 
 
-def run(config: Config, overrides: Sequence[str] = ()) -> Result:
+def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Callback] = ()) -> Result:
     """Stylise one canvas: read, encode, optimise, judge, record.
 
     A finished run is not run again; an interrupted one continues from its checkpoint.
@@ -53,6 +55,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
     Args:
         config: from `nstbench.config.validate`.
         overrides: what was typed, for the record.
+        callbacks: of the caller's own; an `EvaluationCallback` hears of every evaluation.
 
     Raises:
         UserError: a setting or an input cannot be used; nothing was written.
@@ -93,7 +96,7 @@ def run(config: Config, overrides: Sequence[str] = ()) -> Result:
         with _logged_to(folder / "run.log"):
             record.timings["setup_s"] = time.monotonic() - began
             reset_peak_memory(device)
-            optimized = optimize(config, encoder, terms, inputs, folder, loggers)
+            optimized = optimize(config, encoder, terms, inputs, folder, loggers, callbacks)
             record.steps, record.evaluations = optimized.steps, optimized.evaluations
             record.timings["optimize_s"] = optimized.seconds
             record.peak_memory_bytes = peak_memory(device)

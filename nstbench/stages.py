@@ -55,6 +55,7 @@ def optimize(
     inputs: Inputs,
     folder: Path,
     loggers: Sequence[Logger],
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Optimized:
     """Minimise the objective, stage by stage; continue from ``checkpoint.ckpt`` where there is one.
 
@@ -75,7 +76,7 @@ def optimize(
         seconds=progress["seconds"],
     )
     with ExitStack() as stack:
-        callbacks = _callbacks(config, folder, loggers, curves, stack, progress["step"])
+        callbacks = [*_callbacks(config, folder, loggers, curves, stack, progress["step"]), *callbacks]
         steps, evaluations = 0, progress["evaluations"]
         for i, stage in enumerate(config.schedule.stages):
             if i < progress["stage"]:
@@ -177,5 +178,10 @@ def _quiet_lightning() -> None:
     """Silence what Lightning says to everybody: none of it applies to a canvas."""
     for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*LeafSpec.*", ".*eval mode at the start.*", ".*does not have many workers.*"):
+    for message in (
+        ".*LeafSpec.*",
+        ".*eval mode at the start.*",
+        ".*does not have many workers.*",
+        ".*resuming from a checkpoint that ended before the epoch.*",
+    ):
         warnings.filterwarnings("ignore", message=message)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
+
+if TYPE_CHECKING:
+    from nstbench.config import Config
 
 # Before torch is imported: tests run beside each other, and tiny networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,3 +56,50 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NSTBENCH_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+
+
+# A run of a second: a tiny encoder, a tiny picture, no dashboard.
+TINY = (
+    "encoder.shape=vgg11",
+    "encoder.width=0.0625",
+    "size=48",
+    "steps=4",
+    "metrics=none",
+    "logger=none",
+    "record.progress=false",
+    "record.checkpoint_every=0",
+    "trainer=cpu",
+    "trainer.threads=1",
+)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> dict[str, str]:
+    """A content and a style picture of one's own, as files."""
+    from PIL import Image
+
+    files = {}
+    for name, (width, height), seed in (("photo", (48, 36), 1), ("painting", (40, 40), 2)):
+        pixels = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC).save(
+            tmp_path / f"{name}.png"
+        )
+        files[name] = str(tmp_path / f"{name}.png")
+    return files
+
+
+@pytest.fixture
+def compose_config(pair: dict[str, str]) -> Callable[..., Config]:
+    """Return a function from overrides to a checked configuration of a tiny run on `pair`."""
+    from hydra import compose, initialize_config_dir
+
+    from nstbench.config_files import conf_dir
+    from nstbench.validation import register_resolvers, validate
+
+    def make(*overrides: str, tiny: bool = True) -> Config:
+        register_resolvers()
+        inputs = [f"pictures.content={pair['photo']}", f"pictures.style={pair['painting']}"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return validate(compose("config", overrides=[*(TINY if tiny else ()), *inputs, *overrides]))
+
+    return make

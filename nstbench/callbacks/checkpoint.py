@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -52,7 +53,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         progress: dict[str, Any] = dict(checkpoint["nstbench"])
         seconds = [s["seconds"] for s in checkpoint["callbacks"].values() if "seconds" in s]
-    except (OSError, RuntimeError, KeyError, EOFError, ValueError):
+    except (OSError, RuntimeError, KeyError, EOFError, ValueError, UnpicklingError):
         return None
     step = progress["steps_before"] + checkpoint["global_step"]
     return {**progress, "step": step, "seconds": seconds[0] if seconds else 0.0}

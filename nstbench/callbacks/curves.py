@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ class Curves(EvaluationCallback):
 
     Columns: ``evaluation`` (made so far), ``step``, ``stage``, ``seconds`` of optimisation over all
     attempts, ``loss/total``, ``loss/<term>`` (weighted; they sum to the total) and ``value/<term>``
-    (unweighted, in the run's unit). Each row is flushed when written: a killed run loses none.
+    (unweighted, in the run's unit). Each row is written at once: a killed run loses none.
 
     Args:
         path: of curves.csv.
@@ -68,8 +67,6 @@ class Curves(EvaluationCallback):
         writer.writerow({**row, **{k: repr(v) for k, v in scalars.items()}})
         with self.path.open("a", encoding="utf-8") as file:
             file.write(text.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
         log_step(self.loggers, index, {**scalars, "stage": float(stage), "seconds": row["seconds"]})
 
     def _drop_rows_from(self, evaluations: int) -> None:

@@ -57,7 +57,8 @@ def _print_table(chosen: list[str], console: Console) -> None:
             sample = SAMPLES[bare]
             rows.append((name, _size(sample.path), sample.suits, sample.title, sample.author, sample.licence))
         elif kind == "procedural" and bare in STYLES:
-            rows.append((name, "512×512", "style", STYLES[bare].description, "nstbench", "MIT"))
+            about = STYLES[bare].description
+            rows.append((name, "512×512", "style", about[:1].upper() + about[1:], "nstbench", "MIT"))
         else:
             raise UserError("images", name, "there is no such built-in picture", did_you_mean(name, known))
 
@@ -72,8 +73,8 @@ def _print_table(chosen: list[str], console: Console) -> None:
         table.add_column("licence")
     for name, size, suits, title, author, licence in rows:
         # A narrow terminal has no room for six columns that can be read.
-        about = (title, author, licence) if wide else (f"{title}\n[dim]{author}, {licence}[/dim]",)
-        table.add_row(name, size, suits, *about)
+        words = (title, author, licence) if wide else (f"{title}\n[dim]{author}, {licence}[/dim]",)
+        table.add_row(name, size, suits, *words)
     console.print(table)
     console.print("A number after @ is a procedural picture's seed: procedural:<name>@7.", highlight=False)
 
@@ -101,9 +102,8 @@ def _write_sheet(chosen: list[str], path: Path, console: Console) -> None:
 
     with console.status("drawing the pictures"):
         pictures = [(name, load(name, setting="images").pixels) for name in chosen]
-        sheet = contact_sheet(
-            pictures, columns=math.ceil(math.sqrt(1.6 * len(pictures))), title="nstbench images"
-        )
+        rows = max(1, round(math.sqrt(len(pictures) / 1.6)))  # about as wide as a screen, the last row full
+        sheet = contact_sheet(pictures, columns=math.ceil(len(pictures) / rows), title="nstbench images")
     try:
         write_png(path, sheet, {"Title": "nstbench images", "pictures": "\n".join(chosen)})
     except OSError as error:

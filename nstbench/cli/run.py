@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     # Hydra prints errors its own way, without suggestions, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    from nstbench.config import register_resolvers
+    from nstbench.validation import register_resolvers
 
     register_resolvers()
     typed, before = ["nstbench run", *overrides_from(arguments)], sys.argv
@@ -102,7 +102,7 @@ def _hydra_main(composed: DictConfig) -> float | None:
 
 
 def _run(composed: DictConfig, overrides: list[str], in_sweep: bool) -> float | None:
-    from nstbench.config import register_resolvers, validate
+    from nstbench.validation import register_resolvers, validate
 
     register_resolvers()  # again: in a sweep this may be another process
     config = validate(composed)
@@ -121,5 +121,6 @@ def _note(outcome: Outcome) -> None:
     """Leave word of a run for the process that started the sweep, which may be another one."""
     ledger = os.environ.get(_LEDGER)
     if ledger:
-        number = HydraConfig.get().job.get("num", 0)
+        job = HydraConfig.get().job
+        number = job.num if "num" in job else 0
         (Path(ledger) / f"{number:06d}.json").write_text(json.dumps(asdict(outcome)))

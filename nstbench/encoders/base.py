@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 import torch
@@ -148,6 +149,13 @@ class ChainEncoder(Encoder):
                     break
         return {layer: found[layer] for layer in layers}
 
+    def smallest_picture(self, layers: Iterable[str]) -> int:
+        """Return the shortest edge that every window up to the deepest layer fits."""
+        names = list(self.chain)
+        deepest = max((names.index(layer) for layer in layers), default=-1)
+        modules = [self.chain[name] for name in names[: deepest + 1]]
+        return next(size for size in count(1) if _fits(size, modules))
+
     def _scale_owners(self) -> dict[str, str]:
         # conv -> the ReLU that follows it; pool -> the ReLU before it.
         owners: dict[str, str] = {}
@@ -198,6 +206,21 @@ def _window(module: nn.Module, channels: int) -> tuple[int, int, int]:
     if hasattr(module, "expand3x3"):  # SqueezeNet's Fire: 1×1 squeeze, then 1×1 beside 3×3
         return 3, 1, module.expand1x1.out_channels + module.expand3x3.out_channels  # type: ignore[union-attr,operator,return-value]
     return 1, 1, channels
+
+
+def _fits(size: int, modules: Iterable[nn.Module]) -> bool:
+    """Tell whether a picture of this edge leaves a position after each of the modules."""
+    for module in modules:
+        if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            continue
+        padding = 0 if isinstance(module.padding, str) else _side(module.padding)
+        if isinstance(module, nn.Conv2d) and module.padding_mode == "reflect" and size <= padding:
+            return False  # a mirror needs something to mirror
+        kernel = _side(module.kernel_size)
+        size = (size + 2 * padding - kernel) // _side(module.stride) + 1
+        if size < 1:
+            return False
+    return True
 
 
 def _side(size: int | tuple[int, ...]) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from nstbench.building import build
-from nstbench.config import Config, TermSettings, term_settings
+from nstbench.config import Config, TermSettings
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError
 from nstbench.losses.objective import CANVAS, Term
+from nstbench.validation import term_settings
 
 
 def build_terms(config: Config, encoder: Encoder) -> list[Term]:

@@ -127,7 +127,7 @@ class ImageOptimization(pl.LightningModule):
         if not torch.isfinite(total):
             bad = [name for name, v in values.unweighted.items() if not torch.isfinite(v).all()]
             raise NonFiniteObjectiveError(
-                f"the objective became {float(total)} after {self.evaluations} evaluations "
+                f"the objective became {float(total.detach())} after {self.evaluations} evaluations "
                 f"(terms: {', '.join(bad) or 'the sum'})"
             )
         self.last_good = picture.detach().clone()

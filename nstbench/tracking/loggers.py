@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def wandb_logger(
         tags=list(run.tags),
         config=dict(run.config),
         # An attempt that was interrupted cannot be resumed offline: each attempt is a wandb run.
-        id=f"{run.run_id}-{wandb.util.generate_id(4)}"[-120:],
+        id=f"{run.run_id}-{secrets.token_hex(3)}"[-120:],
         offline=mode == "offline",
         log_model=False,
         settings=wandb.Settings(silent=True, console="off"),

@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
+import nstbench
 from nstbench.cli.images import add_parser
 from nstbench.errors import UserError
 from nstbench.pictures.io import read_picture, read_provenance, write_png
@@ -20,8 +21,8 @@ from nstbench.pictures.io import read_picture, read_provenance, write_png
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two procedural styles that cost nothing."""
     module = ModuleType("nstbench.pictures.procedural")
-    module.STYLES = {n: SimpleNamespace(name=n, description=f"Many {n}") for n in ("strokes", "tiles")}  # type: ignore[attr-defined]
-    module.generate = lambda name, size=512, seed=0: torch.rand(1, 3, 64, 64)  # type: ignore[attr-defined]
+    module.STYLES = {n: SimpleNamespace(name=n, description=f"Many {n}") for n in ("strokes", "tiles")}
+    module.generate = lambda name, size=512, seed=0: torch.rand(1, 3, 64, 64)
     monkeypatch.setitem(sys.modules, "nstbench.pictures.procedural", module)
 
 
@@ -104,5 +105,11 @@ def test_listing_loads_no_torch() -> None:
         "args = parser.parse_args(['images', 'sample:coffee']); args.func(args)\n"
         "print('heavy:', *[m for m in ('torch', 'skimage') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(nstbench.__file__).parents[1],
+        check=False,
+    )
     assert done.stdout.splitlines()[-1].strip() == "heavy:", done.stderr

@@ -148,12 +148,12 @@ def test_scaling_the_maps_is_gatys_rescaling_of_the_weights(tmp_path: Path) -> N
     plain = encoder(x, list(encoder.layers))
     rescaled = make_vgg(tmp_path)
     previous: Tensor | None = None
-    for name, module in rescaled.chain.items():  # type: ignore[attr-defined]
+    for name, module in rescaled.chain.items():
         if isinstance(module, nn.Conv2d):
             mean = plain[name.replace("conv", "relu")].mean(dim=(0, 2, 3))
             scale = torch.where(mean > 0, 1 / mean.clamp_min(1e-12), torch.ones_like(mean))
             module.weight.mul_(scale.view(-1, 1, 1, 1))
-            module.bias.mul_(scale)  # type: ignore[union-attr]
+            module.bias.mul_(scale)
             if previous is not None:
                 module.weight.div_(previous.view(1, -1, 1, 1))
             previous = scale
@@ -253,12 +253,12 @@ def test_an_unknown_layer_or_model_brings_suggestions() -> None:
 def test_average_pooling_and_padding_are_what_they_say() -> None:
     x = pictures()
     for pooling, pool in (("max", nn.functional.max_pool2d), ("average", nn.functional.avg_pool2d)):
-        encoder = RandomVGG(width=0.125, pooling=pooling)  # type: ignore[arg-type]
+        encoder = RandomVGG(width=0.125, pooling=pooling)
         features = encoder(x, ["relu1_2", "pool1"])
         torch.testing.assert_close(features["pool1"], pool(features["relu1_2"], 2))
     modes = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
     for padding, mode in modes.items():
-        encoder = RandomVGG(width=0.125, padding=padding, normalize=False)  # type: ignore[arg-type]
+        encoder = RandomVGG(width=0.125, padding=padding, normalize=False)
         conv = encoder.chain["conv1_1"]
         padded = nn.functional.pad(encoder.preprocessing(x), (1, 1, 1, 1), mode=mode)
         torch.testing.assert_close(
@@ -284,7 +284,7 @@ def test_preprocessing_puts_the_mean_colour_at_zero(name: str) -> None:
     preset = PRESETS[name]
     mean = torch.tensor(preset.mean) / preset.scale
     colour = (mean.flip(0) if preset.bgr else mean).view(1, 3, 1, 1)
-    out = Preprocessing(name)(colour)  # type: ignore[arg-type]
+    out = Preprocessing(name)(colour)
     torch.testing.assert_close(out, torch.zeros(1, 3, 1, 1), rtol=0, atol=1e-4)
     red = Preprocessing(name)(colour + torch.tensor([0.1, 0, 0]).view(1, 3, 1, 1))[0, :, 0, 0]
     assert red.abs().argmax().item() == (2 if preset.bgr else 0)
@@ -292,7 +292,7 @@ def test_preprocessing_puts_the_mean_colour_at_zero(name: str) -> None:
 
 def test_every_vgg_has_the_layers_of_its_paper() -> None:
     for shape, counts in CONVOLUTIONS.items():
-        layers = list(vgg_layers(shape, width=1 / 64))  # type: ignore[arg-type]
+        layers = list(vgg_layers(shape, width=1 / 64))
         assert sum(n.startswith("conv") for n in layers) == int(shape.removeprefix("vgg")) - 3 == sum(counts)
         assert layers[:3] == ["conv1_1", "relu1_1", "conv1_2" if counts[0] > 1 else "pool1"]
         assert layers[-1] == "pool5"

@@ -84,7 +84,7 @@ def test_a_guided_gram_sees_its_region_only() -> None:
         ("root", lambda d: (d**2).sum() / (2 * np.sqrt(d.size))),
     ],
 )
-def test_content_is_the_published_formula(normalization: str, formula) -> None:  # type: ignore[no-untyped-def]
+def test_content_is_the_published_formula(normalization: str, formula) -> None:
     F, P = maps(1, 4, 5, 6), maps(1, 4, 5, 6, seed=1)
     loss = FeatureReconstruction(normalization)
     value = loss(F, loss.target(P)).item()
@@ -136,7 +136,7 @@ def tv_oracle(x: np.ndarray, variant: str) -> float:
 )
 def test_total_variation_is_the_published_formula(variant: str, settings: dict[str, object]) -> None:
     x = maps(1, 3, 4, 5)
-    value = TotalVariation(**settings)(x, None).item()  # type: ignore[arg-type]
+    value = TotalVariation(**settings)(x, None).item()
     assert value == pytest.approx(tv_oracle(x[0].numpy(), variant), rel=1e-12)
 
 

@@ -16,8 +16,8 @@ TARGETED: dict[str, Loss] = {
     **{
         f"gram-{n}": Gram(n)
         for n in ("paper", "authors", "johnson", "pystiche", "gordicaleksa", "unnormalized")
-    },  # type: ignore[arg-type]
-    **{f"content-{n}": FeatureReconstruction(n) for n in ("paper", "mean", "root")},  # type: ignore[arg-type]
+    },
+    **{f"content-{n}": FeatureReconstruction(n) for n in ("paper", "mean", "root")},
 }
 # An odd picture size, a batch, and a scale far from 1, as encoders give them.
 shapes = st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 7), st.integers(1, 7))

@@ -30,7 +30,7 @@ def picture(seed: int, batch: int = 1, size: int = 8) -> Tensor:
 def make(style_weight: float = 10.0, normalization: str = "paper") -> Objective:
     terms = [
         Term("content/features", FeatureReconstruction(), {"second": 1.0}, 2.0),
-        Term("style/gram", Gram(normalization), {"first": 0.5, "second": 0.5}, style_weight),  # type: ignore[arg-type]
+        Term("style/gram", Gram(normalization), {"first": 0.5, "second": 0.5}, style_weight),
         Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 0.5),
     ]
     terms[0].remember([encode(picture(1))])
@@ -91,7 +91,7 @@ def test_constants_of_a_formula_do_not_matter_but_in_paper_units(unit: str) -> N
     values = []
     for normalization in ("paper", "pystiche", "authors"):
         objective = make(normalization=normalization)
-        set_units(objective, unit, encode, canvas)  # type: ignore[arg-type]
+        set_units(objective, unit, encode, canvas)
         values.append(objective(encode(canvas), canvas).unweighted["style/gram"].item())
     assert values == pytest.approx([values[0]] * 3, rel=1e-9)
 

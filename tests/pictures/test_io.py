@@ -21,6 +21,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms, ImageFile
 from torch import Tensor
 
+import nstbench
 from nstbench.errors import UserError
 from nstbench.pictures.io import read_picture, read_provenance, write_png
 
@@ -567,7 +568,11 @@ def test_large_pictures_below_the_limit_raise_no_warning(tmp_path: Path) -> None
         "print(read_provenance(sys.argv[1]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, tmp_path / "large.png"], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, tmp_path / "large.png"],
+        capture_output=True,
+        text=True,
+        cwd=Path(nstbench.__file__).parents[1],
+        check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "{}"), done.stderr
 

@@ -61,7 +61,7 @@ def test_mistakes() -> None:
     with pytest.raises(UserError, match="size=0"):
         shape_for(10, 10, 0, "area")
     with pytest.raises(UserError, match="Did you mean long_edge"):
-        shape_for(10, 10, 5, "longedge")  # type: ignore[arg-type]
+        shape_for(10, 10, 5, "longedge")
 
 
 @settings(deadline=None, max_examples=30)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import nstbench
 from nstbench.pictures.io import read_picture
 from nstbench.pictures.samples import SAMPLES
 
@@ -49,5 +51,11 @@ def test_listing_loads_neither_torch_nor_scikit_image() -> None:
         "assert all(s.path.is_file() for s in SAMPLES.values())\n"
         "print([m for m in ('torch', 'skimage', 'numpy', 'pooch') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(nstbench.__file__).parents[1],
+        check=False,
+    )
     assert done.stdout.strip() == "[]", done.stderr

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import nstbench
 from nstbench.errors import UserError
 from nstbench.pictures.io import write_png
 from nstbench.pictures.source import load, names
@@ -29,8 +30,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
         return torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
 
     module = ModuleType("nstbench.pictures.procedural")
-    module.STYLES = {n: SimpleNamespace(name=n, description=f"Many {n}") for n in ("strokes", "tiles")}  # type: ignore[attr-defined]
-    module.generate = generate  # type: ignore[attr-defined]
+    module.STYLES = {n: SimpleNamespace(name=n, description=f"Many {n}") for n in ("strokes", "tiles")}
+    module.generate = generate
     monkeypatch.setitem(sys.modules, "nstbench.pictures.procedural", module)
     return made
 
@@ -147,7 +148,13 @@ def test_names_can_all_be_loaded(calls: list[tuple[str, int, int]]) -> None:
 
 def test_importing_it_does_not_load_torch() -> None:
     code = "import sys, nstbench.pictures.source; print('torch' in sys.modules, 'skimage' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=Path(nstbench.__file__).parents[1],
+        check=True,
+    )
     assert done.stdout.split() == ["False", "False"]
 
 
@@ -159,3 +166,12 @@ def test_the_background_and_the_limit_reach_the_file(tmp_path: Path) -> None:
     assert corner == pytest.approx([110 / 255, 1, 110 / 255])  # white, of alpha 110
     with pytest.raises(UserError, match="limit of 15"):
         load(f"{tmp_path}/a.png", setting="x", max_pixels=15)
+
+
+def test_a_real_procedural_picture() -> None:
+    assert "procedural:glass" in names()
+    picture = load("procedural:glass@3", setting="pictures.style")
+    assert picture.name == "glass-3"
+    assert picture.pixels.shape == (1, 3, 512, 512)
+    assert 0 <= float(picture.pixels.min()) < 0.2 < 0.8 < float(picture.pixels.max()) <= 1
+    assert picture.sha256 != load("procedural:glass", setting="pictures.style").sha256

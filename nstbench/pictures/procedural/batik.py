@@ -25,7 +25,7 @@ class _Cloth:
         self.dyes = _CLOTHS[int(rng.random() * len(_CLOTHS))]
         self.picture = np.array(np.broadcast_to(self.dyes[0], (size, size, 3)))
         self.away = np.full((size, size), 1.0)
-        self.hand = 0.0022 * noise(size, rng, 30)
+        self.hand = 0.0015 * noise(size, rng, 30)
         self.px = 0.8 / size
 
     def at(self, cx: float, cy: float, reach: float) -> tuple[tuple[slice, slice], Array, Array]:
@@ -71,11 +71,11 @@ def _flower(cloth: _Cloth, rng: np.random.Generator, cx: float, cy: float, radiu
         inside = (depth > 2.5 * _WAX) & (r > share * radius * 0.45) & (rim > 0.5)
         cloth.wax(part, np.where(inside, veins, 1.0), 0.7 * _WAX)
     cloth.motif(part, 0.30 * radius - r, int(dyes[2]))
-    for ring, count in ((0.10, 6), (0.20, 11)):
+    for circle, count in ((0.10, 6), (0.20, 11)):
         a = (turn * count / (2 * np.pi)) % 1 - 0.5
         cloth.wax(
             part,
-            np.hypot(r - ring * radius, a * 2 * np.pi * ring * radius / count),
+            np.hypot(r - circle * radius, a * 2 * np.pi * circle * radius / count),
             1.7 * _WAX * (0.6 + radius * 3),
         )
 
@@ -140,7 +140,7 @@ def _echoes(cloth: _Cloth, rng: np.random.Generator) -> None:
     draw, m = ImageDraw.Draw(image), image.width
     for k, level in enumerate(np.arange(0.0135, 0.12, 0.0125)):
         spacing, r = (0.0105, 0.0026) if k % 2 == 0 else (0.0125, 0.0034)
-        for line in find_contours(blur(away, 0.002), level):
+        for line in find_contours(blur(away, 0.002), level):  # type: ignore[no-untyped-call]
             p = line[:, ::-1] / len(away)
             s = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(p, axis=0).T))])
             count = int(s[-1] / spacing)

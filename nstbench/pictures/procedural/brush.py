@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +33,7 @@ def _bristles(rng: np.random.Generator, soft: float) -> Array:
     wave = np.fft.irfft(
         np.fft.rfft(rng.standard_normal((_PROFILES, _TEXELS)), axis=1) * spectrum, _TEXELS, axis=1
     )
-    return (wave / wave.std(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(wave / wave.std(axis=1, keepdims=True), np.float32)
 
 
 def lay(
@@ -114,20 +113,22 @@ def lay(
 
 
 def trace(
-    angle: Array, start: Array, reach: Array, goes_on: Callable[[Array], Array] | None = None, steps: int = 12
+    angle: Array, start: Array, reach: Array, colour: Array, tolerance: float = 0.34, steps: int = 12
 ) -> Array:
-    """Follow a flow both ways from N places.
+    """Follow a flow both ways from N places, as far as the colour stays that of one thing.
 
     Args:
         angle: direction of the flow in radians, ``(n, n)``; its sign does not matter.
         start: positions in [0, 1], ``(N, 2)``.
         reach: how far to go each way, as a fraction of the picture, ``(N,)``.
-        goes_on: says for ``(N, 2)`` positions whether a line may enter them.
+        colour: what is painted, ``(n, n, 3)``.
+        tolerance: the greatest difference from the colour at the start.
         steps: on each side.
 
     Returns:
         ``(N, 2 * steps + 1, 2)`` positions; a line that was stopped repeats its last one.
     """
+    base = at(colour, *start.T)
     ux, uy = np.cos(angle), np.sin(angle)
     path = np.empty((len(start), 2 * steps + 1, 2))
     path[:, steps] = start
@@ -140,8 +141,7 @@ def trace(
             # A direction has no sign: keep going the way we came.
             step = np.where((step * last).sum(axis=1, keepdims=True) < 0, -step, step)
             ahead = p + step * stride
-            if goes_on is not None:
-                alive = alive & goes_on(ahead)
+            alive = alive & (np.abs(at(colour, *ahead.T) - base).max(axis=1) < tolerance)
             p = np.where(alive[:, None], ahead, p)
             last = np.where(alive[:, None], step, last)
             path[:, steps + way * k] = p

@@ -134,11 +134,13 @@ def paint(size: int, rng: np.random.Generator) -> Array:
             r = rng.uniform(0.22, 0.5)
             d = np.hypot(x - ox - r * np.cos(way), y - oy - r * np.sin(way)) - r
         away.append(d)
-    plane = sum((d > 0).astype(int) << k for k, d in enumerate(away))
+    plane = np.zeros((size, size), int)
+    for k, d in enumerate(away):
+        plane += (d > 0) * (1 << k)
 
     def of_plane(low: float, high: float) -> Array:
         """Return one random number for each plane, spread over its pixels."""
-        return draw_planes.uniform(low, high, 65537)[plane % 65537]
+        return np.asarray(draw_planes.uniform(low, high, 65537)[plane % 65537])
 
     dx, dy, turn, zoom = (
         of_plane(-0.055, 0.055),

@@ -124,13 +124,7 @@ def paint(size: int, rng: np.random.Generator) -> Array:
         m = len(xy)
         base = at(colour, *xy.T)
         pigment = vary(base, rng, light, hue)
-        # A stroke ends where the colour becomes that of another thing.
-        path = trace(
-            angle,
-            xy,
-            length * rng.uniform(0.25, 0.6, m),
-            lambda p, base=base: np.abs(at(colour, *p.T) - base).max(1) < 0.34,
-        )
+        path = trace(angle, xy, length * rng.uniform(0.25, 0.6, m), colour)
         points = (ribbons(path, 0.5 * width * rng.uniform(0.6, 1.25, m)) * n).reshape(m, -1).tolist()
         fills = np.column_stack([pigment * 255, rng.integers(90, 230, m)]).round().astype(int).tolist()
         for corners, fill in zip(points, fills, strict=True):

@@ -6,10 +6,14 @@ style painted at 256 and at 1024 pixels from one seed is one composition at two 
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import Any
 
-Array = NDArray[np.floating]
+import numpy as np
+from numpy.typing import NDArray
+
+# In float64 throughout: float32 sines and exponentials differ between processors by enough to change
+# an 8-bit level here and there, and a style picture should have the same bytes everywhere.
+Array = NDArray[Any]
 
 
 def grid(size: int) -> tuple[Array, Array]:
@@ -19,9 +23,9 @@ def grid(size: int) -> tuple[Array, Array]:
     return x, y
 
 
-def smoothstep(low: ArrayLike, high: ArrayLike, x: ArrayLike) -> Array:
+def smoothstep(low: Array | float, high: Array | float, x: Array | float) -> Array:
     """Return 0 below ``low``, 1 above ``high`` and 3t² - 2t³ between; ``low > high`` falls instead."""
-    t = np.clip((np.asarray(x) - low) / (np.asarray(high) - low), 0.0, 1.0)
+    t = np.clip((x - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3.0 - 2.0 * t))
 
 
@@ -62,11 +66,12 @@ def noise(
         i, wi = _spline(size, down * scale, offset[0])
         j, wj = _spline(size, across * scale, offset[1])
         # Sums of four gathers and not a matrix product: the bits must not depend on BLAS threads.
-        rows = sum(wi[m][:, None] * lattice[i + m] for m in range(4))
-        total += weight * sum(wj[m] * rows[:, j + m] for m in range(4))
+        wide: Array = sum(wj[m] * lattice[:, j + m] for m in range(4))
+        for m in range(4):
+            total += (weight * wi[m])[:, None] * wide[i + m]
         power += weight**2
     # A cubic B-spline of white noise has variance (151/315)² on average.
-    return total / (np.sqrt(power) * 151 / 315)
+    return np.asarray(total / (np.sqrt(power) * 151 / 315))
 
 
 def at(field: Array, x: Array, y: Array) -> Array:
@@ -74,7 +79,7 @@ def at(field: Array, x: Array, y: Array) -> Array:
     n = field.shape[0]
     col = np.clip((np.asarray(x) * n).astype(np.intp), 0, n - 1)
     row = np.clip((np.asarray(y) * n).astype(np.intp), 0, n - 1)
-    return field[row, col]
+    return np.asarray(field[row, col])
 
 
 def smooth_at(field: Array, x: Array, y: Array) -> Array:
@@ -136,10 +141,10 @@ def inks(*codes: str) -> Array:
     return np.array([[int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)] for c in codes])
 
 
-def ramp(t: ArrayLike, colours: Array) -> Array:
+def ramp(t: Array, colours: Array) -> Array:
     """Interpolate ``(n, 3)`` colours at t in [0, 1], evenly spaced, in OKLab; ``(..., 3)``."""
     lab = to_oklab(colours)
-    t = np.clip(np.asarray(t, dtype=float), 0, 1) * (len(lab) - 1)
+    t = np.clip(t, 0, 1) * (len(lab) - 1)
     i = np.minimum(t.astype(np.intp), max(len(lab) - 2, 0))
     f = (t - i)[..., None]
     return from_oklab(lab[i] * (1 - f) + lab[np.minimum(i + 1, len(lab) - 1)] * f)
@@ -194,7 +199,7 @@ def vary(rgb: Array, rng: np.random.Generator, light: float, hue: float) -> Arra
 def mix(under: Array, over: Array, alpha: Array) -> Array:
     """Lay ``over`` on ``under`` with an opacity ``(n, n)``; colours are ``(n, n, 3)`` or ``(3,)``."""
     a = alpha[..., None]
-    return under * (1 - a) + over * a
+    return np.asarray(under * (1 - a) + over * a)
 
 
 def relief(picture: Array, height: Array, strength: float, shine: float = 0.0) -> Array:
@@ -208,12 +213,12 @@ def relief(picture: Array, height: Array, strength: float, shine: float = 0.0) -
     """
     n = height.shape[0]
     # Slopes per 1/512 of the picture, so that the light does not depend on the resolution.
-    down, across = np.gradient(height * (n / 512))
+    down, across = np.gradient(height.astype(float) * (n / 512))
     slope = -(across + down) / np.sqrt(2)
     light = np.tanh(strength * slope)
     lit = picture * (1 + 0.5 * np.minimum(light, 0))[..., None]
     lit += (1 - lit) * (np.maximum(light, 0) * 0.28)[..., None] * (0.35 + 0.65 * picture)
-    return lit + shine * (np.maximum(light, 0) ** 3)[..., None]
+    return np.asarray(lit + shine * (np.maximum(light, 0) ** 3)[..., None])
 
 
 def reduce(picture: Array, factor: int) -> Array:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nstbench.pictures.procedural.brush import ribbons
 from nstbench.pictures.procedural.field import (
     Array,
-    at,
     grid,
     inks,
     mix,
@@ -31,7 +30,7 @@ _JEWELS = inks("c8322c", "2456b0", "2f8a52", "7c3f9c", "18a09a", "ef7a24", "e65a
 
 
 def _rgb(colour: Array) -> tuple[int, ...]:
-    return tuple(int(round(255 * c)) for c in np.clip(colour, 0, 1))
+    return tuple(round(255 * float(c)) for c in colour)
 
 
 def _disc(draw: ImageDraw, n: int, x: float, y: float, r: float, colour: Array) -> None:
@@ -127,15 +126,11 @@ def _blocks(draw: ImageDraw, n: int, rng: np.random.Generator) -> None:
         w, h = rng.uniform(0.008, 0.017), rng.uniform(0.016, 0.046)
         k = rng.integers(len(inlay))
         corners = np.array([[-w, -h], [w, -h], [w, h], [-w, h]])
-        _fill(draw, n, [x, y] + corners, _BROWN)
-        _fill(draw, n, [x, y] + corners * 0.88, inlay[k])
+        _fill(draw, n, corners + np.array([x, y]), _BROWN)
+        _fill(draw, n, corners * 0.88 + np.array([x, y]), inlay[k])
         if rng.random() < 0.45:
-            _fill(
-                draw,
-                n,
-                [x, y] + corners * [0.45, 0.55],
-                inlay[(k + rng.integers(1, len(inlay))) % len(inlay)],
-            )
+            inside = inlay[(k + rng.integers(1, len(inlay))) % len(inlay)]
+            _fill(draw, n, corners * (0.45, 0.55) + np.array([x, y]), inside)
 
 
 def _rounds(draw: ImageDraw, n: int, rng: np.random.Generator) -> None:
@@ -152,10 +147,10 @@ def _rounds(draw: ImageDraw, n: int, rng: np.random.Generator) -> None:
                 _disc(draw, n, x + 0.70 * r * np.cos(a), y + 0.70 * r * np.sin(a), 0.19 * r, _JEWELS[pick[4]])
 
 
-def _meadow(draw: ImageDraw, n: int, rng: np.random.Generator, top: Array) -> None:
-    """Draw a bank of leaves and small flowers below ``top``."""
+def _meadow(draw: ImageDraw, n: int, rng: np.random.Generator) -> None:
+    """Draw leaves and small flowers over the foot of the picture."""
     places = scatter(rng, 0.0135, 0.5)
-    places = places[places[:, 1] > at(top, *places.T)]
+    places = places[places[:, 1] > 0.80]
     shades = vary(
         inks("1f6b3a", "3f9a3f", "8abf3c", "14524a")[rng.integers(0, 4, len(places))], rng, 0.04, 0.15
     )
@@ -168,40 +163,38 @@ def _meadow(draw: ImageDraw, n: int, rng: np.random.Generator, top: Array) -> No
         _disc(draw, n, x, y, 0.42 * r, _GOLD[4])
 
 
-def paint(size: int, rng: np.random.Generator) -> Array:
-    """Lay gold leaf, draw on it, and let the metal glint."""
-    from PIL import Image, ImageDraw
+def _layer(
+    ornament: Callable[[ImageDraw, int, np.random.Generator], None], leaf: Array, rng: np.random.Generator
+) -> Array:
+    """Return the gold leaf with an ornament drawn over all of it, smooth at its edges."""
+    from PIL import Image
+    from PIL.ImageDraw import Draw
 
+    size = len(leaf)
     scale = 3 if size <= 1024 else 2
     n = size * scale
+    image = Image.fromarray((leaf * 255).round().astype(np.uint8)).resize((n, n), Image.Resampling.BILINEAR)
+    ornament(Draw(image), n, rng.spawn(1)[0])
+    return reduce(np.asarray(image, np.float32) / 255, scale).astype(float)
+
+
+def paint(size: int, rng: np.random.Generator) -> Array:
+    """Lay gold leaf, draw a tree, two robes and a meadow on it, and let the metal glint."""
     x, y = grid(size)
-    leaf = _leaf(size, rng)
-
-    def sheet() -> tuple[Image.Image, ImageDraw]:
-        image = Image.fromarray((leaf * 255).round().astype(np.uint8)).resize(
-            (n, n), Image.Resampling.BILINEAR
-        )
-        return image, ImageDraw.Draw(image)
-
-    def layer(draw_it) -> Array:  # type: ignore[no-untyped-def]
-        image, draw = sheet()
-        draw_it(draw, n, rng.spawn(1)[0])
-        return reduce(np.asarray(image, np.float32) / 255, scale).astype(float)
-
-    picture = layer(_tree)
-    side = rng.choice([-1.0, 1.0])
     px = 0.8 / size
-    for draw_it, cx, top, wide in (
+    leaf = _leaf(size, rng)
+    picture = _layer(_tree, leaf, rng)
+    side = rng.choice([-1.0, 1.0])
+    for ornament, cx, top, wide in (
         (_rounds, 0.5 + 0.37 * side, rng.uniform(0.46, 0.54), 0.27),
         (_blocks, 0.5 - 0.36 * side, rng.uniform(0.32, 0.42), 0.25),
     ):
         robe = top + 0.62 * np.abs((x - cx - 0.05 * np.sin(6 * y)) / wide) ** 2.6 + 0.01 * np.sin(22 * x) - y
         picture = mix(picture, _BROWN, smoothstep(px, -px, robe - 0.010))
         picture = mix(picture, _GOLD[4], smoothstep(px, -px, robe - 0.004))
-        picture = mix(picture, layer(draw_it), smoothstep(px, -px, robe + 0.010))
+        picture = mix(picture, _layer(ornament, leaf, rng), smoothstep(px, -px, robe + 0.010))
     bank = 0.87 + 0.02 * np.sin(9 * x + rng.uniform(0, 6)) + 0.015 * noise(size, rng, 6)
-    bloom = layer(lambda draw, n, rng: _meadow(draw, n, rng, np.full((4, 4), 0.80)))
-    picture = mix(picture, bloom, smoothstep(-0.006, 0.006, y - bank))
+    picture = mix(picture, _layer(_meadow, leaf, rng), smoothstep(-0.006, 0.006, y - bank))
 
     # What is gold glints: warm, not grey, so by its own colour.
     metal = smoothstep(0.10, 0.35, picture[..., 0] - picture[..., 2])

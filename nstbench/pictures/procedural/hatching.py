@@ -12,6 +12,13 @@ from nstbench.pictures.procedural.field import Array, blur, grid, inks, noise, s
 
 _LIGHT = np.array([-0.58, -0.62, 0.53])
 _SPACING = 0.0120
+# Of each layer: the planes' normal, their spacing, the tone at which lines begin and at which they are full.
+_LAYERS = (
+    (0.45, 0.85, 0.50, 1.00, 0.92, 0.25),
+    (-0.80, 0.52, 0.55, 1.05, 0.66, 0.12),
+    (0.98, 0.18, 0.25, 1.00, 0.44, 0.00),
+    (0.05, 1.00, -0.10, 0.90, 0.24, -0.10),
+)
 
 
 class _Scene:
@@ -39,7 +46,7 @@ def _lit(nx: Array, ny: Array, nz: Array) -> Array:
     """Return the tone of a surface: light from the upper left, and a little thrown back from below."""
     facing = nx * _LIGHT[0] + ny * _LIGHT[1] + nz * _LIGHT[2]
     back = np.clip(nx * 0.6 + ny * 0.5, 0, 1) ** 2
-    return 0.06 + 0.98 * np.clip(facing, 0, 1) ** 0.9 + 0.22 * back * (1 - nz)
+    return np.asarray(0.06 + 0.98 * np.clip(facing, 0, 1) ** 0.9 + 0.22 * back * (1 - nz))
 
 
 def _vessel(
@@ -94,10 +101,7 @@ def _still_life(size: int, rng: np.random.Generator) -> _Scene:
     scene.tone = 0.80 - 0.52 * smoothstep(0.05, 1.1, x + 0.35 * (0.5 - y)) + vignette
     # The curtain hangs in folds and is drawn aside.
     hem = 0.30 + 0.16 * y**1.5 - 0.10 * np.cos(2.6 * y) + 0.02 * noise(size, rng, (3, 1))
-    if rng.random() < 0.5:
-        x_c = 1 - x
-    else:
-        x_c = x
+    x_c = 1 - x if rng.random() < 0.5 else x
     hang = (x_c - 0.16 * y**2) * (1.0 + 0.5 * y) + 0.022 * noise(size, rng, (3, 5))
     fold = np.cos(hang * 58) + 0.45 * np.cos(hang * 97 + 1.3)
     scene.put(x_c < hem, 0.035 * fold, 0.47 + 0.30 * np.sin(hang * 58 + 0.5) + 0.16 * np.sin(hang * 97 + 1.8))
@@ -140,10 +144,8 @@ def paint(size: int, rng: np.random.Generator) -> Array:
 
     ink = np.zeros((size, size))
     px = 1 / size
-    for k, (ax, ay, az, begin, full) in enumerate(
-        ((0.45, 0.85, 0.50, 0.92, 0.25), (-0.80, 0.52, 0.55, 0.66, 0.12), (0.98, 0.18, 0.25, 0.44, 0.0), (0.05, 1.0, -0.1, 0.24, -0.1))
-    ):  # fmt: skip
-        s = _SPACING * (1.0, 1.05, 1.0, 0.9)[k]
+    for ax, ay, az, spacing, begin, full in _LAYERS:
+        s = _SPACING * spacing
         psi = (scene.x * ax + scene.y * ay + scene.z * az) / s + shake
         down, across = np.gradient(psi)
         rate = np.clip(np.hypot(down, across), 0.25 * px / s, 3.2 * px / s)

@@ -8,9 +8,12 @@ from nstbench.pictures.procedural.field import Array, grid, inks, noise, relief,
 
 _MAP = 400
 _TILE = 1 / 68
-_STONES = inks(
-    "efe3c6", "e2cfa4", "b5442a", "d98a3d", "1d2733", "1f4e6b", "2f7f8c", "7db8b0", "e8b64c", "6b7f3a", "8c2f26", "f6efdc"
-)  # fmt: skip
+_STONES = np.concatenate(
+    [
+        inks("efe3c6", "e2cfa4", "b5442a", "d98a3d", "1d2733", "1f4e6b"),
+        inks("2f7f8c", "7db8b0", "e8b64c", "6b7f3a", "8c2f26", "f6efdc"),
+    ]
+)
 _CREAM, _SAND, _BRICK, _OCHRE, _BLACK, _DEEP, _SEA, _FOAM, _GOLD, _OLIVE, _OX, _WHITE = range(12)
 
 
@@ -117,7 +120,7 @@ def _courses(part: Array, rng: np.random.Generator) -> tuple[Array, Array]:
     away = gaussian_filter(distance_transform_edt(~edge), 0.8) / _MAP
     xy, turn = [], []
     for level in np.arange(_TILE / 2, away.max(), _TILE):
-        for line in find_contours(away, level):
+        for line in find_contours(away, level):  # type: ignore[no-untyped-call]
             p = line[:, ::-1] / _MAP
             step = np.hypot(*np.diff(p, axis=0).T)
             s = np.concatenate([[0], np.cumsum(step)])

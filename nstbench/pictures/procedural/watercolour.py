@@ -1,6 +1,6 @@
 """Transparent washes on rough paper: flowers whose petals overlap, with blooms and dark pigment edges.
 
-Light passes a wash twice, so washes multiply: paper · exp(-Σ density · absorbance), absorbance = -log(colour).
+Washes are filters, so they multiply: paper · exp(-Σ density · absorbance), absorbance = -log(colour).
 """
 
 from __future__ import annotations
@@ -47,9 +47,15 @@ class _Sheet:
         return slice(low[0], high[0]), slice(low[1], high[1])
 
     def wash(
-        self, part: tuple[slice, slice], depth: Array, colour: Array, strength: Array | float, second: Array | None = None,
-        share: Array | float = 0.0, soft: float = 1.0,
-    ) -> None:  # fmt: skip
+        self,
+        part: tuple[slice, slice],
+        depth: Array,
+        colour: Array,
+        strength: Array | float,
+        second: Array | None = None,
+        share: Array | float = 0.0,
+        soft: float = 1.0,
+    ) -> None:
         """Lay a wash where ``depth`` (distance inside the edge, of the picture) is positive.
 
         Args:
@@ -69,13 +75,10 @@ class _Sheet:
         grit = np.clip(1 + 0.20 * self.tooth[part], 0.4, 1.8)
         density = strength * inside * grit * np.clip(0.66 + 0.22 * self.pool[part] + 0.62 * rim, 0.12, 2)
         absorb = -np.log(np.clip(colour, 0.02, 0.995))
-        if second is None:
-            self.absorbed[part] += density[..., None] * absorb
-        else:
-            s = np.clip(share, 0, 1)[..., None] if isinstance(share, np.ndarray) else share
-            self.absorbed[part] += density[..., None] * (
-                absorb * (1 - s) - np.log(np.clip(second, 0.02, 0.995)) * s
-            )
+        if second is not None:
+            s = np.clip(np.asarray(share), 0, 1)[..., None]
+            absorb = absorb * (1 - s) - np.log(np.clip(second, 0.02, 0.995)) * s
+        self.absorbed[part] += density[..., None] * absorb
 
     def spare(self, part: tuple[slice, slice], depth: Array, share: float) -> None:
         """Keep a share of the paper free of what was laid before, as a painter who plans ahead does."""
@@ -160,7 +163,7 @@ def _leaf(sheet: _Sheet, rng: np.random.Generator, cx: float, cy: float, long: f
 
 
 def paint(size: int, rng: np.random.Generator) -> Array:
-    """Lay a wet ground of several colours, leaves, flowers, blooms and spatter; the paper stays the only white."""
+    """Lay a wet ground, leaves, flowers, blooms and spatter; the paper stays the only white."""
     sheet = _Sheet(size, rng)
     everywhere = (slice(None), slice(None))
     for colour in _GROUNDS[rng.integers(4)]:

@@ -67,7 +67,7 @@ class _Block:
 
 
 def _rgb(ink: Array) -> tuple[int, ...]:
-    return tuple(int(round(255 * c)) for c in ink)
+    return tuple(round(255 * float(c)) for c in ink)
 
 
 def _curve(points: Array, n: int = 70) -> Array:
@@ -90,7 +90,7 @@ def _wave(
     def ribs(s: Array | float) -> Array:
         """Return the curve a share s of the way from the back to the face."""
         s = np.asarray(s)[..., None]
-        return np.array(foot) + unit * (back * (1 - s) + face * s)
+        return np.asarray(foot + unit * (back * (1 - s) + face * s))
 
     outline = np.concatenate([ribs(0.0), ribs(1.0)[::-1]])
     block.fill(outline, _DEEP)
@@ -112,14 +112,15 @@ def _wave(
             block.blade(cut, (_PAPER, _KEY, _PALE)[rng.integers(3)], 0.0042 * min(1.0, 0.4 + height))
     block.line(ribs(1.0), _KEY, 0.0030)
     block.line(ribs(0.0), _KEY, 0.0030)
-    _foam(block, rng, ribs, height, way)
+    _foam(block, rng, ribs(0.0), ribs(0.16), height, way)
 
 
-def _foam(block: _Block, rng: np.random.Generator, ribs, height: float, way: float) -> None:  # type: ignore[no-untyped-def]
+def _foam(
+    block: _Block, rng: np.random.Generator, crest: Array, under: Array, height: float, way: float
+) -> None:
     """Print the crest: lumps of foam, fingers that claw forward, and spray."""
     xy: list[Array] = []
     radius: list[float] = []
-    crest, under = ribs(0.0), ribs(0.16)
     n = len(crest)
     for i in np.linspace(0.42, 0.99, 44):
         k = min(int(i * n), n - 1)
@@ -229,7 +230,7 @@ def paint(size: int, rng: np.random.Generator) -> Array:
     scale = 3 if size <= 1024 else 2
     n = size * scale
     way = rng.choice([-1.0, 1.0])
-    x, y = grid(size)
+    _, y = grid(size)
     # Bokashi: the printer wipes the block, so the sky fades from blue to paper to a blush.
     sky = mix(np.broadcast_to(_PAPER, (size, size, 3)), _MID, 0.85 * smoothstep(0.16, -0.02, y))
     sky = mix(sky, _BLUSH, 0.75 * smoothstep(0.22, 0.56, y))
