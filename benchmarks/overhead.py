@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -64,7 +64,7 @@ class Alternate(pl.Callback):
             self.plain.append((self.began - turn) / BLOCK)
 
 
-def plain_loop(config: Config) -> tuple[Callable[[], Tensor], torch.device]:
+def plain_loop(config: Config) -> tuple[Callable[[], Any], torch.device]:
     """Return one step of what a script would do: the same objective, written out."""
     device = choose_device(config.trainer)
     encoder = build_encoder(config.encoder).to(device)
@@ -98,10 +98,10 @@ def plain_loop(config: Config) -> tuple[Callable[[], Tensor], torch.device]:
             )
         variation = ((x[..., 1:] - x[..., :-1]) ** 2).sum() + ((x[..., 1:, :] - x[..., :-1, :]) ** 2).sum()
         loss = loss + w.regularizer * variation / x.numel()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        loss.backward()
+        return cast(Tensor, loss)
 
-    return lambda: optimizer.step(closure), device  # type: ignore[arg-type,return-value]
+    return lambda: optimizer.step(closure), device  # type: ignore[no-untyped-call]
 
 
 def main(overrides: Sequence[str]) -> float:

@@ -17,7 +17,11 @@ def build(node: Mapping[str, Any], **supplied: Any) -> Any:
         supplied: arguments that no configuration can give.
     """
     try:
-        return instantiate(dict(node), **supplied, _convert_="all")
+        if not supplied:
+            return instantiate(dict(node), _convert_="all")
+        # Given to Hydra, a supplied object would be taken for configuration, and what looks like a
+        # node inside it built.
+        return instantiate({**node, "_partial_": True}, _convert_="all")(**supplied)
     except InstantiationException as error:
         if error.__cause__ is not None:
             raise error.__cause__ from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -169,6 +170,11 @@ def _fit(
         )
         try:
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as stop:
+            # Lightning turns Ctrl-C into exit status 1, and SIGTERM into 0, "done".
+            if trainer.received_sigterm:
+                raise SystemExit(128 + signal.SIGTERM) from stop
+            raise KeyboardInterrupt from stop
         except Exception:
             write_png(folder / "canvas.png", module.last_good[:1].clamp(0, 1).cpu())
             raise

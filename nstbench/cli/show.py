@@ -24,7 +24,7 @@ def show_result(result: Result, *, brief: bool) -> None:
     record, folder = result.record, result.folder
     if brief:
         state = "done before" if result.skipped else f"{record.timings.get('optimize_s', 0):.1f} s"
-        console.print(Text(f"{folder}  {state}  {_line(record.metrics)}"))
+        console.print(Text(f"{folder}  {state}  {_line(record.metrics)}"), soft_wrap=True)
         return
     if result.skipped:
         console.print("This run was finished before; nothing was computed again.")
@@ -33,9 +33,9 @@ def show_result(result: Result, *, brief: bool) -> None:
     seconds = record.timings.get("optimize_s", 0.0)
     rate = f"{1000 * seconds / record.evaluations:.0f} ms each" if record.evaluations else ""
     console.print(f"{record.evaluations} evaluations in {seconds:.1f} s ({rate}) on {record.device}")
-    console.print(Text(f"picture  {folder / 'canvas.png'}"))
-    console.print(Text(f"record   {folder / 'run.json'}"))
-    console.print(Text(f"curves   {folder / 'curves.csv'}"))
+    console.print(Text(f"picture  {folder / 'canvas.png'}"), soft_wrap=True)
+    console.print(Text(f"record   {folder / 'run.json'}"), soft_wrap=True)
+    console.print(Text(f"curves   {folder / 'curves.csv'}"), soft_wrap=True)
 
 
 def show_sweep(outcomes: Sequence[Outcome]) -> None:

@@ -235,10 +235,10 @@ def set_padding(module: nn.Module, padding: Padding) -> None:
     for conv in (m for m in module.modules() if isinstance(m, nn.Conv2d)):
         if padding == "none":
             conv.padding = (0, 0)
-        elif padding != conv.padding_mode and any(p for p in conv.padding if not isinstance(p, str)):
+        elif not isinstance(conv.padding, str) and any(conv.padding):
             conv.padding_mode = padding
-            # Conv2d fixes the order of F.pad's arguments when it is built.
-            conv._reversed_padding_repeated_twice = [int(p) for p in reversed(conv.padding) for _ in (0, 1)]
+            # Conv2d fixes the arguments of F.pad when it is built: left and right of each axis, the last first.
+            conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in (0, 1)]
 
 
 def pool_like(pool: nn.MaxPool2d, pooling: Pooling) -> nn.Module:

@@ -96,7 +96,7 @@ def _weight_file(model: str, weights: str, download: bool) -> Path:
         return Path(weights)
     from torchvision.models import get_model_weights
 
-    url = get_model_weights(model).DEFAULT.url  # type: ignore[attr-defined]
+    url = get_model_weights(model).DEFAULT.url
     file = url.rsplit("/", 1)[-1]
     # torchvision's file names end in the first eight digits of their sha256.
     prefix = Path(file).stem.rsplit("-", 1)[-1]
@@ -129,7 +129,7 @@ def _trace(model: str, network: nn.Module) -> fx.GraphModule:
     refuse_in_place(network)
     try:
         names = get_graph_node_names(network)[1]
-        graph = create_feature_extractor(network, return_nodes={name: name for name in names[1:]})
+        graph: fx.GraphModule = create_feature_extractor(network, return_nodes={n: n for n in names[1:]})
     except Exception as error:  # torch.fx raises many kinds for what it cannot follow
         reason = f"its graph cannot be traced ({error})"
         raise UserError("encoder.model", model, reason, "Choose another model.") from error

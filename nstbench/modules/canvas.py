@@ -74,7 +74,8 @@ class Canvas(nn.Module):
         A copy is clamped, never the parameters: changing them between steps would spoil the
         curvature that L-BFGS has gathered.
         """
-        return self().detach().clamp(0, 1)
+        pictures: Tensor = self()
+        return pictures.clamp(0, 1)
 
     @torch.no_grad()
     def carried_up(self, shape: tuple[int, int]) -> Tensor:

@@ -105,10 +105,8 @@ def _paisley(cloth: _Cloth, rng: np.random.Generator, cx: float, cy: float, radi
     if 0 in dx.shape:
         return
     way, bend = rng.uniform(0, 2 * np.pi), rng.choice([-1.0, 1.0])
-    u, v = (
-        (dx * np.cos(way) + dy * np.sin(way)) / radius,
-        bend * (dy * np.cos(way) - dx * np.sin(way)) / radius,
-    )
+    u = (dx * np.cos(way) + dy * np.sin(way)) / radius
+    v = bend * (dy * np.cos(way) - dx * np.sin(way)) / radius
     t = np.clip(u, 0, 1.9) / 1.9
     v = v - 1.1 * t**2.2
     half = np.where(u < 0, np.sqrt(np.clip(1 - u**2, 0, 1)), (1 - t**1.25))
@@ -120,13 +118,12 @@ def _paisley(cloth: _Cloth, rng: np.random.Generator, cx: float, cy: float, radi
     cloth.motif(part, depth - 0.30 * radius, int(dyes[1]))
     hatch = ((u + 0.8 * v) * radius / 0.014) % 1 - 0.5
     cloth.wax(part, np.where(depth > 0.34 * radius, hatch * 0.011, 1.0), 0.7 * _WAX)
-    cx2, cy2 = -0.05, 0.0
-    r, turn = np.hypot(u - cx2, v - cy2), np.arctan2(v - cy2, u - cx2)
+    r, turn = np.hypot(u + 0.05, v), np.arctan2(v, u + 0.05)
     cloth.motif(part, radius * (0.30 * (0.72 + 0.28 * np.abs(np.cos(3 * turn))) - r), int(dyes[2]))
     cloth.wax(part, r * radius, 0.16 * radius)
 
 
-def _echoes(cloth: _Cloth, rng: np.random.Generator) -> None:
+def _echoes(cloth: _Cloth) -> None:
     """Fill the ground with rows of dots that follow the motifs."""
     from PIL import Image, ImageDraw
     from scipy.ndimage import distance_transform_edt
@@ -184,28 +181,24 @@ def paint(size: int, rng: np.random.Generator) -> Array:
         radius = min(room, 0.115 + 0.05 * rng.random())
         if radius > 0.075:
             spots.append((cx, cy, radius))
+    # Each motif draws from a stream of its own: whether it reaches into the picture may depend on the size.
     # Sprigs grow from behind the great motifs.
     for cx, cy, radius in spots:
         start = rng.uniform(0, 6)
         for k in range(7):
             way = start + k * 2 * np.pi / 7 + rng.normal(0, 0.15)
-            _leaf(
-                cloth,
-                rng,
-                cx + 0.62 * radius * np.cos(way),
-                cy + 0.62 * radius * np.sin(way),
-                rng.uniform(0.75, 1.15) * radius,
-                way + rng.normal(0, 0.3),
-            )
+            px, py = cx + 0.62 * radius * np.cos(way), cy + 0.62 * radius * np.sin(way)
+            long = rng.uniform(0.75, 1.15) * radius
+            _leaf(cloth, rng.spawn(1)[0], px, py, long, way + rng.normal(0, 0.3))
     for k, (cx, cy, radius) in enumerate(spots):
         if k % 3 == 1:
-            _paisley(cloth, rng, cx, cy, 0.62 * radius)
+            _paisley(cloth, rng.spawn(1)[0], cx, cy, 0.62 * radius)
         else:
-            _flower(cloth, rng, cx, cy, 0.80 * radius)
-    for cx, cy in rng.uniform(0, 1, (60, 2)):
+            _flower(cloth, rng.spawn(1)[0], cx, cy, 0.80 * radius)
+    for (cx, cy), draw in zip(rng.uniform(0, 1, (60, 2)), rng.spawn(60), strict=True):
         if cloth.away[min(int(cy * size), size - 1), min(int(cx * size), size - 1)] > 0.034:
-            _flower(cloth, rng, cx, cy, 0.030)
-    _echoes(cloth, rng)
+            _flower(cloth, draw, cx, cy, 0.030)
+    _echoes(cloth)
     cloth.picture = blur(cloth.picture, 0.35 / size)
 
     waxed = smoothstep(0.30, 0.75, cloth.picture.mean(axis=2))

@@ -142,12 +142,8 @@ def paint(size: int, rng: np.random.Generator) -> Array:
         """Return one random number for each plane, spread over its pixels."""
         return np.asarray(draw_planes.uniform(low, high, 65537)[plane % 65537])
 
-    dx, dy, turn, zoom = (
-        of_plane(-0.055, 0.055),
-        of_plane(-0.055, 0.055),
-        of_plane(-0.16, 0.16),
-        of_plane(0.86, 1.14),
-    )
+    dx, dy = of_plane(-0.055, 0.055), of_plane(-0.055, 0.055)
+    turn, zoom = of_plane(-0.16, 0.16), of_plane(0.86, 1.14)
     u, v = (x - 0.5) * zoom, (y - 0.5) * zoom
     seen_x = 0.5 + u * np.cos(turn) + v * np.sin(turn) + dx
     seen_y = 0.5 + v * np.cos(turn) - u * np.sin(turn) + dy
@@ -167,9 +163,9 @@ def paint(size: int, rng: np.random.Generator) -> Array:
     lab[..., 0] += np.where(shade > 0, 0.5, 1.0) * np.tanh(shade * 1.2) + of_plane(-0.07, 0.03)
 
     # Short parallel touches, in each plane along a direction of its own.
-    way = of_plane(0, np.pi)
-    bu = 0.5 + 0.7 * ((x - 0.5) * np.cos(way) + (y - 0.5) * np.sin(way))
-    bv = 0.5 + 0.7 * ((y - 0.5) * np.cos(way) - (x - 0.5) * np.sin(way))
+    brush = of_plane(0, np.pi)
+    bu = 0.5 + 0.7 * ((x - 0.5) * np.cos(brush) + (y - 0.5) * np.sin(brush))
+    bv = 0.5 + 0.7 * ((y - 0.5) * np.cos(brush) - (x - 0.5) * np.sin(brush))
     touch = smooth_at(noise(size, rng, (80, 20), octaves=2), bu, bv)
     lab[..., 0] += 0.030 * touch
     lab[..., 1:] *= (1.08 + 0.05 * touch)[..., None]

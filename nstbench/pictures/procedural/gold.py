@@ -70,10 +70,8 @@ def _spiral(centre: Array, radius: float, way: float, turns: float, root: Array,
 
 def _tree(draw: ImageDraw, n: int, rng: np.random.Generator) -> None:
     """Draw the tree: a trunk, and a spiral at the end of every branch."""
-    foot, fork = (
-        np.array([0.5 + rng.uniform(-0.05, 0.05), 1.0]),
-        np.array([0.5 + rng.uniform(-0.04, 0.04), 0.60]),
-    )
+    foot = np.array([0.5 + rng.uniform(-0.05, 0.05), 1.0])
+    fork = np.array([0.5 + rng.uniform(-0.04, 0.04), 0.60])
     spots: list[tuple[Array, float]] = []
     for p in rng.uniform((0.0, 0.0), (1.0, 0.66), (900, 2)):
         room = min([np.hypot(*(p - q)) - r for q, r in spots], default=0.14)
@@ -88,7 +86,7 @@ def _tree(draw: ImageDraw, n: int, rng: np.random.Generator) -> None:
     half = half - 0.006
     _fill(draw, n, np.concatenate([middle + half * [1, 0], (middle - half * [1, 0])[::-1]]), _BRONZE)
     # Dark edge, bronze, and a streak of light along every branch: each over the whole tree at once.
-    for colour, share_of_width, shift in ((_BROWN, 1.0, 0.0), (_BRONZE, 0.72, 0.0), (_GOLD[3], 0.20, -0.22)):
+    for colour, share, shift, fade in ((_BROWN, 1, 0, 0), (_BRONZE, 0.72, 0, 0), (_GOLD[3], 0.2, -0.22, 0.7)):
         for k, (p, r) in enumerate(spots):
             curl = 1.0 if k % 2 else -1.0
             root = fork + (foot - fork) * 0.30 * (0.5 + 0.5 * np.sin(7.0 * k)) + [0.030 * np.sin(3.0 * k), 0]
@@ -98,21 +96,16 @@ def _tree(draw: ImageDraw, n: int, rng: np.random.Generator) -> None:
             along = np.gradient(path, axis=0)
             normal = np.stack([-along[:, 1], along[:, 0]], 1) / (np.hypot(*along.T)[:, None] + 1e-9)
             half = (0.0035 + 0.048 * r + 0.012 * wide)[:, None] * (0.42 + 0.58 * wide[:, None])
-            outer, inner = (
-                path + half * normal * (shift + share_of_width),
-                path + half * normal * (shift - share_of_width),
-            )
-            _fill(draw, n, np.concatenate([outer, inner[::-1]]), colour)
+            # The light fades towards the trunk, where it would run together.
+            reach = share * ((1 - wide) ** fade)[:, None]
+            left, right = path + half * normal * (shift - reach), path + half * normal * (shift + reach)
+            _fill(draw, n, np.concatenate([left, right[::-1]]), colour)
     for _ in range(190):
         s = rng.random()
         c = fork + (foot - fork) * s
         x, w = c[0] + rng.uniform(-1, 1) * (0.04 + 0.07 * s**2.2), rng.uniform(0.003, 0.008)
-        _fill(
-            draw,
-            n,
-            np.array([[x, c[1]], [x + w, c[1]], [x + w, c[1] + 3 * w], [x, c[1] + 3 * w]]),
-            _GOLD[rng.choice([1, 3, 4])],
-        )
+        fleck = np.array([x, c[1]]) + w * np.array([[0, 0], [1, 0], [1, 3], [0, 3]])
+        _fill(draw, n, fleck, _GOLD[rng.choice([1, 3, 4])])
     for x, y in rng.uniform((0.03, 0.03), (0.97, 0.5), (14, 2)):
         r, colour = rng.uniform(0.008, 0.014), _JEWELS[rng.integers(0, 5)]
         for share, ink in ((1.0, _BROWN), (0.85, _GOLD[4]), (0.62, colour), (0.25, _WHITE)):

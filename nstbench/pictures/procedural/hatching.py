@@ -22,11 +22,11 @@ _LAYERS = (
 
 
 class _Scene:
-    """What the eye sees: position ``(n, n, 3)`` of the surface, its tone and its object ``(n, n)``."""
+    """What the eye sees at every pixel: the place (x, y, z) of the surface, its tone and its object."""
 
     def __init__(self, size: int, side: float) -> None:
         x, y = grid(size)
-        self.x, self.y, self.side = (x if side > 0 else 1 - x), y, side
+        self.x, self.y = (x if side > 0 else 1 - x), y
         self.z = np.zeros_like(x)
         self.tone = np.ones_like(x)
         self.part = np.zeros(x.shape, int)

@@ -10,8 +10,8 @@ _MAP = 400
 _TILE = 1 / 68
 _STONES = np.concatenate(
     [
-        inks("efe3c6", "e2cfa4", "b5442a", "d98a3d", "1d2733", "1f4e6b"),
-        inks("2f7f8c", "7db8b0", "e8b64c", "6b7f3a", "8c2f26", "f6efdc"),
+        inks("efe3c6", "e2cfa4", "c2452a", "e08e34", "1d2733", "154e80"),
+        inks("1c8799", "7db8b0", "e8b64c", "6b7f3a", "8c2f26", "f6efdc"),
     ]
 )
 _CREAM, _SAND, _BRICK, _OCHRE, _BLACK, _DEEP, _SEA, _FOAM, _GOLD, _OLIVE, _OX, _WHITE = range(12)

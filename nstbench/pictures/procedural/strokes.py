@@ -114,8 +114,10 @@ def paint(size: int, rng: np.random.Generator) -> Array:
         px, py = xy.T
         n = len(xy)
         # A stroke shortens where the flow turns fast, so that it stays within its ring.
-        bend = np.clip(at(curl, px, py), -22, 22)
-        stretch = rng.uniform(0.7, 1.25, n) / (1 + np.abs(bend) * length * 0.55)
+        turning = at(curl, px, py)
+        stretch = rng.uniform(0.7, 1.25, n) / (1 + np.minimum(np.abs(turning), 22) * length * 0.55)
+        # Where one thing meets another the direction jumps: that is no curve.
+        bend = np.where(np.abs(turning) < 60, np.clip(turning, -22, 22), 0)
         pigment = vary(at(colour, *seen.T), rng, light, 0.13)
         lay(
             painting, rng, xy, at(angle, px, py) + rng.normal(0, 0.07, n), pigment,

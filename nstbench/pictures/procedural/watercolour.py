@@ -179,20 +179,15 @@ def paint(size: int, rng: np.random.Generator) -> Array:
     for cx, cy in scatter(rng, 0.29, 0.22, margin=0.0):
         if -0.02 < cx < 1.02 and -0.02 < cy < 1.02:
             flowers.append((cx, cy, rng.uniform(0.125, 0.20)))
+    # Leaves and flowers draw from streams of their own: which of them show may depend on the size.
     for cx, cy, radius in flowers:
         for _ in range(4):
             way = rng.uniform(0, 2 * np.pi)
             near = 0.55 * radius
-            _leaf(
-                sheet,
-                rng,
-                cx + near * np.cos(way),
-                cy + near * np.sin(way),
-                rng.uniform(0.15, 0.27),
-                way + rng.normal(0, 0.3),
-            )
+            px, py, long = cx + near * np.cos(way), cy + near * np.sin(way), rng.uniform(0.15, 0.27)
+            _leaf(sheet, rng.spawn(1)[0], px, py, long, way + rng.normal(0, 0.3))
     for k, (cx, cy, radius) in enumerate(flowers):
-        _petals(sheet, rng, cx, cy, radius, _BLOSSOMS[kinds[(0, 1, 0, 2)[k % 4]]])
+        _petals(sheet, rng.spawn(1)[0], cx, cy, radius, _BLOSSOMS[kinds[(0, 1, 0, 2)[k % 4]]])
     for cx, cy in rng.uniform(0, 1, (9, 2)):
         sheet.bloom(rng, cx, cy, rng.uniform(0.025, 0.06))
     for cx, cy in rng.uniform(0, 1, (70, 2)):

@@ -1,0 +1,89 @@
+"""Every option in conf/ composes and runs two steps, or says what it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from nstbench.config import Config
+from nstbench.config_files import groups
+from nstbench.encoders.weights import REGISTRY
+from nstbench.run import run
+
+OPTIONS = [(group, option) for group, options in groups().items() for option in options]
+
+# What an option cannot do without, beyond the tiny run of the fixtures.
+NEEDS: dict[str, list[str]] = {
+    "loss/content=none": ["canvas.start=content"],
+    "loss/style=none": [],
+    "schedule=coarse_to_fine": ["size=192"],
+    "schedule=two_sizes": ["size=96"],
+    "pictures=own": [],
+    "layers=gatys2015_textures": ["encoder.shape=vgg19"],
+    "layers=johnson2016": ["encoder.shape=vgg16"],
+    "encoder=torchvision": ["encoder.weights=none", "size=96"],
+    "encoder=squeezenet": ["size=96"],
+    "encoder=alexnet": ["size=96"],
+    "trainer=cuda": [],
+    "trainer=mps": [],
+}
+DEVICES = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+
+
+def fake_weights(name: str, folder: Path) -> str:
+    """Save a network of the registered architecture with small random weights."""
+    from torchvision import models
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models.get_model(REGISTRY[name].architecture, weights=None)
+    file = folder / f"{name}.pth"
+    torch.save({k: v for k, v in network.state_dict().items() if k.startswith("features")}, file)
+    return str(file)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{g}={o}" for g, o in OPTIONS])
+def test_an_option_runs_two_steps(
+    group: str, option: str, compose_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    chosen = f"{group}={option}"
+    if group == "trainer" and not DEVICES.get(option, True):
+        pytest.skip(f"no {option} device here")
+    extra = ["steps=2", *NEEDS.get(chosen, [])]
+    if group == "encoder" and option not in {"random", "torchvision"}:
+        weights = option.replace("_", "-")
+        extra += [f"encoder.weights={fake_weights(weights, tmp_path)}"]
+    tiny = group not in {"encoder"}
+    overrides = ["size=48", "metrics=none", "logger=none", "record.progress=false"] if not tiny else []
+    config = compose_config(*overrides, chosen, *extra, tiny=tiny)
+    result = run(config)
+    assert result.record.state == "completed"
+    assert result.record.steps >= 2
+    assert (result.folder / "canvas.png").stat().st_size > 100
+    asked = set(config.metrics)
+    assert set(result.record.metrics) | set(result.record.unavailable_metrics) == asked
+
+
+def test_the_groups_are_those_of_the_design() -> None:
+    expected = {"pictures", "encoder", "layers", "canvas", "optimizer", "schedule", "metrics", "logger", "trainer"}
+    expected |= {"loss/content", "loss/style", "loss/regularizer"}
+    assert expected <= set(groups())
+
+
+@pytest.mark.parametrize("name", ["Adadelta", "Adagrad", "AdamW", "NAdam", "RAdam", "ASGD", "Rprop", "Adamax"])
+def test_anything_in_torch_optim_is_an_optimizer(name: str, compose_config: Callable[..., Config]) -> None:
+    target = f"optimizer._target_=torch.optim.{name}"
+    result = run(compose_config("optimizer=sgd", "~optimizer.momentum", target, "optimizer.lr=0.01", "steps=2"))
+    assert result.record.state == "completed"
+
+
+def test_lbfgs_with_a_line_search_counts_its_evaluations(compose_config: Callable[..., Config]) -> None:
+    search = ["optimizer.line_search_fn=strong_wolfe", "optimizer.max_iter=5", "steps=3", "record.curves_every=1"]
+    result = run(compose_config(*search))
+    assert result.record.steps == 3
+    assert result.record.evaluations > 15
+    last = (result.folder / "curves.csv").read_text().splitlines()[-1]
+    assert last.startswith(f"{result.record.evaluations},3,")
