@@ -80,6 +80,10 @@ def plain_loop(config: Config) -> tuple[Callable[[], Any], torch.device]:
         f = f.flatten(2)
         return f @ f.transpose(1, 2) / f.shape[2]
 
+    def variation(x: Tensor) -> Tensor:
+        return ((x[..., 1:] - x[..., :-1]) ** 2).sum() + ((x[..., 1:, :] - x[..., :-1, :]) ** 2).sum()
+
+    roughness = variation(content.to(device))
     with torch.no_grad():
         P = encoder(content.to(device), [deep])[deep]
         A = {layer: gram(f) for layer, f in encoder(style.to(device), shallow).items()}
@@ -96,8 +100,7 @@ def plain_loop(config: Config) -> tuple[Callable[[], Any], torch.device]:
                 loss
                 + w.style / len(shallow) * ((gram(f[layer]) - A[layer]) ** 2).sum() / (A[layer] ** 2).sum()
             )
-        variation = ((x[..., 1:] - x[..., :-1]) ** 2).sum() + ((x[..., 1:, :] - x[..., :-1, :]) ** 2).sum()
-        loss = loss + w.regularizer * variation / x.numel()
+        loss = loss + w.regularizer * variation(x) / roughness
         loss.backward()
         return cast(Tensor, loss)
 
@@ -117,17 +120,14 @@ def main(overrides: Sequence[str]) -> float:
         step, _ = plain_loop(config)
         turns = Alternate(step, synchronize)
         record = run(config, callbacks=[turns]).record
-        last = float(step())
+        last = float(step().detach())
     # The first block pays for what is allocated once.
     ours, plain = statistics.median(turns.ours[1:]), statistics.median(turns.plain[1:])
     print(f"device        {record.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(
-        f"plain loop    {1000 * plain:.2f} ms a step, objective {last:.5g} after {len(turns.plain) * BLOCK} steps"
-    )
-    print(f"nstbench      {1000 * ours:.2f} ms a step, objective {record.final_losses['loss/total']:.5g}")
-    print(
-        f"ratio         {ours / plain:.3f}  (medians of {len(turns.ours) - 1} blocks of {BLOCK} steps, alternating)"
-    )
+    done, final, blocks = len(turns.plain) * BLOCK, record.final_losses["loss/total"], len(turns.ours) - 1
+    print(f"plain loop    {1000 * plain:.2f} ms a step; objective {last:.5g} after {done} steps")
+    print(f"nstbench      {1000 * ours:.2f} ms a step; objective {final:.5g} after {record.steps} steps")
+    print(f"ratio         {ours / plain:.3f}, medians of {blocks} blocks of {BLOCK} steps, alternating")
     return ours / plain
 
 

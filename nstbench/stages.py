@@ -23,7 +23,7 @@ from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
 from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
-from nstbench.losses.objective import Objective, Term
+from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.units import set_units
 from nstbench.modules.canvas import Canvas
 from nstbench.modules.image_optimization import ImageOptimization
@@ -124,6 +124,9 @@ def _remember(
             term.remember(of_content)
         elif term.role == "style":
             term.remember(of_styles, inputs.blend)
+        else:
+            yardstick = styles[0] if content is None else content
+            term.remember([{CANVAS: yardstick.to(device)}])
     # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
     if first or config.weights.unit != "gradient":
         set_units(module.objective, config.weights.unit, module.encode, module.canvas().detach())

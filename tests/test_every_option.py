@@ -68,20 +68,39 @@ def test_an_option_runs_two_steps(
 
 
 def test_the_groups_are_those_of_the_design() -> None:
-    expected = {"pictures", "encoder", "layers", "canvas", "optimizer", "schedule", "metrics", "logger", "trainer"}
+    expected = {
+        "pictures",
+        "encoder",
+        "layers",
+        "canvas",
+        "optimizer",
+        "schedule",
+        "metrics",
+        "logger",
+        "trainer",
+    }
     expected |= {"loss/content", "loss/style", "loss/regularizer"}
     assert expected <= set(groups())
 
 
-@pytest.mark.parametrize("name", ["Adadelta", "Adagrad", "AdamW", "NAdam", "RAdam", "ASGD", "Rprop", "Adamax"])
+@pytest.mark.parametrize(
+    "name", ["Adadelta", "Adagrad", "AdamW", "NAdam", "RAdam", "ASGD", "Rprop", "Adamax"]
+)
 def test_anything_in_torch_optim_is_an_optimizer(name: str, compose_config: Callable[..., Config]) -> None:
     target = f"optimizer._target_=torch.optim.{name}"
-    result = run(compose_config("optimizer=sgd", "~optimizer.momentum", target, "optimizer.lr=0.01", "steps=2"))
+    result = run(
+        compose_config("optimizer=sgd", "~optimizer.momentum", target, "optimizer.lr=0.01", "steps=2")
+    )
     assert result.record.state == "completed"
 
 
 def test_lbfgs_with_a_line_search_counts_its_evaluations(compose_config: Callable[..., Config]) -> None:
-    search = ["optimizer.line_search_fn=strong_wolfe", "optimizer.max_iter=5", "steps=3", "record.curves_every=1"]
+    search = [
+        "optimizer.line_search_fn=strong_wolfe",
+        "optimizer.max_iter=5",
+        "steps=3",
+        "record.curves_every=1",
+    ]
     result = run(compose_config(*search))
     assert result.record.steps == 3
     assert result.record.evaluations > 15

@@ -44,7 +44,9 @@ def test_a_wheel_holds_every_config_and_module(wheel: Path) -> None:
     assert not any(name.startswith("conf/") for name in inside)
 
 
-def test_an_installed_wheel_finds_its_configs_and_runs(wheel: Path, tmp_path: Path, pair: dict[str, str]) -> None:
+def test_an_installed_wheel_finds_its_configs_and_runs(
+    wheel: Path, tmp_path: Path, pair: dict[str, str]
+) -> None:
     site = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
@@ -52,7 +54,14 @@ def test_an_installed_wheel_finds_its_configs_and_runs(wheel: Path, tmp_path: Pa
     folder, count = python(["-c", SHOW], site, tmp_path).split()
     assert Path(folder) == (site / "nstbench" / "conf").resolve()
     assert int(count) >= 12
-    small = ["encoder.shape=vgg11", "encoder.width=0.0625", "size=48", "steps=2", "logger=none", "metrics=none"]
+    small = [
+        "encoder.shape=vgg11",
+        "encoder.width=0.0625",
+        "size=48",
+        "steps=2",
+        "logger=none",
+        "metrics=none",
+    ]
     inputs = [f"content={pair['photo']}", f"style={pair['painting']}"]
     printed = python(["-m", "nstbench", "run", *inputs, *small], site, tmp_path)
     assert "canvas.png" in printed
@@ -64,5 +73,6 @@ def test_a_checkout_that_is_not_installed_finds_its_configs(tmp_path: Path) -> N
 
 
 def test_importing_the_package_loads_nothing_heavy(tmp_path: Path) -> None:
-    code = "import sys, nstbench, nstbench.cli; print([m for m in ('torch', 'hydra', 'wandb') if m in sys.modules])"
+    heavy = "[m for m in ('torch', 'hydra', 'wandb') if m in sys.modules]"
+    code = f"import sys, nstbench, nstbench.cli; print({heavy})"
     assert python(["-c", code], ROOT, tmp_path).strip() == "[]"

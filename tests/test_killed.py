@@ -24,7 +24,14 @@ SETTINGS = [
 
 
 def start(output: Path, pair: dict[str, str], *extra: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "nstbench", "run", f"content={pair['photo']}", f"style={pair['painting']}"]
+    command = [
+        sys.executable,
+        "-m",
+        "nstbench",
+        "run",
+        f"content={pair['photo']}",
+        f"style={pair['painting']}",
+    ]
     return subprocess.Popen(
         [*command, *SETTINGS, f"output={output}", *extra],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

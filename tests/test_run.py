@@ -45,13 +45,27 @@ def test_a_run_leaves_a_picture_its_curves_and_its_record(compose_config: Compos
     folder, record = result.folder, json.loads((result.folder / "run.json").read_text())
     assert folder.parent == Path("outputs/first")
     assert folder.name == f"photo-painting-gram-s0-{record['fingerprint'][:8]}"
-    assert sorted(p.name for p in folder.iterdir()) == ["canvas.png", "config.yaml", "curves.csv", "run.json", "run.log"]
-    assert (record["state"], record["steps"], record["evaluations"], record["overrides"]) == ("completed", 4, 4, ["steps=4"])
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "canvas.png",
+        "config.yaml",
+        "curves.csv",
+        "run.json",
+        "run.log",
+    ]
+    assert (record["state"], record["steps"], record["evaluations"], record["overrides"]) == (
+        "completed",
+        4,
+        4,
+        ["steps=4"],
+    )
     assert set(record["metrics"]) == {"ssim", "psnr", "colour_distance", "total_variation"}
     assert record["layers"]["style/gram"] == ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"]
     assert set(record["timings"]) == {"setup_s", "optimize_s", "evaluate_s"}
     assert record["peak_memory_bytes"] > 1e7
-    assert all(len(h) == 64 for h in [record["inputs"]["content"], *record["inputs"]["style"], record["inputs"]["weights"]])
+    assert all(
+        len(h) == 64
+        for h in [record["inputs"]["content"], *record["inputs"]["style"], record["inputs"]["weights"]]
+    )
     rows = rows_of(folder)
     assert [int(r["evaluation"]) for r in rows] == [0, 2, 4]
     assert float(rows[-1]["loss/total"]) < float(rows[0]["loss/total"])
@@ -90,13 +104,23 @@ STAGES = "schedule=coarse_to_fine"
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "sgd", "rmsprop"])
 @pytest.mark.parametrize("stop", [5, 8, 11])
-def test_a_run_stopped_anywhere_ends_with_the_same_bytes(compose_config: Compose, optimizer: str, stop: int) -> None:
-    settings = [STAGES, "size=192", f"optimizer={optimizer}", "record.checkpoint_every=3", "record.curves_every=1"]
+def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
+    compose_config: Compose, optimizer: str, stop: int
+) -> None:
+    settings = [
+        STAGES,
+        "size=192",
+        f"optimizer={optimizer}",
+        "record.checkpoint_every=3",
+        "record.curves_every=1",
+    ]
     settings += ["weights.unit=gradient", "record.snapshot_every=2"]
     whole = run(compose_config(*settings, "output=whole"))
     with pytest.raises(RuntimeError, match="killed"):
         run(compose_config(*settings, "output=broken"), callbacks=[StopAt(stop)])
-    continued = run(compose_config(*settings, "output=broken"), callbacks=[StopAt(stop - 4)])  # never evaluated again
+    continued = run(
+        compose_config(*settings, "output=broken"), callbacks=[StopAt(stop - 4)]
+    )  # never evaluated again
     assert canvas_of(continued) == canvas_of(whole)
     assert continued.record.evaluations == whole.record.evaluations == 12
     assert continued.record.final_losses == whole.record.final_losses
@@ -158,12 +182,18 @@ def test_the_canvas_is_carried_up_the_stages(compose_config: Compose) -> None:
             seen.append((evaluation.stage, evaluation.picture))
 
     run(compose_config(STAGES, "size=192", "optimizer=sgd", "optimizer.lr=0", "steps=1"), callbacks=[See()])
-    assert [(stage, tuple(p.shape[-2:])) for stage, p in seen] == [(0, (36, 48)), (1, (72, 96)), (2, (144, 192))]
+    assert [(stage, tuple(p.shape[-2:])) for stage, p in seen] == [
+        (0, (36, 48)),
+        (1, (72, 96)),
+        (2, (144, 192)),
+    ]
     assert (seen[2][1].mean(dim=(2, 3)) - seen[0][1].mean(dim=(2, 3))).abs().max() < 0.02
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_each_stage_encodes_in_its_precision_and_the_rest_is_float32(compose_config: Compose, precision: str) -> None:
+def test_each_stage_encodes_in_its_precision_and_the_rest_is_float32(
+    compose_config: Compose, precision: str
+) -> None:
     seen = set()
 
     class See(EvaluationCallback):
@@ -184,7 +214,9 @@ def test_texture_synthesis_and_reconstruction_need_one_picture_each(compose_conf
     assert set(content.record.layers) == {"content/features", "regularizer/tv"}
 
 
-def test_content_layers_and_pictures_too_small_are_refused_before_anything_is_written(compose_config: Compose) -> None:
+def test_content_layers_and_pictures_too_small_are_refused_before_anything_is_written(
+    compose_config: Compose,
+) -> None:
     with pytest.raises(UserError, match=r"size=16.*16×12 pixels, too small"):
         run(compose_config("size=16"))
     with pytest.raises(UserError, match=r"loss\.content\.features\.layers=relu4_7.*Did you mean relu4_"):
@@ -192,7 +224,9 @@ def test_content_layers_and_pictures_too_small_are_refused_before_anything_is_wr
     assert not Path("outputs").exists()
 
 
-def test_the_canvas_may_start_from_each_of_its_beginnings(compose_config: Compose, pair: dict[str, str]) -> None:
+def test_the_canvas_may_start_from_each_of_its_beginnings(
+    compose_config: Compose, pair: dict[str, str]
+) -> None:
     first: dict[str, Tensor] = {}
 
     class See(EvaluationCallback):
@@ -201,7 +235,10 @@ def test_the_canvas_may_start_from_each_of_its_beginnings(compose_config: Compos
 
     starts = {"content": [], "style": [], "file": [f"canvas.start={pair['painting']}"], "noise": []}
     for name, extra in starts.items():
-        run(compose_config(*(extra or [f"canvas.start={name}"]), "steps=1", f"output={name}"), callbacks=[See()])
+        run(
+            compose_config(*(extra or [f"canvas.start={name}"]), "steps=1", f"output={name}"),
+            callbacks=[See()],
+        )
     assert {tuple(p.shape) for p in first.values()} == {(1, 3, 36, 48)}
     torch.testing.assert_close(first["style"], first["file"])
     assert not torch.allclose(first["content"], first["style"], atol=0.05)
@@ -218,7 +255,9 @@ def test_the_canvas_may_start_from_each_of_its_beginnings(compose_config: Compos
         ("{distribution: normal, mean: [0.2, 0.2, 0.2], std: 0.05}", 0.2, 0.05),
     ],
 )
-def test_white_noise_is_the_noise_that_was_published(compose_config: Compose, noise: str, mean: float, std: float) -> None:
+def test_white_noise_is_the_noise_that_was_published(
+    compose_config: Compose, noise: str, mean: float, std: float
+) -> None:
     from nstbench.inputs import load_inputs, start_at
 
     config = compose_config("canvas.start=noise", f"canvas.noise={noise}")

@@ -237,7 +237,7 @@ def set_padding(module: nn.Module, padding: Padding) -> None:
             conv.padding = (0, 0)
         elif not isinstance(conv.padding, str) and any(conv.padding):
             conv.padding_mode = padding
-            # Conv2d fixes the arguments of F.pad when it is built: left and right of each axis, the last first.
+            # Conv2d fixes F.pad's arguments when it is built: both sides of each axis, the last first.
             conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in (0, 1)]
 
 

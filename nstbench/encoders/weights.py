@@ -327,7 +327,11 @@ def _read_torch(path: Path, head: bytes, setting: str) -> object:
             hint = "If you trust it, load it yourself and save its state_dict() alone, best as .safetensors."
             raise UserError(setting, path, reason, hint) from error
         # Its other messages advise weights_only=False, which is not advice to pass on.
-        detail = f" ({str(error).splitlines()[0]})" if isinstance(error, RuntimeError) and str(error) else ""
+        detail = (
+            f" ({str(error).splitlines()[0].split('. ')[0]})"
+            if isinstance(error, RuntimeError) and str(error)
+            else ""
+        )
         raise UserError(setting, path, _DAMAGED + detail, "Get the file once more.") from error
 
 

@@ -33,8 +33,8 @@ class Loss(nn.Module):
         """Return what one unit of this loss is, ``(1 or B,)``, for ``weights.unit=unit``.
 
         It is the value that a canvas without any features would have: for a squared error, the
-        target's own mean square under the same constants. A loss without a target has no unit
-        other than its published one, 1.
+        target's own mean square under the same constants. A loss that remembers nothing has no
+        unit other than its published one, 1.
         """
         return torch.ones(1)
 

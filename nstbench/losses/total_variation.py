@@ -11,7 +11,10 @@ from nstbench.losses.functional import total_variation
 
 
 class TotalVariation(Loss):
-    """Total variation of the picture itself; it compares with no target.
+    """Total variation of the canvas; it compares with nothing.
+
+    Its target is a yardstick: the variation of the content picture (or else the style picture),
+    which is 1 in ``weights.unit=unit``.
 
     ``factor · TV(range·x)``, TV as in `functional.total_variation`. Published variants, each an
     option of ``loss/regularizer``:
@@ -42,10 +45,11 @@ class TotalVariation(Loss):
         self.exponent, self.isotropic, self.reduction = exponent, isotropic, reduction
         self.factor, self.range = factor, range
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> None:
-        """There is nothing to remember."""
+    def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Remember how much a picture ``(B, 3, H, W)`` varies, ``(B,)``."""
+        return self.forward(features, None, guide)
 
-    def forward(self, features: Tensor, target: None, guide: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, target: Tensor | None, guide: Tensor | None = None) -> Tensor:
         """Return the variation per canvas, ``(B,)``, of pictures ``(B, 3, H, W)``."""
         if guide is not None:
             raise ValueError("total variation is of the whole canvas: it takes no guide")
@@ -55,3 +59,7 @@ class TotalVariation(Loss):
             _, C, H, W = pictures.shape
             value = value / (C * (H - 1) * (W - 1) if self.isotropic else C * H * W)
         return self.factor * value
+
+    def unit(self, target: Tensor | None) -> Tensor:
+        """Return the variation of the picture that was remembered."""
+        return super().unit(target) if target is None else target
