@@ -89,9 +89,9 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         device=device_name(device),
         layers={term.name: list(term.layers) for term in terms},
     )
+    loggers = build_loggers(config.logger, RunInfo.of(record, folder))
     write_config(folder, config.plain)
     record.write(folder)
-    loggers = build_loggers(config.logger, RunInfo.of(record, folder))
     try:
         with _logged_to(folder / "run.log"):
             record.timings["setup_s"] = time.monotonic() - began
@@ -104,7 +104,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
             write_png(folder / "canvas.png", optimized.picture, _provenance(record))
             log_step(loggers, optimized.evaluations, {}, {"image/final": optimized.picture[0]})
             if config.record.animation == "gif":
-                write_animation(folder / "snapshots", folder / "canvas.gif")
+                write_animation(folder / "snapshots", folder / "canvas.png", folder / "canvas.gif")
             judged = time.monotonic()
             _record_judgement(record, _judge(config, folder, inputs, encoder))
             record.timings["evaluate_s"] = time.monotonic() - judged
@@ -116,7 +116,8 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         # After Ctrl-C or a signal the state stays "running": the same command continues the run.
         record.write(folder)
         metrics = {f"metrics/{k}": v for k, v in record.metrics.items()}
-        finish(loggers, {**record.final_losses, **metrics}, success=record.state == "completed")
+        summary, completed = {**record.final_losses, **metrics}, record.state == "completed"
+        finish(loggers, summary, step=record.evaluations, success=completed)
     return Result(record, folder)
 
 

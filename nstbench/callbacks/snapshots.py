@@ -35,21 +35,27 @@ class Snapshots(EvaluationCallback):
             log_step(self.loggers, evaluation.index, {}, {"image/canvas": picture[0]})
 
 
-def write_animation(snapshots: Path, path: Path, *, milliseconds: int = 120, most: int = 120) -> None:
-    """Join the snapshots in a folder to a GIF that loops, holding the last for a second.
+def write_animation(
+    snapshots: Path, last: Path, path: Path, *, milliseconds: int = 120, most: int = 120
+) -> None:
+    """Join the snapshots in a folder, and the finished canvas, to a GIF that loops.
 
-    Frames of earlier, smaller stages are enlarged to the size of the last; at most ``most`` evenly
-    spaced frames are taken.
+    Frames of earlier, smaller stages are enlarged to the size of the finished canvas, which is held
+    for a second. Of many snapshots, ``most`` evenly spaced ones are taken.
+
+    Args:
+        snapshots: the folder of PNGs, named so that they sort by step; it may be missing.
+        last: the finished canvas.
+        path: of the GIF.
+        milliseconds: between frames.
+        most: snapshots.
     """
     from PIL import Image
 
     files = sorted(snapshots.glob("*.png"))
-    if not files:
-        return
-    step = max(1, -(-len(files) // most))
-    files = [*files[:-1:step], files[-1]]
-    with Image.open(files[-1]) as last:
-        size = last.size
+    files = [*files[:: max(1, -(-len(files) // most))], last]
+    with Image.open(last) as canvas:
+        size = canvas.size
     frames = []
     for file in files:
         with Image.open(file) as frame:

@@ -5,17 +5,30 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nstbench.errors import UserError
+
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
+    import torch
+
 _GIGABYTE = 1e9
 _LOW_DISK = 2 * _GIGABYTE
+# What pip installs with nstbench, by the names they are imported under.
+_NEEDED = (
+    *("torch", "torchvision", "pytorch_lightning", "hydra", "wandb", "lpips", "numpy", "scipy", "skimage"),
+    *("PIL", "pydantic", "rich", "requests", "yaml", "safetensors"),
+)
+# Who needs which weights: the default metrics, and LPIPS's other trunks.
+_TRUNKS = {"alexnet": "lpips_alex", "vgg16": "lpips_vgg", "squeezenet": "lpips_squeeze"}
 
 
 @dataclass(frozen=True)
@@ -59,84 +72,142 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def examine(output: Path) -> Iterator[Finding]:
-    """Yield everything worth knowing before a run; results would go to ``output``."""
-    yield from _versions()
-    yield from _devices()
-    yield from _threads()
-    yield from _configuration()
-    yield from _weights()
-    yield from _dashboards()
-    yield _disk(output)
+    """Yield everything worth knowing before a run; results would go to ``output``.
+
+    A check that fails itself is one more finding: a broken machine is what this is for.
+    """
+    checks: dict[str, Callable[[], Iterator[Finding]]] = {
+        "versions": _versions,
+        "devices": _devices,
+        "threads": _threads,
+        "configuration": _configuration,
+        "weights": _weights,
+        "wandb": _wandb,
+        "tensorboard": _tensorboard,
+        "output": lambda: _output(output),
+    }
+    for subject, check in checks.items():
+        try:
+            yield from check()
+        except Exception as error:
+            text = f"it could not be checked ({type(error).__name__}: {error})"
+            yield Finding(subject, "wrong", text, "Mend what is wrong above first, and try again.")
 
 
 def _versions() -> Iterator[Finding]:
+    missing = [name for name in _NEEDED if not _installed(name)]
+    if missing:
+        mend = "Run make setup, or pip install nstbench."
+        yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", mend)
     from nstbench.tracking.record import versions
 
-    found = versions()
-    missing = [name for name, version in found.items() if version == "missing"]
-    yield Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in found.items()))
-    if missing:
-        yield Finding(
-            "versions",
-            "wrong",
-            f"not installed: {', '.join(missing)}",
-            "Run make setup, or pip install nstbench.",
-        )
+    yield Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions().items()))
+    if "torchvision" in missing:
+        return
     try:
         import torchvision  # noqa: F401
-    except (ImportError, RuntimeError) as error:
+    except Exception as error:
+        # Built for another torch, it fails in many ways: "operator torchvision::nms does not exist".
         mend = "Install torch and torchvision together, from one index: pip install torch torchvision."
         yield Finding("torchvision", "wrong", f"it does not import ({error})", mend)
+
+
+def _installed(name: str) -> bool:
+    try:
+        return util.find_spec(name) is not None
+    except ValueError:  # a module that is half imported, or blocked
+        return False
 
 
 def _devices() -> Iterator[Finding]:
     import torch
 
-    if torch.cuda.is_available():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        cuda = torch.cuda.is_available()
+    if cuda:
         for i in range(torch.cuda.device_count()):
-            p = torch.cuda.get_device_properties(i)
-            bf16 = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no bf16"
-            tf32 = "tf32" if p.major >= 8 else "no tf32"
-            text = f"{p.name}, {p.total_memory / _GIGABYTE:.0f} GB; fp32, {tf32}, {bf16}"
-            yield Finding(f"cuda:{i}", "ok", text)
+            yield _cuda(i)
     elif torch.backends.mps.is_available():
-        yield Finding("mps", "ok", "an Apple GPU; fp32")
+        yield _computes(torch.device("mps"), "an Apple GPU")
+    elif shutil.which("nvidia-smi") or said:
+        built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+        why = f" ({str(said[0].message).splitlines()[0]})" if said else ""
+        mend = "Compare its CUDA with what nvidia-smi prints: runs use the CPU until they agree."
+        yield Finding("GPU", "note", f"PyTorch, built {built}, cannot use the one that is here{why}", mend)
     else:
-        built = (
-            f"PyTorch is built for CUDA {torch.version.cuda}"
-            if torch.version.cuda
-            else "PyTorch is built for the CPU"
-        )
-        yield Finding("GPU", "note", f"none is seen; {built}", "Runs use the CPU.")
+        yield Finding("GPU", "note", "none is seen", "Runs use the CPU.")
     fast = _cpu_has_bf16()
-    text = "fp32, and bf16 in hardware" if fast else "fp32; bf16 is emulated, so slower"
-    yield Finding(
-        "CPU", "ok", text, "schedule.precision=bf16 is faster here, and less exact." if fast else ""
-    )
+    hint = "schedule.precision=bf16 is faster here, and less exact." if fast else ""
+    speed = "in hardware" if fast else "emulated, so slower"
+    yield _computes(torch.device("cpu"), f"{os.cpu_count()} cores", bf16=speed, hint=hint)
+
+
+def _cuda(i: int) -> Finding:
+    import torch
+
+    device = torch.device("cuda", i)
+    p = torch.cuda.get_device_properties(device)
+    free, total = torch.cuda.mem_get_info(device)
+    memory = f"{free / _GIGABYTE:.0f} of {total / _GIGABYTE:.0f} GB free"
+    tf32 = ", tf32" if p.major >= 8 else ""
+    bf16 = "in hardware" if torch.cuda.is_bf16_supported(including_emulation=False) else "emulated, so slower"
+    return _computes(device, f"{p.name}, {memory}{tf32}", bf16=bf16)
+
+
+def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = "") -> Finding:
+    """Try a convolution with its gradient: that a device is seen does not mean that it works."""
+    import torch
+
+    able, failed = [], []
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        note = f" ({bf16})" if bf16 and name == "bf16" else ""
+        try:
+            x = torch.ones(1, 3, 8, 8, device=device, requires_grad=True)
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                y = torch.nn.functional.conv2d(x, torch.ones(4, 3, 3, 3, device=device))
+            torch.autograd.backward(y.float().sum())
+            assert x.grad is not None
+            assert torch.isfinite(x.grad).all()
+            able.append(name + note)
+        except Exception as error:
+            failed.append(f"{name} fails: {(str(error) or repr(error)).splitlines()[0]}")
+    subject = "CPU" if device.type == "cpu" else str(device)
+    found = "; ".join([text, *able, *failed])
+    if not able:
+        mend = "Use trainer=cpu, and install a PyTorch that is built for this device."
+        return Finding(subject, "wrong", found, mend)
+    return Finding(subject, "note", found) if failed else Finding(subject, "ok", found, hint)
 
 
 def _cpu_has_bf16() -> bool:
     try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
         return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags or " bf16 " in flags
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _threads() -> Iterator[Finding]:
     import torch
 
-    used, cores = (
-        torch.get_num_threads(),
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-    )
-    text = f"{used} of {cores} cores"
-    if cores and used > cores:
-        yield Finding(
-            "threads", "wrong", text, f"More threads than cores slow every run: trainer.threads={cores}."
-        )
+    used, cores = torch.get_num_threads(), _cores()
+    text = f"{used} for {cores} cores"
+    if used > cores:
+        mend = f"More threads than cores slow every run: trainer.threads={cores}."
+        yield Finding("threads", "wrong", text, mend)
     else:
         yield Finding("threads", "ok", text)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use; a container's share may be less than it sees."""
+    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        return min(seen, max(1, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such limit: another system, or the quota is "max"
+        return seen
 
 
 def _configuration() -> Iterator[Finding]:
@@ -148,54 +219,80 @@ def _configuration() -> Iterator[Finding]:
         yield Finding("configuration", "wrong", str(error), "Install nstbench again.")
         return
     found = groups(folder)
-    yield Finding(
-        "configuration", "ok", f"{sum(map(len, found.values()))} options in {len(found)} groups, in {folder}"
-    )
+    text = f"{sum(map(len, found.values()))} options in {len(found)} groups, in {folder}"
+    yield Finding("configuration", "ok", text)
 
 
 def _weights() -> Iterator[Finding]:
-    from nstbench.encoders.weights import REGISTRY, find, weights_folder
+    from nstbench.encoders.weights import REGISTRY, copies, locate, weights_folder
 
-    present = [name for name in REGISTRY if find(name) is not None]
-    text = f"{', '.join(present) or 'none'} of {len(REGISTRY)} registered, in {weights_folder()}"
-    state: Literal["ok", "note"] = "ok" if present else "note"
-    yield Finding(
-        "weights",
-        state,
-        text,
-        "" if present else "encoder=random needs none; nstbench weights fetch vgg19 gets some.",
-    )
-    if "alexnet" not in present:
-        yield Finding(
-            "lpips", "note", "LPIPS will be recorded as unavailable", "nstbench weights fetch alexnet."
-        )
-
-
-def _dashboards() -> Iterator[Finding]:
-    from nstbench.tracking.login import logged_in
-
-    mode = (
-        "online"
-        if logged_in()
-        else "offline (not logged in); see runs with wandb leet <output>/<study>/wandb"
-    )
-    yield Finding("wandb", "ok", f"{metadata.version('wandb')}, {mode}")
-    if util.find_spec("tensorboard") is None:
-        yield Finding(
-            "tensorboard", "note", "not installed", 'pip install "nstbench[dash]" adds logger=[tensorboard].'
-        )
+    good: list[str] = []
+    for name, weights in REGISTRY.items():
+        if not copies(weights):
+            continue
+        try:
+            locate(name)
+            good.append(name)
+        except UserError as error:
+            yield Finding("weights", "wrong", error.reason, error.hint)
+    text = f"{', '.join(good) or 'none'} of {len(REGISTRY)} registered, in {weights_folder()}"
+    if good:
+        yield Finding("weights", "ok", text)
     else:
+        mend = "encoder=random needs none; nstbench weights fetch vgg19 gets some."
+        yield Finding("weights", "note", text, mend)
+    able = [metric for name, metric in _TRUNKS.items() if name in good]
+    if "alexnet" in good:
+        yield Finding("lpips", "ok", f"{', '.join(able)} can be computed")
+    else:
+        also = f"; {', '.join(able)} can be computed" if able else ""
+        text = f"lpips_alex, a default metric, will be recorded as unavailable{also}"
+        yield Finding("lpips", "note", text, "nstbench weights fetch alexnet gets its trunk.")
+
+
+def _wandb() -> Iterator[Finding]:
+    from nstbench.tracking.login import wandb_key, wandb_mode
+
+    version, mode, key = metadata.version("wandb"), wandb_mode(), wandb_key()
+    asked = f"WANDB_MODE={os.environ['WANDB_MODE']}" if os.environ.get("WANDB_MODE") else ""
+    why = ", ".join(filter(None, [asked, f"the key is from {key}" if key else "not logged in"]))
+    if mode == "online" and not key:
+        mend = "Type wandb login, or unset WANDB_MODE."
+        yield Finding("wandb", "wrong", f"{version}, online but without a key ({why})", mend)
+    elif mode == "offline":
+        online = "." if key else "; wandb login goes online."
+        see = f"Runs are seen with wandb leet OUTPUT/STUDY/wandb{online}"
+        yield Finding("wandb", "ok", f"{version}, offline ({why})", see)
+    else:
+        yield Finding("wandb", "ok", f"{version}, {mode} ({why})")
+
+
+def _tensorboard() -> Iterator[Finding]:
+    if _installed("tensorboard"):
         yield Finding("tensorboard", "ok", metadata.version("tensorboard"))
+    else:
+        mend = 'pip install "nstbench[dash]" adds logger=[tensorboard].'
+        yield Finding("tensorboard", "note", "not installed", mend)
 
 
-def _disk(output: Path) -> Finding:
-    folder = output.absolute()
+def _output(output: Path) -> Iterator[Finding]:
+    folder = output.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        return Finding("output", "wrong", f"{folder} cannot be written to", "Give another folder: output=…")
+    elsewhere = "Give another folder: output=…"
+    if not folder.is_dir():
+        yield Finding("output", "wrong", f"{folder} is a file, not a folder", elsewhere)
+        return
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of a read-only disk
+            pass
+    except OSError as error:
+        yield Finding("output", "wrong", f"{folder} cannot be written to ({error.strerror})", elsewhere)
+        return
     free = shutil.disk_usage(folder).free
-    text = f"{free / _GIGABYTE:.0f} GB free for {output}"
+    text = f"{free / _GIGABYTE:.1f} GB free for {output}"
     if free < _LOW_DISK:
-        return Finding("output", "wrong", text, "Free some space, or give another folder: output=…")
-    return Finding("output", "ok", text)
+        mend = "Free some space, or give another folder: output=…"
+        yield Finding("output", "wrong", text, mend)
+    else:
+        yield Finding("output", "ok", text)

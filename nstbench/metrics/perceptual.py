@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nstbench.encoders.weights import find, load_state_dict, locate
 from nstbench.errors import UserError
@@ -17,19 +17,21 @@ Net = Literal["alex", "vgg", "squeeze"]
 
 # The trunk of each, by its name in the weight registry. The linear heads come with the lpips package.
 TRUNKS: dict[Net, str] = {"alex": "alexnet", "vgg": "vgg16", "squeeze": "squeezenet"}
-SMALLEST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 31}
+# Shortest edges, in pixels, that leave a position at every layer compared.
+SMALLEST: dict[Net, int] = {"alex": 31, "vgg": 16, "squeeze": 17}
 
 
 class LPIPS(Metric):
     """Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), of the `lpips` package.
 
-    The trunk's ImageNet weights are found as an encoder's are (``nstbench weights list``); only its
-    convolutions are needed. Without them the metric is unavailable: random trunks are no LPIPS.
+    The trunk's ImageNet weights are found as an encoder's are (``nstbench weights list``). Without them
+    the metric is unavailable: random trunks are no LPIPS.
 
     Args:
         net: ``alex`` is the authors' choice for judging; ``vgg`` shares its features with what most
             runs optimise; ``squeeze`` is the smallest file (5 MB).
-        weights: the trunk's file, where it is not one of the registry.
+        weights: the trunk's file, where it is not one of the registry; its convolutions suffice, under
+            torchvision's keys (``features.0.weight`` or ``0.weight``).
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -50,37 +52,32 @@ class LPIPS(Metric):
         return float(self._model(subject.picture, content, normalize=True))
 
     def _load(self) -> nn.Module:
-        file = self._trunk()
+        file, state = self._trunk()
         import lpips
 
         with warnings.catch_warnings():  # the package calls torchvision by a deprecated name
             warnings.simplefilter("ignore", UserWarning)
             with torch.random.fork_rng(devices=[]):
                 model = cast(nn.Module, lpips.LPIPS(net=self.net, pnet_rand=True, verbose=False))
-        state = load_state_dict(file, setting=f"metrics.lpips_{self.net}.weights")
         trunk = cast(nn.Module, model.net)
         # The trunk's slices keep torchvision's indices: features.3.weight is slice2.3.weight.
-        own = {key: "features." + key.split(".", 1)[1] for key in trunk.state_dict()}
+        own = {key: key.split(".", 1)[1] for key in trunk.state_dict()}
         missing = [theirs for theirs in own.values() if theirs not in state]
         if missing:
-            raise Unavailable(f"{file.name} is not a file of this trunk: it lacks {missing[0]}")
+            raise Unavailable(f"{file} is not a file of this trunk: it lacks features.{missing[0]}")
         try:
             trunk.load_state_dict({key: state[theirs] for key, theirs in own.items()})
         except RuntimeError as error:
-            raise Unavailable(
-                f"{file.name} is not a file of this trunk: its tensors differ in shape"
-            ) from error
+            raise Unavailable(f"{file} is not a file of this trunk: its tensors differ in shape") from error
         return model.eval().requires_grad_(False)
 
-    def _trunk(self) -> Path:
-        name = TRUNKS[self.net]
-        if self.weights is not None:
-            if not Path(self.weights).is_file():
-                raise Unavailable(f"there is no file {self.weights}")
-            return Path(self.weights)
-        if find(name) is None:
+    def _trunk(self) -> tuple[Path, dict[str, Tensor]]:
+        name, setting = TRUNKS[self.net], f"metrics.lpips_{self.net}.weights"
+        if self.weights is None and find(name) is None:
             raise Unavailable(f"its trunk's weights are not on this machine: nstbench weights fetch {name}")
         try:
-            return locate(name)
+            file = locate(name, path=self.weights, setting=setting)
+            state = load_state_dict(file, setting=setting)
         except UserError as error:
             raise Unavailable(str(error)) from error
+        return file, {key.removeprefix("features."): tensor for key, tensor in state.items()}

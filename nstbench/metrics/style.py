@@ -38,8 +38,10 @@ class GramDistance(Metric):
         smallest = self.encoder.smallest_picture(self.layers)
         if min(min(p.shape[-2:]) for p in [subject.picture, *styles_of(subject)]) < smallest:
             raise Unavailable(f"a picture is smaller than the {smallest} pixels the judging encoder needs")
-        of_picture = self.encoder(subject.picture, self.layers)
-        of_styles = [self.encoder(style, self.layers) for style in styles_of(subject)]
+        # A run that optimises this very encoder, in the same sweep, may have moved it to its device.
+        encoder = self.encoder.cpu()
+        of_picture = encoder(subject.picture, self.layers)
+        of_styles = [encoder(style, self.layers) for style in styles_of(subject)]
         distances = []
         for layer in self.layers:
             G = gram_matrix(of_picture[layer])

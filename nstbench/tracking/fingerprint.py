@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
+
+from nstbench.encoders.weights import REGISTRY
 
 # Settings that leave the picture as it is: where results go, what is logged, judged and shown,
 # and on which machine. Everything else is part of the fingerprint.
@@ -15,14 +18,20 @@ LEAVES_THE_PICTURE = frozenset({"study", "output", "record", "logger", "metrics"
 def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a plain, resolved configuration that decides what the picture will be.
 
-    Pictures are left out, because their bytes matter and not their paths; so is whether weights
-    may be downloaded.
+    Paths of pictures and weights are left out, because their bytes matter, which `fingerprint` takes
+    as hashes; so is whether weights may be downloaded. Whole numbers are integers, however they were
+    typed: 1 and 1.0 are one setting.
     """
     relevant = {k: v for k, v in config.items() if k not in LEAVES_THE_PICTURE}
-    left_out = {"pictures": {"content", "style", "max_pixels"}, "encoder": {"download"}}
+    left_out = {"pictures": {"content", "style", "max_pixels"}, "encoder": {"download"}, "canvas": set[str]()}
+    if config["canvas"]["start"] not in {"content", "style", "noise"}:
+        left_out["canvas"].add("start")
+    if _is_path(config["encoder"].get("weights")):
+        left_out["encoder"].add("weights")
     for section, keys in left_out.items():
         relevant[section] = {k: v for k, v in config[section].items() if k not in keys}
-    return relevant
+    canonical: dict[str, Any] = _canonical(relevant)
+    return canonical
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
@@ -35,3 +44,18 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     identity = {"config": what_makes_the_picture(config), "inputs": inputs}
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _is_path(weights: object) -> bool:
+    """Tell a file from a name: by its looks, so that the answer is the same on every machine."""
+    if not isinstance(weights, str) or weights in REGISTRY:
+        return False
+    return bool(PurePath(weights).suffix) or PurePath(weights).name != weights
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_canonical(v) for v in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

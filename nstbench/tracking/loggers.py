@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import secrets
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,10 +17,18 @@ from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from torch import Tensor
 
 from nstbench.building import build
+from nstbench.encoders.weights import REGISTRY
 from nstbench.errors import UserError
 from nstbench.pictures.io import write_png
-from nstbench.tracking.login import logged_in
+from nstbench.tracking.login import wandb_mode
 from nstbench.tracking.record import RunRecord
+
+log = logging.getLogger(__name__)
+
+# Seconds to wait for wandb's server, which a node of a cluster may never reach.
+_WANDB_PATIENCE = 30.0
+# Set once the server did not answer: the other runs of a sweep need not wait for it again.
+_unreachable: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -26,8 +39,8 @@ class RunInfo:
         run_id: its name.
         study: its group.
         folder: of the run.
-        tags: encoder, losses, optimiser.
-        config: resolved, as a plain dict, with the fingerprint.
+        tags: encoder, optimiser, style losses.
+        config: resolved, as a plain dict, with the fingerprint and the hashes of the inputs.
     """
 
     run_id: str
@@ -39,16 +52,33 @@ class RunInfo:
     @classmethod
     def of(cls, record: RunRecord, folder: Path) -> RunInfo:
         """Return what dashboards show of a run, from its record."""
-        optimizer = str(record.config["optimizer"]["_target_"]).rpartition(".")[2]
-        encoder = str(record.config["encoder"]["_target_"]).rpartition(".")[2]
-        tags = [encoder, optimizer, *record.config["loss"]["style"]]
+        encoder = record.config["encoder"]
+        tags = [
+            _class_name(encoder),
+            *(str(encoder[key]) for key in ("model", "shape") if key in encoder),
+            *(weights for weights in [encoder.get("weights")] if weights in REGISTRY),
+            _class_name(record.config["optimizer"]),
+            *record.config["loss"]["style"],
+        ]
         config = {**record.config, "fingerprint": record.fingerprint, "inputs": record.inputs}
-        return cls(record.run_id, record.study, folder, tags, config)
+        unique = dict.fromkeys(tag[:64] for tag in tags)  # wandb takes no longer ones
+        return cls(record.run_id, record.study, folder, list(unique), config)
 
 
 def build_loggers(nodes: Mapping[str, Mapping[str, Any]], run: RunInfo) -> list[Logger]:
-    """Return the dashboards of a configuration's checked ``logger`` nodes."""
-    return [build(node, run=run) for node in nodes.values()]
+    """Return the dashboards of a configuration's checked ``logger`` nodes.
+
+    Raises:
+        UserError: if one of them cannot be had; those built before it are closed.
+    """
+    loggers: list[Logger] = []
+    try:
+        for node in nodes.values():
+            loggers.append(build(node, run=run))
+    except BaseException:
+        finish(loggers, {}, step=0, success=False)
+        raise
+    return loggers
 
 
 def wandb_logger(
@@ -59,46 +89,85 @@ def wandb_logger(
 ) -> Logger:
     """Return a wandb logger; all runs of a study share one ``wandb/`` folder and one group.
 
+    Every attempt at a run is a wandb run of its own: offline, wandb cannot continue one.
+
     Args:
         run: what is logged.
         project: in wandb.
         entity: user or team in wandb.
-        mode: ``auto`` is online for those who are logged in, offline otherwise. Offline runs are
-            seen with ``wandb leet <output>/<study>/wandb`` and uploaded with ``wandb sync``.
+        mode: ``auto`` is online for those who are logged in and reach the server, offline otherwise;
+            the environment's ``WANDB_MODE`` goes before that. Offline runs are seen with
+            ``wandb leet <output>/<study>/wandb`` and uploaded with ``wandb sync``.
+
+    Raises:
+        UserError: if wandb refuses a setting, or online was asked for and cannot be had.
     """
     import wandb
 
-    if mode == "auto":
-        mode = "online" if logged_in() else "offline"
-    return WandbLogger(
-        name=run.run_id,
-        save_dir=str(run.folder.parent),
-        project=project,
-        entity=entity,
-        group=run.study,
-        job_type="stylize",
-        tags=list(run.tags),
-        config=dict(run.config),
-        # An attempt that was interrupted cannot be resumed offline: each attempt is a wandb run.
-        id=f"{run.run_id}-{secrets.token_hex(3)}"[-120:],
-        offline=mode == "offline",
-        log_model=False,
-        settings=wandb.Settings(silent=True, console="off"),
-    )
+    wanted = mode if mode != "auto" else "offline" if _unreachable else wandb_mode()
+    run_id = f"{str(run.config.get('fingerprint', run.run_id))[:8]}-{secrets.token_hex(3)}"
+
+    def start(mode: str | None) -> Any:
+        with _wandb_files_under(run.folder.parent / "wandb"):
+            return wandb.init(
+                project=project,
+                entity=entity,
+                id=run_id,
+                name=run.run_id,
+                group=run.study,
+                job_type="stylize",
+                tags=list(run.tags),
+                config=dict(run.config),
+                # wandb's service has a working folder of its own, that of the first run.
+                dir=str(run.folder.parent.absolute()),
+                mode=mode,  # type: ignore[arg-type]
+                # A run that the caller has open, in a notebook perhaps, is not ours to log to.
+                reinit="create_new",
+                settings=wandb.Settings(
+                    silent=wanted != "online", console="off", init_timeout=_WANDB_PATIENCE
+                ),
+            )
+
+    try:
+        # Left to itself, wandb also obeys what `wandb offline` wrote to its settings files.
+        experiment = start(None if mode == "auto" and wanted != "offline" else wanted)
+    except (wandb.Error, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        for failed in (run.folder.parent / "wandb").glob(f"run-*-{run_id}"):
+            shutil.rmtree(failed, ignore_errors=True)
+        if wanted != "online":
+            raise UserError("logger.wandb", f"{{project: {project}, entity: {entity}}}", reason) from error
+        if mode == "online":
+            hint = "Type wandb login, or choose logger.wandb.mode=offline."
+            raise UserError("logger.wandb.mode", mode, reason, hint) from error
+        log.warning("wandb is offline from here on, because it cannot go online: %s", reason)
+        _unreachable.append(reason)
+        return wandb_logger(run, project, entity, mode)
+    # Lightning would start the run itself, and tell wandb to draw every curve over a step of
+    # Lightning's that we do not log.
+    return WandbLogger(experiment=experiment, save_dir=str(run.folder.parent), project=project)
 
 
 def tensorboard_logger(run: RunInfo) -> Logger:
-    """Return a TensorBoard logger: ``tensorboard --logdir <output>`` shows all runs."""
+    """Return a TensorBoard logger: ``tensorboard --logdir <output>`` shows all runs.
+
+    Raises:
+        UserError: if TensorBoard is not installed.
+    """
     try:
-        return TensorBoardLogger(save_dir=str(run.folder), name="", version="tensorboard")
-    except ModuleNotFoundError as error:
+        import torch.utils.tensorboard  # noqa: F401 - Lightning would be content with tensorboardX
+    except ImportError as error:
         hint = 'Install it with pip install "nstbench[dash]", or choose logger=[wandb] or logger=[csv].'
         raise UserError("logger", "tensorboard", "TensorBoard is not installed", hint) from error
+    logger = TensorBoardLogger(save_dir=str(run.folder), name="", version=_unused(run, "tensorboard"))
+    logger.hparams.update(_flat({k: v for k, v in run.config.items() if k not in _NO_HYPERPARAMETERS}))
+    return logger
 
 
 def csv_logger(run: RunInfo) -> Logger:
     """Return a logger of Lightning's ``metrics.csv``, with pictures as PNGs beside it."""
-    return CSVLogger(save_dir=str(run.folder), name="", version="csv", flush_logs_every_n_steps=1)
+    version = _unused(run, "csv")
+    return CSVLogger(save_dir=str(run.folder), name="", version=version, flush_logs_every_n_steps=1)
 
 
 def log_step(
@@ -123,21 +192,82 @@ def log_step(
             logger.log_metrics(dict(scalars), step=step)
         for name, picture in pictures.items():
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(name, picture.cpu(), global_step=step)
+                logger.experiment.add_image(name, _bytes(picture), global_step=step, dataformats="HWC")
             elif isinstance(logger, CSVLogger):
                 write_png(_media(Path(logger.log_dir), name, step), picture)
 
 
-def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, success: bool) -> None:
-    """Log the final values and close every dashboard's run, so that the next one is its own."""
+def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, step: int, success: bool) -> None:
+    """Log the final values and close every dashboard's run, so that the next one is its own.
+
+    The record is written by now: a dashboard that fails here spoils neither the run nor the others.
+
+    Args:
+        loggers: of the run.
+        summary: final losses, named as in the curves, and ``metrics/<name>``.
+        step: evaluations made.
+        success: whether the run was completed.
+    """
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(dict(summary))
-            logger.experiment.finish(exit_code=0 if success else 1)
+        try:
+            _finish(logger, summary, step, success)
+        except Exception:
+            log.exception("%s could not be closed", type(logger).__name__)
+
+
+def _finish(logger: Logger, summary: Mapping[str, float], step: int, success: bool) -> None:
+    if isinstance(logger, WandbLogger):
+        logger.experiment.summary.update(dict(summary))
+        logger.experiment.finish(exit_code=0 if success else 1)
+        return
+    # The final losses are the last points of their curves already.
+    metrics = {name: value for name, value in summary.items() if name.startswith("metrics/")}
+    if metrics:
+        logger.log_metrics(metrics, step=step)
+    if isinstance(logger, TensorBoardLogger) and success:
+        from torch.utils.tensorboard.summary import hparams
+
+        # Not by Lightning, nor by add_hparams: both log the values anew, as points at step 0.
+        for part in hparams(dict(logger.hparams), dict(summary)):  # type: ignore[no-untyped-call]
+            logger.experiment.file_writer.add_summary(part)
+    logger.finalize("success" if success else "failed")
+
+
+_NO_HYPERPARAMETERS = frozenset({"fingerprint", "inputs", "logger", "metrics", "output", "record", "trainer"})
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Return a nested configuration as ``a.b`` to scalars, which is all that TensorBoard shows."""
+    flat: dict[str, bool | int | float | str] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
         else:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams({}, dict(summary))
-            logger.finalize("success" if success else "failed")
+            flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
+    return flat
+
+
+def _class_name(node: Mapping[str, Any]) -> str:
+    return str(node["_target_"]).rpartition(".")[2]
+
+
+def _unused(run: RunInfo, name: str) -> str:
+    """Return ``name``, or ``name-2``, …: an earlier attempt at the run keeps its curves, as in wandb."""
+    names = (name if n == 1 else f"{name}-{n}" for n in count(1))
+    return next(n for n in names if not (run.folder / n).exists())
+
+
+@contextmanager
+def _wandb_files_under(folder: Path) -> Iterator[None]:
+    """Keep wandb's logs of itself out of the home folder, which need not be writable, or exist."""
+    if "WANDB_CACHE_DIR" in os.environ:
+        yield
+        return
+    os.environ["WANDB_CACHE_DIR"] = str((folder / ".cache").absolute())
+    try:
+        yield
+    finally:
+        os.environ.pop("WANDB_CACHE_DIR", None)
 
 
 def _media(folder: Path, name: str, step: int) -> Path:

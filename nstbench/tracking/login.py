@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import os
+from netrc import NetrcParseError, netrc
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlparse
+
+Mode = Literal["online", "offline", "disabled"]
 
 
-def logged_in() -> bool:
-    """Return whether the user has given wandb a key, by environment or ``wandb login``."""
-    if os.environ.get("WANDB_MODE") in {"offline", "disabled"}:
-        return False
+def wandb_mode() -> Mode:
+    """Return what ``logger.wandb.mode=auto`` means: ``WANDB_MODE`` decides, else whether there is a key."""
+    asked = os.environ.get("WANDB_MODE", "").lower()
+    if asked in {"online", "shared"}:
+        return "online"
+    if asked == "disabled":
+        return "disabled"
+    if asked:  # offline, and its old name dryrun
+        return "offline"
+    return "online" if wandb_key() else "offline"
+
+
+def wandb_key() -> str:
+    """Return where wandb's key was found: ``WANDB_API_KEY``, or a file of `wandb login`; "" if nowhere."""
     if os.environ.get("WANDB_API_KEY"):
-        return True
-    netrc = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    return netrc.is_file() and "api.wandb.ai" in netrc.read_text(encoding="utf-8", errors="ignore")
+        return "WANDB_API_KEY"
+    server = urlparse(os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai").hostname or ""
+    own = os.environ.get("NETRC")
+    for path in [own] if own else ["~/.netrc", "~/_netrc"]:
+        try:
+            if netrc(Path(path).expanduser()).authenticators(server):
+                return path
+        except (OSError, RuntimeError, NetrcParseError, UnicodeDecodeError):
+            continue  # there is none, or none that may or can be read
+    return ""

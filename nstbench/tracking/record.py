@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -83,13 +84,18 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
     Raises:
         UserError: if it cannot be written to.
     """
-    folder = Path(output) / study / run_id
+    folder = Path(output).expanduser() / study / run_id
+    made: list[Path] = []
     try:
+        made = [f for f in (folder, *folder.parents) if not f.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         probe = folder / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
+        for each in made:  # leave nothing behind: the deepest first
+            with suppress(OSError):
+                each.rmdir()
         reason = f"results cannot be written there ({error.strerror or error})"
         raise UserError("output", output, reason, "Give a folder you may write to: output=…") from error
     return folder
