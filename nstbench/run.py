@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 
 from nstbench.callbacks.snapshots import write_animation
-from nstbench.config import Config
+from nstbench.config import Config, Node
 from nstbench.device import choose_device, device_name, peak_memory, reset_peak_memory
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
@@ -22,12 +22,12 @@ from nstbench.inputs import Inputs, canvas_shape, content_at, load_inputs, style
 from nstbench.losses.build import build_terms
 from nstbench.losses.objective import CANVAS, Term
 from nstbench.metrics.base import Subject
-from nstbench.metrics.evaluate import Judgement, judge
+from nstbench.metrics.evaluate import Judgement, judge, prepare
 from nstbench.pictures.io import read_picture, write_png
 from nstbench.stages import optimize
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
-from nstbench.tracking.record import RunRecord, run_folder, run_id, versions, write_config
+from nstbench.tracking.record import RunRecord, remove_if_empty, run_folder, run_id, versions, write_config
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +68,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
     terms = build_terms(config, encoder)
     inputs = load_inputs(config)
     _check_sizes(config, encoder, terms, inputs)
+    prepare(config.metrics)
 
     hashes = {**inputs.hashes(), "weights": encoder.weights_sha256}
     identity = fingerprint(config.plain, hashes)
@@ -89,7 +90,11 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         device=device_name(device),
         layers={term.name: list(term.layers) for term in terms},
     )
-    loggers = build_loggers(config.logger, RunInfo.of(record, folder))
+    try:
+        loggers = build_loggers(config.logger, RunInfo.of(record, folder))
+    except UserError:
+        remove_if_empty(folder)
+        raise
     write_config(folder, config.plain)
     record.write(folder)
     try:
@@ -106,7 +111,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
             if config.record.animation == "gif":
                 write_animation(folder / "snapshots", folder / "canvas.png", folder / "canvas.gif")
             judged = time.monotonic()
-            _record_judgement(record, _judge(config, folder, inputs, encoder))
+            _record_judgement(record, _judge(config, config.metrics, folder, inputs, encoder))
             record.timings["evaluate_s"] = time.monotonic() - judged
             record.state = "completed"
     except Exception as error:
@@ -121,7 +126,9 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
     return Result(record, folder)
 
 
-def _judge(config: Config, folder: Path, inputs: Inputs, encoder: Encoder) -> Judgement:
+def _judge(
+    config: Config, metrics: Mapping[str, Node], folder: Path, inputs: Inputs, encoder: Encoder
+) -> Judgement:
     """Judge the picture as it was written, in 8 bits, against the pictures at its size."""
     size = config.schedule.stages[-1].size
     shape = canvas_shape(config, inputs, size)
@@ -132,7 +139,7 @@ def _judge(config: Config, folder: Path, inputs: Inputs, encoder: Encoder) -> Ju
         blend=inputs.blend,
         optimized=encoder,
     )
-    return judge(config.metrics, subject)
+    return judge(metrics, subject)
 
 
 def _judge_more(
@@ -142,9 +149,9 @@ def _judge_more(
     asked = {name for name in config.metrics if record.config["metrics"].get(name) != config.metrics[name]}
     asked |= config.metrics.keys() & record.unavailable_metrics.keys()
     if asked:
-        record.config["metrics"].update({name: config.metrics[name] for name in asked})
-        config.metrics = {name: config.metrics[name] for name in sorted(asked)}
-        _record_judgement(record, _judge(config, folder, inputs, encoder))
+        metrics = {name: node for name, node in config.metrics.items() if name in asked}
+        record.config["metrics"].update(metrics)
+        _record_judgement(record, _judge(config, metrics, folder, inputs, encoder))
         record.write(folder)
     return record
 

@@ -22,11 +22,12 @@ from nstbench.callbacks.progress import ProgressBar
 from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
+from nstbench.errors import NonFiniteObjectiveError
 from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
 from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.units import set_units
 from nstbench.modules.canvas import Canvas
-from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.modules.image_optimization import ImageOptimization, check_finite
 from nstbench.pictures.io import write_png
 
 
@@ -106,6 +107,11 @@ def optimize(
             steps, evaluations = steps + stage.steps, module.evaluations
     with torch.no_grad():
         values, _ = module.values()
+    try:
+        check_finite(values, evaluations)  # the last step's canvas was not evaluated yet
+    except NonFiniteObjectiveError:
+        _keep_last_good(module, folder)
+        raise
     curves.write(evaluations, steps, module.stage, values)
     return Optimized(canvas.finished().cpu(), steps, evaluations, curves.seconds, scalars_of(values))
 
@@ -179,8 +185,13 @@ def _fit(
                 raise SystemExit(128 + signal.SIGTERM) from stop
             raise KeyboardInterrupt from stop
         except Exception:
-            write_png(folder / "canvas.png", module.last_good[:1].clamp(0, 1).cpu())
+            _keep_last_good(module, folder)
             raise
+
+
+def _keep_last_good(module: ImageOptimization, folder: Path) -> None:
+    """Write the last canvas whose objective was finite."""
+    write_png(folder / "canvas.png", module.last_good[:1].clamp(0, 1).cpu())
 
 
 def _quiet_lightning() -> None:

@@ -169,9 +169,45 @@ def test_a_non_finite_objective_fails_clearly_and_keeps_the_last_good_canvas(com
     torch.testing.assert_close(kept, poison.last.clamp(0, 1), rtol=0, atol=0.5 / 255 + 1e-6)
 
 
-def test_a_learning_rate_that_explodes_is_caught(compose_config: Compose) -> None:
-    with pytest.raises(NonFiniteObjectiveError):
-        run(compose_config("optimizer=sgd", "optimizer.lr=1e30", "steps=20"))
+@pytest.mark.parametrize("steps", [1, 20])
+def test_a_learning_rate_that_explodes_is_caught_even_in_the_last_step(
+    compose_config: Compose, steps: int
+) -> None:
+    with pytest.raises(NonFiniteObjectiveError, match="after 1 evaluations"):
+        run(compose_config("optimizer=sgd", "optimizer.lr=1e38", f"steps={steps}"))
+    (folder,) = Path("outputs/first").iterdir()
+    assert json.loads((folder / "run.json").read_text())["state"] == "failed"
+    assert read_picture(folder / "canvas.png").shape == (1, 3, 36, 48)
+
+
+def test_a_mistake_in_a_metric_shows_before_the_run(compose_config: Compose) -> None:
+    with pytest.raises(UserError, match=r"relu1_9.*Did you mean relu1_"):
+        run(compose_config("metrics=default", "metrics.gram_distance.layers=[relu1_9]"))
+    assert not Path("outputs").exists()
+
+
+def test_a_judge_without_weights_is_no_reason_not_to_run(compose_config: Compose) -> None:
+    node = "metrics.gram_distance.encoder"
+    judge = [
+        f"{node}._target_=nstbench.encoders.vgg.VGG",
+        f"~{node}.seed",
+        f"~{node}.width",
+        f"+{node}.weights=vgg16",
+    ]
+    record = run(compose_config("metrics=default", *judge)).record
+    assert "nstbench weights fetch vgg16" in record.unavailable_metrics["gram_distance"]
+
+
+def test_a_dashboard_that_is_not_installed_leaves_no_folder(
+    compose_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> None:
+        raise UserError("logger", "tensorboard", "TensorBoard is not installed")
+
+    monkeypatch.setattr("nstbench.run.build_loggers", missing)
+    with pytest.raises(UserError, match="not installed"):
+        run(compose_config())
+    assert not Path("outputs").exists()
 
 
 def test_the_canvas_is_carried_up_the_stages(compose_config: Compose) -> None:

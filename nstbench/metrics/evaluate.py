@@ -28,6 +28,16 @@ class Judgement:
     unavailable: dict[str, str] = field(default_factory=dict)
 
 
+def prepare(nodes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Build the metrics of a configuration's checked nodes, so that a mistake shows before the run.
+
+    Raises:
+        UserError: a setting of a metric cannot be used.
+    """
+    for node in nodes.values():
+        _metric(json.dumps(node, sort_keys=True))
+
+
 @torch.no_grad()
 def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement:
     """Compute the metrics of a configuration's checked nodes; one that fails does not stop the others."""

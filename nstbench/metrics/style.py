@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from nstbench.encoders.build import build_encoder
+from nstbench.errors import UserError
 from nstbench.losses.base import weighted_mean
 from nstbench.losses.functional import gram_matrix
 from nstbench.metrics.base import Metric, Subject, Unavailable, styles_of
@@ -27,12 +28,19 @@ class GramDistance(Metric):
     def __init__(
         self, encoder: Mapping[str, Any], layers: Sequence[str] | Literal["default"] = "default"
     ) -> None:
-        self.encoder = build_encoder(encoder).cpu()
+        self.missing = ""
+        try:
+            self.encoder = build_encoder(encoder).cpu()
+        except UserError as error:  # weights that are not here: no mistake, but no metric either
+            self.missing = str(error)
+            return
         self.layers = list(self.encoder.default_layers["style"] if layers == "default" else layers)
         self.encoder.check(self.layers, "metrics.gram_distance.layers")
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
+        if self.missing:
+            raise Unavailable(self.missing)
         if self.encoder.weights_sha256 == subject.optimized.weights_sha256:
             raise Unavailable("the judging encoder is the one that was optimised: choose another one")
         smallest = self.encoder.smallest_picture(self.layers)

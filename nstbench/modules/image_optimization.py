@@ -124,12 +124,7 @@ class ImageOptimization(pl.LightningModule):
         # Each canvas's objective depends on its own pixels only, so the sum has each one's gradient.
         total = values.total.sum()
         self.manual_backward(total)
-        if not torch.isfinite(total):
-            bad = [name for name, v in values.unweighted.items() if not torch.isfinite(v).all()]
-            raise NonFiniteObjectiveError(
-                f"the objective became {float(total.detach())} after {self.evaluations} evaluations "
-                f"(terms: {', '.join(bad) or 'the sum'})"
-            )
+        check_finite(values, self.evaluations)
         self.last_good = picture.detach().clone()
         self._tell_callbacks(_detached(values), self.last_good)
         self.evaluations += 1
@@ -166,6 +161,17 @@ class ImageOptimization(pl.LightningModule):
         for term in self.objective.terms:
             term.scales = saved["scales"][term.name]
         torch.set_rng_state(saved["random_state"])
+
+
+def check_finite(values: Values, evaluations: int) -> None:
+    """Raise `NonFiniteObjectiveError`, naming the terms, if the objective is NaN or infinite."""
+    total = values.total.detach().sum()
+    if not torch.isfinite(total):
+        bad = [name for name, v in values.unweighted.items() if not torch.isfinite(v).all()]
+        raise NonFiniteObjectiveError(
+            f"the objective became {float(total)} after {evaluations} evaluations "
+            f"(terms: {', '.join(bad) or 'the sum'})"
+        )
 
 
 def _detached(values: Values) -> Values:

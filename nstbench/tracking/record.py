@@ -8,6 +8,7 @@ import platform
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -99,6 +100,13 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
         reason = f"results cannot be written there ({error.strerror or error})"
         raise UserError("output", output, reason, "Give a folder you may write to: output=…") from error
     return folder
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take back `run_folder`, and the folders above it, as far as they hold nothing."""
+    with suppress(OSError):
+        for each in (folder, folder.parent, folder.parent.parent):
+            each.rmdir()
 
 
 def run_id(label: list[str], fingerprint: str) -> str:
