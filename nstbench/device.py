@@ -19,6 +19,8 @@ def choose_device(settings: TrainerSettings) -> torch.device:
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
+    # "fp32" means float32: without this, cuDNN rounds the inputs of convolutions to 10 bits (TF32).
+    torch.backends.cudnn.allow_tf32 = False
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if settings.accelerator == "auto":
         return torch.device(next(name for name, there in present.items() if there))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config import Config, Node
@@ -64,7 +65,8 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
     """
     began = time.monotonic()
     device = choose_device(config.trainer)
-    encoder: Encoder = build_encoder(config.encoder).to(device)
+    encoder = build_encoder(config.encoder)
+    _check_deterministic(config, encoder, device)
     terms = build_terms(config, encoder)
     inputs = load_inputs(config)
     _check_sizes(config, encoder, terms, inputs)
@@ -78,6 +80,11 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
     if finished and finished.state == "completed" and (folder / "canvas.png").is_file():
         return Result(_judge_more(config, finished, folder, inputs, encoder), folder, skipped=True)
 
+    if finished and (finished.device, finished.threads) != (device_name(device), torch.get_num_threads()):
+        log.warning(
+            "%s was begun on %s with %d threads: its last bits will be those of neither machine",
+            name, finished.device, finished.threads,
+        )  # fmt: skip
     record = RunRecord(
         run_id=name,
         state="running",
@@ -88,6 +95,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         inputs=hashes,
         versions=versions(),
         device=device_name(device),
+        threads=torch.get_num_threads(),
         layers={term.name: list(term.layers) for term in terms},
     )
     try:
@@ -101,7 +109,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         with _logged_to(folder / "run.log"):
             record.timings["setup_s"] = time.monotonic() - began
             reset_peak_memory(device)
-            optimized = optimize(config, encoder, terms, inputs, folder, loggers, callbacks)
+            optimized = optimize(config, encoder, terms, inputs, folder, loggers, device, callbacks)
             record.steps, record.evaluations = optimized.steps, optimized.evaluations
             record.timings["optimize_s"] = optimized.seconds
             record.peak_memory_bytes = peak_memory(device)
@@ -114,6 +122,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
             _record_judgement(record, _judge(config, config.metrics, folder, inputs, encoder))
             record.timings["evaluate_s"] = time.monotonic() - judged
             record.state = "completed"
+            (folder / "checkpoint.ckpt").unlink(missing_ok=True)  # a hundred times the picture's size
     except Exception as error:
         record.state, record.error = "failed", f"{type(error).__name__}: {error}"
         raise
@@ -161,6 +170,14 @@ def _record_judgement(record: RunRecord, judgement: Judgement) -> None:
     for name in judgement.values:
         record.unavailable_metrics.pop(name, None)
     record.unavailable_metrics.update(judgement.unavailable)
+
+
+def _check_deterministic(config: Config, encoder: Encoder, device: torch.device) -> None:
+    """Refuse what PyTorch cannot do deterministically on a GPU: the gradient of mirrored borders."""
+    mirrored = any(getattr(m, "padding_mode", "zeros") in {"reflect", "replicate"} for m in encoder.modules())
+    if config.trainer.deterministic and device.type == "cuda" and mirrored:
+        reason = "this encoder's padding has no deterministic gradient on a GPU"
+        raise UserError("trainer.deterministic", "true", reason, "Add encoder.padding=zeros.")
 
 
 def _check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:

@@ -57,6 +57,7 @@ def optimize(
     inputs: Inputs,
     folder: Path,
     loggers: Sequence[Logger],
+    device: torch.device,
     callbacks: Sequence[pl.Callback] = (),
 ) -> Optimized:
     """Minimise the objective, stage by stage; continue from ``checkpoint.ckpt`` where there is one.
@@ -65,11 +66,10 @@ def optimize(
         NonFiniteObjectiveError: ``canvas.png`` is then the last good canvas.
     """
     pl.seed_everything(config.seed, verbose=False)
-    device = encoder.preprocessing.mean.device
     checkpoint = folder / "checkpoint.ckpt"
     progress = read_checkpoint(checkpoint) or {"stage": 0, "evaluations": 0, "step": 0, "seconds": 0.0}
     resumed = progress["step"] > 0
-    canvas: Canvas = build(config.canvas.parametrization).to(device)
+    canvas: Canvas = build(config.canvas.parametrization)
     curves = Curves(
         folder / "curves.csv",
         loggers,
@@ -87,11 +87,11 @@ def optimize(
             resume = resumed and i == progress["stage"]
             shape = canvas_shape(config, inputs, stage.size)
             if resume:
-                canvas.paint(torch.zeros(1, 3, *shape, device=device))  # the checkpoint fills it
+                canvas.paint(torch.zeros(1, 3, *shape))  # the checkpoint fills it
             elif i == 0:
-                canvas.paint(start_at(config, inputs, shape).to(device))
+                canvas.paint(start_at(config, inputs, shape))
             else:
-                canvas.paint(canvas.carried_up(shape))
+                canvas.paint(canvas.cpu().carried_up(shape))
             module = ImageOptimization(
                 canvas,
                 encoder,
@@ -101,9 +101,10 @@ def optimize(
                 stage=i,
                 evaluations=evaluations,
                 steps=steps,
-            )
-            _remember(module, config, inputs, shape, stage, first=i == 0)
+            ).to(device)
+            _remember(module, config, inputs, shape, stage, device, first=i == 0)
             _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
+            module.to(device)  # when a fit ends, Lightning moves the module to the CPU
             steps, evaluations = steps + stage.steps, module.evaluations
     with torch.no_grad():
         values, _ = module.values()
@@ -117,10 +118,16 @@ def optimize(
 
 
 def _remember(
-    module: ImageOptimization, config: Config, inputs: Inputs, shape: Shape, stage: Stage, *, first: bool
+    module: ImageOptimization,
+    config: Config,
+    inputs: Inputs,
+    shape: Shape,
+    stage: Stage,
+    device: torch.device,
+    *,
+    first: bool,
 ) -> None:
     """Give every term its targets, from the pictures at this stage's size, and its unit."""
-    device = module.canvas().device
     content, styles = content_at(inputs, shape), styles_at(config, inputs, shape, stage.size)
     with torch.no_grad():
         of_content = [] if content is None else [module.encode(content.to(device))]
@@ -190,8 +197,9 @@ def _fit(
 
 
 def _keep_last_good(module: ImageOptimization, folder: Path) -> None:
-    """Write the last canvas whose objective was finite."""
-    write_png(folder / "canvas.png", module.last_good[:1].clamp(0, 1).cpu())
+    """Write the last canvas whose objective was finite; without one, leave what is there."""
+    if module.last_good is not None:
+        write_png(folder / "canvas.png", module.last_good[:1].clamp(0, 1).cpu())
 
 
 def _quiet_lightning() -> None:

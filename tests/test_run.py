@@ -142,9 +142,12 @@ def test_a_damaged_checkpoint_means_starting_again(compose_config: Compose) -> N
 
 
 def test_the_encoder_stays_out_of_checkpoints(compose_config: Compose) -> None:
-    result = run(compose_config("record.checkpoint_every=2", "optimizer=sgd"))
-    checkpoint = torch.load(result.folder / "checkpoint.ckpt", weights_only=True)
-    assert list(checkpoint["state_dict"]) == ["canvas.pixels"]
+    with pytest.raises(RuntimeError, match="killed"):
+        run(compose_config("record.checkpoint_every=2", "optimizer=sgd"), callbacks=[StopAt(3)])
+    (file,) = Path("outputs/first").glob("*/checkpoint.ckpt")
+    assert list(torch.load(file, weights_only=True)["state_dict"]) == ["canvas.pixels"]
+    run(compose_config("record.checkpoint_every=2", "optimizer=sgd"))
+    assert not file.exists()  # of no use to a run that is finished
 
 
 class Poison(EvaluationCallback):
@@ -158,8 +161,11 @@ class Poison(EvaluationCallback):
 
 def test_a_non_finite_objective_fails_clearly_and_keeps_the_last_good_canvas(compose_config: Compose) -> None:
     poison = Poison()
+    settings = ["optimizer=sgd", "optimizer.lr=0", "record.checkpoint_every=3"]
     with pytest.raises(NonFiniteObjectiveError, match="after 3 evaluations"):
-        run(compose_config("optimizer=sgd", "optimizer.lr=0"), callbacks=[poison])
+        run(compose_config(*settings), callbacks=[poison])
+    with pytest.raises(NonFiniteObjectiveError):  # continued from a checkpoint of the bad canvas
+        run(compose_config(*settings))
     (folder,) = Path("outputs/first").iterdir()
     record = json.loads((folder / "run.json").read_text())
     assert record["state"] == "failed"

@@ -35,7 +35,7 @@ class Checkpoint(pl.Callback):
         """Write if a checkpoint is due."""
         assert isinstance(pl_module, ImageOptimization)
         if (pl_module.steps_before + trainer.global_step) % self.every == 0:
-            part = self.path.with_suffix(".part")
+            part = self.path.with_suffix(f".{os.getpid()}.part")
             trainer.save_checkpoint(part, weights_only=False)  # with the optimiser
             os.replace(part, self.path)
 

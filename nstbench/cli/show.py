@@ -27,7 +27,12 @@ def show_result(result: Result, *, brief: bool) -> None:
         console.print(Text(f"{folder}  {state}  {_line(record.metrics)}"), soft_wrap=True)
         return
     if result.skipped:
-        console.print("This run was finished before; nothing was computed again.")
+        console.print(
+            Text(
+                f"This run was finished before: nothing was computed again. To run it anew, remove {folder}"
+            ),
+            soft_wrap=True,
+        )
     if record.metrics or record.unavailable_metrics:
         console.print(_metrics_table(result))
     seconds = record.timings.get("optimize_s", 0.0)

@@ -67,7 +67,12 @@ class Encoder(nn.Module):
         features = self._features(self.preprocessing(pictures), layers) if layers else {}
         if not self._scales:
             return features
-        return {layer: f * self._scales[layer].to(f) for layer, f in features.items()}
+        return {layer: f * self._scale(layer, f) for layer, f in features.items()}
+
+    def _scale(self, layer: str, f: Tensor) -> Tensor:
+        if self._scales[layer].device != f.device:  # moved once, not at every evaluation
+            self._scales[layer] = self._scales[layer].to(f.device)
+        return self._scales[layer].to(f.dtype)
 
     def check(self, layers: Iterable[str], setting: str = "layers") -> None:
         """Raise `UserError` naming the first layer this encoder lacks and those most like it."""

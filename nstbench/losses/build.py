@@ -6,6 +6,7 @@ from nstbench.building import build
 from nstbench.config import Config, TermSettings
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError
+from nstbench.losses.base import Loss
 from nstbench.losses.objective import CANVAS, Term
 from nstbench.validation import term_settings
 
@@ -24,10 +25,16 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
         settings = term_settings(node, role, path)
         layers = [CANVAS] if role == "regularizer" else _layers(settings, role, encoder, path)
         own = {k: v for k, v in node.items() if k not in {"layers", "layer_weights", "weight"}}
+        loss: Loss = build(own)
+        if role == "style" and len(config.pictures.styles) > 1 and type(loss).blend is Loss.blend:
+            reason = f"{type(loss).__name__} is defined for one style picture only"
+            raise UserError(
+                "pictures.style", config.pictures.styles, reason, "Give one, or another loss/style."
+            )
         terms.append(
             Term(
                 name=f"{role}/{name}",
-                loss=build(own),
+                loss=loss,
                 layers=dict(zip(layers, _layer_weights(settings, layers, path), strict=True)),
                 weight=getattr(config.weights, role) * settings.weight,
             )

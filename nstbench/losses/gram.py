@@ -15,7 +15,7 @@ Normalization = Literal[
     "paper", "authors", "neural_style", "johnson", "pystiche", "gordicaleksa", "unnormalized"
 ]
 
-# What Σ(G - A)² is multiplied by when G = FFᵀ/M, for N channels at M positions of the canvas.
+# What Σ(G - A)² is multiplied by when G = FFᵀ/M, for N channels at M positions of the style picture.
 _FACTORS: dict[str, Callable[[int, int], float]] = {
     "paper": lambda N, M: 1 / (4 * N**2),
     "authors": lambda N, M: 1 / N**4,
@@ -39,14 +39,14 @@ class Gram(Loss):
     paper           Σ(FFᵀ-…)²/(4N²M²)           E         Gatys et al. 2015, 2016; DeepTextures
     authors         mean((G-A)²)/N²             4E/N²     Gatys' PyTorch and Torch7 code, weight 1e3
     neural_style    mean(((G-A)/N)²)            4E/N²     neural-style (Lua and PyTorch), weight 1e2
-    johnson         mean(((G-A)/N)²)            4E/N²     Johnson et al. 2016, PyTorch's example
+    johnson         mean(((G-A)/N)²)            4E/N²     Johnson's code, PyTorch's example (the paper sums)
     pystiche        mean((G-A)²)                4E        pystiche
     gordicaleksa    Σ((G-A)/N)²                 4E        pytorch-neural-style-transfer; mean over layers
     unnormalized    mean((FFᵀ-…)²)              4M²E      Risser et al.'s published code
     ==============  ==========================  ========  ==============================================
 
-    Each Gram matrix is divided by its own number of positions. ``unnormalized`` multiplies by the
-    canvas's M² again: its value grows with the picture, as that code's does.
+    Each Gram matrix is divided by its own number of positions. ``unnormalized`` multiplies by M² of
+    the style picture again: its value grows with the picture, as that code's does.
 
     Args:
         normalization: one of the names above. Names that share a formula differ in the weight
@@ -64,7 +64,7 @@ class Gram(Loss):
     def forward(self, features: Tensor, target: tuple[Tensor, int], guide: Tensor | None = None) -> Tensor:
         """Return the distance per canvas, ``(B,)``."""
         G = gram_matrix(at_least_float32(features), guide)
-        return self._distance(G, target[0], features.shape[2] * features.shape[3])
+        return self._distance(G, *target)
 
     def statistic(self, features: Tensor) -> Tensor:
         """Return ``FFᵀ``, ``(B, N, N)``: the sum over positions on which alone this loss depends.
@@ -76,15 +76,14 @@ class Gram(Loss):
 
     def compare(self, statistic: Tensor, positions: int, target: tuple[Tensor, int]) -> Tensor:
         """Return `forward`'s value, ``(B,)``, from the statistic of all ``positions``."""
-        return self._distance(statistic / positions, target[0], positions)
+        return self._distance(statistic / positions, *target)
 
     def _distance(self, G: Tensor, A: Tensor, positions: int) -> Tensor:
         return _FACTORS[self.normalization](A.shape[1], positions) * per_canvas((G - A) ** 2)
 
     def unit(self, target: tuple[Tensor, int]) -> Tensor:
-        """Return the value at F = 0 and the picture's own number of positions."""
-        A, positions = target
-        return self._distance(torch.zeros_like(A), A, positions)
+        """Return the value at F = 0."""
+        return self._distance(torch.zeros_like(target[0]), *target)
 
     def blend(self, targets: Sequence[tuple[Tensor, int]], weights: Sequence[float]) -> tuple[Tensor, int]:
         """Average the Gram matrices, as neural-style does: the gradient is that of the weighted losses."""

@@ -93,7 +93,7 @@ class ImageOptimization(pl.LightningModule):
         self.make_optimizer = optimizer
         self.precision, self.stage = precision, stage
         self.evaluations, self.steps_before = evaluations, steps
-        self.last_good: Tensor = canvas.finished()
+        self.last_good: Tensor | None = None
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return a loader that never ends: one epoch, stopped by ``max_steps``."""

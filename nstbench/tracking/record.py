@@ -8,7 +8,6 @@ import platform
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -35,6 +34,7 @@ class RunRecord:
         inputs: sha256 of the pictures and the weights.
         versions: of what computes.
         device: name of the device that optimised.
+        threads: of the CPU; another number adds up in another order, so ends in other last bits.
         steps: optimiser steps made, over all stages.
         evaluations: of the objective with its gradient, over all stages.
         timings: ``setup_s``, ``optimize_s`` (all attempts), ``evaluate_s``.
@@ -55,6 +55,7 @@ class RunRecord:
     inputs: dict[str, Any]
     versions: dict[str, str] = field(default_factory=dict)
     device: str = ""
+    threads: int = 0
     steps: int = 0
     evaluations: int = 0
     timings: dict[str, float] = field(default_factory=dict)

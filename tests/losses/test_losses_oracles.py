@@ -20,6 +20,7 @@ def gram_oracle(F: np.ndarray, P: np.ndarray, normalization: str) -> float:
     G = np.einsum("ik,jk->ij", F, F)
     A = np.einsum("ik,jk->ij", P, P) * M / P.shape[1]  # as if the picture had the canvas's positions
     squared = ((G - A) ** 2).sum()
+    raw = ((G * P.shape[1] / M - np.einsum("ik,jk->ij", P, P)) ** 2).mean()  # and the other way round
     return {
         "paper": squared / (4 * N**2 * M**2),
         "authors": ((G / M - A / M) ** 2).mean() / N**2,
@@ -27,7 +28,7 @@ def gram_oracle(F: np.ndarray, P: np.ndarray, normalization: str) -> float:
         "johnson": ((G / (N * M) - A / (N * M)) ** 2).mean(),
         "pystiche": ((G / M - A / M) ** 2).mean(),
         "gordicaleksa": ((G / (N * M) - A / (N * M)) ** 2).sum(),
-        "unnormalized": squared / N**2,
+        "unnormalized": raw,
     }[normalization]
 
 

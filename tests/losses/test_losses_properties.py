@@ -11,6 +11,7 @@ from torch import Tensor
 from nstbench.losses.base import Loss
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
+from nstbench.losses.total_variation import TotalVariation
 
 TARGETED: dict[str, Loss] = {
     **{
@@ -55,6 +56,18 @@ def test_a_canvas_does_not_feel_its_neighbours_in_the_batch(
     together = loss(F, target)
     assert together.shape == (shape[0],)
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-300)
+
+
+@settings(max_examples=20, deadline=None)
+@given(height=st.integers(2, 7), width=st.integers(2, 7), seed=st.integers(0, 1000))
+def test_the_variation_of_a_canvas_is_its_own(height: int, width: int, seed: int) -> None:
+    pictures = draw((3, 3, height, width), seed)
+    for loss in (TotalVariation(), TotalVariation(1.0, reduction="sum"), TotalVariation(1.5, isotropic=True)):
+        alone = torch.cat([loss(p[None], None) for p in pictures])
+        torch.testing.assert_close(loss(pictures, None), alone, rtol=1e-12, atol=0)
+        torch.testing.assert_close(
+            loss(pictures, None) / loss.unit(loss.target(pictures)), torch.ones(3).double()
+        )
 
 
 @each_loss

@@ -18,7 +18,8 @@ MIX = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.
 def encode(pictures: Tensor) -> dict[str, Tensor]:
     """A toy encoder of two layers in float64."""
     first = torch.einsum("nc,bchw->bnhw", MIX, pictures.double()).relu()
-    return {"first": first, "second": torch.nn.functional.avg_pool2d(first, 2) ** 2}
+    deeper = torch.cat([first, first.flip(1) ** 2], dim=1)
+    return {"first": first, "second": torch.nn.functional.avg_pool2d(deeper, 2)}
 
 
 def picture(seed: int, batch: int = 1, size: int = 8) -> Tensor:
@@ -85,15 +86,22 @@ def test_in_units_of_the_target_a_canvas_without_features_has_the_value_one() ->
     assert values["style/gram"].item() == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("unit", ["unit", "gradient"])
-def test_constants_of_a_formula_do_not_matter_but_in_paper_units(unit: str) -> None:
-    canvas = picture(3)
-    values = []
-    for normalization in ("paper", "pystiche", "authors"):
-        objective = make(normalization=normalization)
-        set_units(objective, unit, encode, canvas)
-        values.append(objective(encode(canvas), canvas).unweighted["style/gram"].item())
-    assert values == pytest.approx([values[0]] * 3, rel=1e-9)
+def in_unit(unit: str, normalization: str) -> float:
+    objective, canvas = make(normalization=normalization), picture(3)
+    set_units(objective, unit, encode, canvas)
+    return objective(encode(canvas), canvas).unweighted["style/gram"].item()
+
+
+def test_constants_of_a_formula_do_not_matter_but_in_paper_units() -> None:
+    for normalization in ("pystiche", "authors", "johnson", "gordicaleksa", "unnormalized"):
+        assert in_unit("paper", normalization) != pytest.approx(in_unit("paper", "paper"), rel=0.1)
+        assert in_unit("unit", normalization) == pytest.approx(in_unit("unit", "paper"), rel=1e-9)
+    assert in_unit("gradient", "pystiche") == pytest.approx(in_unit("gradient", "paper"), rel=1e-9)
+
+
+def test_gradient_units_keep_a_formulas_balance_of_layers() -> None:
+    """`authors` divides by N⁴, so weighs a layer of many channels less than `paper` does."""
+    assert in_unit("gradient", "authors") != pytest.approx(in_unit("gradient", "paper"), rel=0.01)
 
 
 def test_in_gradient_units_every_term_pulls_with_its_weight() -> None:
