@@ -207,7 +207,7 @@ def _window(module: nn.Module, channels: int) -> tuple[int, int, int]:
         kernel = (module.kernel_size[0] - 1) * module.dilation[0] + 1
         return kernel, module.stride[0], module.out_channels
     if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-        return _side(module.kernel_size), _side(module.stride), channels
+        return side(module.kernel_size), side(module.stride), channels
     if hasattr(module, "expand3x3"):  # SqueezeNet's Fire: 1×1 squeeze, then 1×1 beside 3×3
         return 3, 1, module.expand1x1.out_channels + module.expand3x3.out_channels  # type: ignore[union-attr,operator,return-value]
     return 1, 1, channels
@@ -218,17 +218,18 @@ def _fits(size: int, modules: Iterable[nn.Module]) -> bool:
     for module in modules:
         if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             continue
-        padding = 0 if isinstance(module.padding, str) else _side(module.padding)
+        padding = 0 if isinstance(module.padding, str) else side(module.padding)
         if isinstance(module, nn.Conv2d) and module.padding_mode == "reflect" and size <= padding:
             return False  # a mirror needs something to mirror
-        kernel = _side(module.kernel_size)
-        size = (size + 2 * padding - kernel) // _side(module.stride) + 1
+        kernel = side(module.kernel_size)
+        size = (size + 2 * padding - kernel) // side(module.stride) + 1
         if size < 1:
             return False
     return True
 
 
-def _side(size: int | tuple[int, ...]) -> int:
+def side(size: int | tuple[int, ...]) -> int:
+    """Return the first of one number or several, as PyTorch keeps the sides of windows."""
     return size if isinstance(size, int) else size[0]
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, refuse_in_place, set_padding
 from nstbench.encoders.files import load_into, own_or_registered
 from nstbench.encoders.weights import file_sha256, load_state_dict
+from nstbench.errors import UserError
 
 # The names of torchvision's `features`, in order; dropout and flattening are not features.
 ALEXNET = (
@@ -92,5 +93,8 @@ class SqueezeNet(_Small):
     ) -> None:
         from torchvision.models import squeezenet1_1
 
+        if padding == "none":
+            reason = "a Fire module joins a 1×1 and a 3×3 convolution, which then differ in size"
+            raise UserError("encoder.padding", padding, reason, "Use zeros, reflect or replicate.")
         default = {"content": ["fire5"], "style": ["relu1", "fire3", "fire5", "fire7", "fire9"]}
         super().__init__(squeezenet1_1, SQUEEZENET, default, weights, pooling, padding, download)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from nstbench.encoders.base import (
     pool_like,
     refuse_in_place,
     set_padding,
+    side,
 )
 from nstbench.encoders.files import load_into
 from nstbench.encoders.weights import Weights, file_sha256, load_state_dict, locate
@@ -75,10 +77,27 @@ class TorchvisionModel(Encoder):
         _swap_pools(network, pooling)
         set_padding(network, padding)
         self.graph = _trace(model, network)
-        self.layers = _geometry(self.graph)
+        try:
+            self.layers = _geometry(self.graph)
+        except (RuntimeError, AssertionError) as error:  # a size of its own, or branches that no longer meet
+            reason = f"as an encoder it must take pictures of any size ({str(error).splitlines()[0]})"
+            hint = "Choose a convolutional model, and padding other than none."
+            raise UserError("encoder.model", model, reason, hint) from error
         self.default_layers = _spread(self.layers)
         self._parts: dict[tuple[str, ...], fx.GraphModule] = {}
         self.freeze()
+
+    def smallest_picture(self, layers: Iterable[str]) -> int:
+        """Return the shortest edge that runs, found by trying, without arithmetic."""
+        part = deepcopy(_up_to(self.graph, list(layers))).to("meta")
+        stride = super().smallest_picture(layers)
+        for size in range(stride, 16 * stride):
+            try:
+                if all(min(v.shape[-2:]) > 0 for v in part(torch.empty(1, 3, size, size, device="meta"))):
+                    return size
+            except RuntimeError:
+                continue
+        return 16 * stride
 
     def _features(self, x: Tensor, layers: Sequence[str]) -> Features:
         key = tuple(layers)
@@ -168,60 +187,70 @@ def _up_to(graph: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
 
 
 def _geometry(graph: fx.GraphModule) -> dict[str, LayerInfo]:
-    """Return channels, stride and receptive field of every node that yields a feature map."""
-    from copy import deepcopy
+    """Return channels, stride and receptive field of every node that yields a feature map.
 
-    probe = deepcopy(graph).to("meta")  # shapes without arithmetic
-    values = probe(torch.empty(1, 3, _PROBE, _PROBE, device="meta"))
+    A feature map keeps its second dimension and grows with the picture in the last two: that tells
+    ``(B, C, h, w)`` from maps with their channels last, from tokens and from pooled vectors.
+    """
+    small, large = _shapes(graph, _PROBE, _PROBE), _shapes(graph, 2 * _PROBE, 3 * _PROBE)
     fields = _receptive_fields(graph)
     infos = {}
     for name, node in _outputs(graph).items():
-        value = values[name]
-        if isinstance(value, Tensor) and value.ndim == 4 and value.shape[-1] > 1:
-            stride = round(_PROBE / value.shape[-1])
-            infos[name] = LayerInfo(value.shape[1], stride, fields[node])
+        one, two = small[name], large[name]
+        if len(one) == 4 and one[1] == two[1] and one[2] > 1 and two[2] > one[2] and two[3] > two[2]:
+            infos[name] = LayerInfo(one[1], round(_PROBE / one[2]), fields[node])
     return infos
+
+
+def _shapes(graph: fx.GraphModule, height: int, width: int) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every node's value for a picture, computing none."""
+    probe = deepcopy(graph).to("meta")
+    values = probe(torch.empty(1, 3, height, width, device="meta"))
+    return {name: tuple(v.shape) if isinstance(v, Tensor) else () for name, v in values.items()}
 
 
 def _receptive_fields(graph: fx.GraphModule) -> dict[fx.Node, int | None]:
     """Walk the graph, adding (kernel - 1)·stride at each window; None once a node sees everything."""
-    fields: dict[fx.Node, int | None] = {}
-    strides: dict[fx.Node, int] = {}
+    seen: dict[fx.Node, _Seen] = {}
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
-        inputs = node.all_input_nodes
-        if not inputs:
-            fields[node], strides[node] = 1, 1
-            continue
-        known = [fields[n] for n in inputs]
-        stride = max(strides[n] for n in inputs)
-        field = None if None in known else max(f for f in known if f is not None)
-        module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-            kernel = _first(module.kernel_size)
-            if isinstance(module, nn.Conv2d):
-                kernel = (kernel - 1) * module.dilation[0] + 1
-            field = None if field is None else field + (kernel - 1) * stride
-            stride *= _first(module.stride)
-        elif isinstance(module, nn.AdaptiveAvgPool2d | nn.Linear) or _mixes_positions(node):
-            field = None
-        fields[node], strides[node] = field, stride
-    return fields
+        inputs = [seen[n] for n in node.all_input_nodes]
+        known = [field for field, _ in inputs]
+        field = None if None in known else max((f for f in known if f is not None), default=1)
+        stride = max((stride for _, stride in inputs), default=1)
+        if node.op == "call_module":
+            seen[node] = _through(modules[str(node.target)], field, stride)
+        else:
+            seen[node] = (None if _mixes_positions(node) else field, stride)
+    return {node: field for node, (field, _) in seen.items()}
+
+
+_Seen = tuple[int | None, int]
+
+
+def _through(module: nn.Module, field: int | None, stride: int) -> _Seen:
+    """Return the receptive field and stride behind a module."""
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        kernel = side(module.kernel_size)
+        if isinstance(module, nn.Conv2d):
+            kernel = (kernel - 1) * module.dilation[0] + 1
+        field = None if field is None else field + (kernel - 1) * stride
+        return field, stride * side(module.stride)
+    if isinstance(module, nn.Sequential):  # torchvision's fused blocks are traced as one node
+        for part in module:
+            field, stride = _through(part, field, stride)
+        return field, stride
+    mixes = isinstance(module, nn.AdaptiveAvgPool2d | nn.Linear) or any(module.children())
+    return (None if mixes else field), stride
 
 
 def _mixes_positions(node: fx.Node) -> bool:
-    return node.op in {"call_function", "call_method"} and getattr(node.target, "__name__", node.target) in {
-        "flatten",
-        "mean",
-        "matmul",
-        "adaptive_avg_pool2d",
-        "avg_pool2d",
-        "softmax",
-    }
+    name = getattr(node.target, "__name__", node.target)
+    mixing = {"flatten", "mean", "matmul", "adaptive_avg_pool2d", "avg_pool2d", "softmax"}
+    return node.op in {"call_function", "call_method"} and name in mixing
 
 
-def _first(size: int | tuple[int, ...]) -> int:
-    return size if isinstance(size, int) else size[0]
+_HEADS = ("avgpool", "classifier", "fc", "head")
 
 
 def _spread(layers: dict[str, LayerInfo]) -> dict[str, list[str]]:
@@ -229,8 +258,6 @@ def _spread(layers: dict[str, LayerInfo]) -> dict[str, list[str]]:
 
     Content takes the map at stride 8, where VGG's relu4_2 lies, or the nearest there is.
     """
-    last: dict[int, str] = {}
-    for name, info in layers.items():
-        last[info.stride] = name
+    last = {info.stride: name for name, info in layers.items() if not name.startswith(_HEADS)}
     content = min(last, key=lambda stride: abs(stride - 8))
     return {"content": [last[content]], "style": list(last.values())}

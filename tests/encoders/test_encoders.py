@@ -193,6 +193,40 @@ def test_resnets_geometry_follows_its_graph() -> None:
     assert layers["layer1.0.relu_1"].receptive_field == 27
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "alexnet",
+        "convnext_tiny",
+        "densenet121",
+        "efficientnet_b0",
+        "mobilenet_v3_small",
+        "shufflenet_v2_x0_5",
+    ],
+)
+def test_any_family_of_torchvision_has_layers_worth_using(model: str) -> None:
+    encoder = TorchvisionModel(model, "none")
+    style = encoder.default_layers["style"]
+    assert len(style) >= 3
+    assert not any(layer.startswith(("avgpool", "classifier", "features.avgpool")) for layer in style)
+    smallest = encoder.smallest_picture(style)
+    maps = encoder(pictures(max(smallest, 96), 1), style)
+    for layer, f in maps.items():
+        info = encoder.layers[layer]
+        assert f.shape[1] == info.channels
+        assert info.stride >= 1
+        # A window per stride at least: what is traced as one block counts with all it holds.
+        assert info.receptive_field is None or info.receptive_field >= max(3, info.stride)
+    assert all(f.numel() for f in encoder(pictures(smallest, 1), style).values())
+
+
+def test_models_that_take_one_size_only_are_refused() -> None:
+    with pytest.raises(UserError, match=r"encoder\.model=vit_b_16.*any size"):
+        TorchvisionModel("vit_b_16", "none")
+    with pytest.raises(UserError, match="padding other than none"):
+        TorchvisionModel("resnet18", "none", padding="none")
+
+
 def test_torchvision_keys_layer_names_and_indices_all_load(tmp_path: Path) -> None:
     state = torch.load(save_torchvision("vgg11", tmp_path))
     convolutions = [k.removesuffix(".weight") for k in state if k.endswith("weight")]
