@@ -28,7 +28,15 @@ from nstbench.pictures.io import read_picture, write_png
 from nstbench.stages import optimize
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
-from nstbench.tracking.record import RunRecord, remove_if_empty, run_folder, run_id, versions, write_config
+from nstbench.tracking.record import (
+    RunRecord,
+    alone_in,
+    remove_if_empty,
+    run_folder,
+    run_id,
+    versions,
+    write_config,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,15 +84,6 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
     identity = fingerprint(config.plain, hashes)
     name = run_id([*inputs.names(), *config.loss.style, f"s{config.seed}"], identity)
     folder = run_folder(config.output, config.study, name)
-    finished = RunRecord.read(folder)
-    if finished and finished.state == "completed" and (folder / "canvas.png").is_file():
-        return Result(_judge_more(config, finished, folder, inputs, encoder), folder, skipped=True)
-
-    if finished and (finished.device, finished.threads) != (device_name(device), torch.get_num_threads()):
-        log.warning(
-            "%s was begun on %s with %d threads: its last bits will be those of neither machine",
-            name, finished.device, finished.threads,
-        )  # fmt: skip
     record = RunRecord(
         run_id=name,
         state="running",
@@ -97,7 +96,30 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         device=device_name(device),
         threads=torch.get_num_threads(),
         layers={term.name: list(term.layers) for term in terms},
+        timings={"setup_s": time.monotonic() - began},
     )
+    with alone_in(folder):
+        before = RunRecord.read(folder)
+        if before and before.state == "completed" and (folder / "canvas.png").is_file():
+            return Result(_judge_more(config, before, folder, inputs, encoder), folder, skipped=True)
+        if before and (before.device, before.threads) != (record.device, record.threads):
+            other = f"{before.device} with {before.threads} threads"
+            log.warning("%s was begun on %s: its last bits will be those of neither", name, other)
+        _perform(config, record, folder, encoder, terms, inputs, device, callbacks)
+    return Result(record, folder)
+
+
+def _perform(
+    config: Config,
+    record: RunRecord,
+    folder: Path,
+    encoder: Encoder,
+    terms: Sequence[Term],
+    inputs: Inputs,
+    device: torch.device,
+    callbacks: Sequence[pl.Callback],
+) -> None:
+    """Optimise and judge, keeping the record true to the state of things."""
     try:
         loggers = build_loggers(config.logger, RunInfo.of(record, folder))
     except UserError:
@@ -107,7 +129,6 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
     record.write(folder)
     try:
         with _logged_to(folder / "run.log"):
-            record.timings["setup_s"] = time.monotonic() - began
             reset_peak_memory(device)
             optimized = optimize(config, encoder, terms, inputs, folder, loggers, device, callbacks)
             record.steps, record.evaluations = optimized.steps, optimized.evaluations
@@ -132,7 +153,6 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         metrics = {f"metrics/{k}": v for k, v in record.metrics.items()}
         summary, completed = {**record.final_losses, **metrics}, record.state == "completed"
         finish(loggers, summary, step=record.evaluations, success=completed)
-    return Result(record, folder)
 
 
 def _judge(

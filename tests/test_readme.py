@@ -1,4 +1,8 @@
-"""Every command in the README is run, as a reader would type it."""
+"""The commands of the README, as a reader would type them, on small pictures.
+
+CI itself runs `make demo` and `make test`. What needs a network, a viewer or minutes is not run
+here: `weights fetch` and `add` are parsed, the viewers are named, the benchmark is among the slow tests.
+"""
 
 from __future__ import annotations
 
@@ -127,6 +131,6 @@ def test_the_overhead_benchmark_prints_a_ratio() -> None:
     command = [sys.executable, "-m", "benchmarks.overhead", *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     ratio = float(re.search(r"ratio +([\d.]+)", done.stdout)[1])
-    assert 0.5 < ratio < 3
+    assert 0.7 < ratio < 1.5  # a step of 64 px takes 3 ms: Lightning's 0.2 ms and a busy machine show
     objectives = [float(v) for v in re.findall(r"objective ([\d.e+-]+)", done.stdout)]
     assert objectives[0] == pytest.approx(objectives[1], rel=0.1)

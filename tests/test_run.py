@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def test_a_run_leaves_a_picture_its_curves_and_its_record(compose_config: Compos
     folder, record = result.folder, json.loads((result.folder / "run.json").read_text())
     assert folder.parent == Path("outputs/first")
     assert folder.name == f"photo-painting-gram-s0-{record['fingerprint'][:8]}"
-    assert sorted(p.name for p in folder.iterdir()) == [
+    assert sorted(p.name for p in folder.glob("[!.]*")) == [
         "canvas.png",
         "config.yaml",
         "curves.csv",
@@ -184,6 +185,36 @@ def test_a_learning_rate_that_explodes_is_caught_even_in_the_last_step(
     (folder,) = Path("outputs/first").iterdir()
     assert json.loads((folder / "run.json").read_text())["state"] == "failed"
     assert read_picture(folder / "canvas.png").shape == (1, 3, 36, 48)
+
+
+def test_two_processes_never_work_on_one_run(compose_config: Compose) -> None:
+    class Again(EvaluationCallback):
+        def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+            with pytest.raises(UserError, match="another process is at work"):
+                run(compose_config())
+
+    assert run(compose_config(), callbacks=[Again()]).record.state == "completed"
+
+
+def test_after_a_stage_nothing_is_evaluated_before_the_module_is_back_on_its_device(
+    compose_config: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning moves the module to the CPU when a fit ends; on a GPU the targets stay behind."""
+    events: list[str] = []
+    original = {name: getattr(ImageOptimization, name) for name in ("cpu", "to", "values")}
+
+    def spy_on(name: str) -> Callable[..., object]:
+        def spy(self: ImageOptimization, *args: object, **kwargs: object) -> object:
+            events.append(name)
+            return original[name](self, *args, **kwargs)
+
+        return spy
+
+    for name in original:
+        monkeypatch.setattr(ImageOptimization, name, spy_on(name))
+    run(compose_config(STAGES, "size=192", "steps=1"))
+    assert events.count("cpu") == 3
+    assert ("cpu", "values") not in set(pairwise(events))
 
 
 def test_a_mistake_in_a_metric_shows_before_the_run(compose_config: Compose) -> None:
