@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from nstbench.config import Config
-from nstbench.errors import UserError, did_you_mean
+from nstbench.config_files import groups
+from nstbench.errors import UserError, as_typed, did_you_mean, nearest
 
-
-@dataclass(frozen=True)
-class _Problem:
-    path: str
-    value: object
-    reason: str
-    hint: str = ""
+_UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
+# What a value must be, and one to type, by the start of pydantic's name for the complaint.
+_KINDS = {
+    "int": ("a whole number", "200"),
+    "float": ("a number", "0.5"),
+    "finite": ("a finite number", "0.5"),
+    "bool": ("true or false", "true"),
+    "string": ("a text", '"{}"'),
+    "list": ("a list", "[{}]"),
+    "tuple": ("a list", "[{}]"),
+    "dict": ("a mapping of settings", ""),
+    "dataclass": ("a mapping of settings", ""),
+    "none": ("null", "null"),
+}
+# Likewise of complaints about bounds: the bound's name, and what to add to it for a value that is good.
+_BOUNDS = {
+    "greater_than": ("gt", "greater than {}", 1),
+    "greater_than_equal": ("ge", "at least {}", 0),
+    "less_than": ("lt", "less than {}", -1),
+    "less_than_equal": ("le", "at most {}", 0),
+    "too_short": ("min_length", "a list of at least {} items", None),
+    "too_long": ("max_length", "a list of at most {} items", None),
+}
 
 
 def user_error(error: ValidationError, given: object, prefix: str = "") -> UserError:
@@ -28,71 +47,84 @@ def user_error(error: ValidationError, given: object, prefix: str = "") -> UserE
         given: what was validated, to quote the value from.
         prefix: the dotted path of ``given`` in the configuration.
     """
-    problem = _problem(error, given)
-    path = ".".join(p for p in (prefix, problem.path) if p)
-    return UserError(path, problem.value, problem.reason, problem.hint)
+    complaints = error.errors()
+    unknown = next((c for c in complaints if c["type"] in _UNKNOWN), None)
+    # A misspelt key explains a missing one. Of the others the first: the settings that people type lead.
+    path, value = _follow(given, (unknown or complaints[0])["loc"])
+    name = _dotted(prefix, *path)
+    if unknown:
+        hint = did_you_mean(str(path[-1]), _fields_at(path[:-1]), what="settings")
+        return UserError(name, value, "there is no such setting", hint)
+    # Every branch of a union complains: the deepest is the one that was meant.
+    for complaint in complaints:
+        deeper, inside = _follow(given, complaint["loc"])
+        if len(deeper) > len(path) and deeper[: len(path)] == path:
+            path, value, name = deeper, inside, _dotted(prefix, *deeper)
+    here = [c for c in complaints if _follow(given, c["loc"])[0] == path]
+    if missing := next((c for c in here if c["type"] == "missing"), None):
+        name = _dotted(name, missing["loc"][-1])
+        return UserError(name, "", "it has no value", f"Give it one: {name}=…")
+    plain = [c for c in here if c["type"] != "is_instance_of"]  # a tensor cannot be typed
+    reason, hint = _reason_and_hint(name, value, plain or here)
+    return UserError(name, value, reason, hint)
 
 
-def _problem(error: ValidationError, given: object) -> _Problem:
-    """Turn pydantic's first complaint into ours."""
-    # In a union every branch complains: the deepest location is the one the user meant.
-    first = max(error.errors(), key=lambda e: (e["type"] in _UNKNOWN, len(e["loc"]), "literal" in e["type"]))
-    loc = [p for p in first["loc"] if isinstance(p, str | int)]
-    path, value = _follow(given, loc)
-    name = ".".join(str(p) for p in path)
-    if first["type"] in _UNKNOWN:
-        key = str(loc[-1])
-        hint = did_you_mean(key, _fields_at(path[:-1]), what="settings")
-        return _Problem(name, value, "there is no such setting", hint)
-    if first["type"] == "missing":
-        return _Problem(
-            ".".join(str(p) for p in loc), "", "it has no value", "Give it one, or restore its file."
-        )
-    if first["type"] == "literal_error":
-        known = [p.strip(" '") for p in str(first["ctx"]["expected"]).replace(" or ", ", ").split(",")]
-        return _Problem(name, value, f"it must be one of {', '.join(known)}", _close(value, known))
-    return _Problem(name, value, _reason(first["type"], first["msg"]), _example(first["type"]))
+def _reason_and_hint(name: str, value: object, complaints: list[ErrorDetails]) -> tuple[str, str]:
+    """Join what the branches of a union would accept."""
+    wanted: list[str] = []
+    examples: list[str] = []
+    for complaint in complaints:
+        kind, context = complaint["type"], complaint.get("ctx", {})
+        first = kind.partition("_")[0]
+        if kind in _BOUNDS:
+            bound, words, step = _BOUNDS[kind]
+            wanted.append(words.format(context[bound]))
+            examples.append("" if step is None else str(context[bound] + step))
+        elif kind == "literal_error":
+            known = re.findall(r"'([^']*)'", str(context["expected"]))
+            wanted += known
+            examples += nearest(str(value), known, most=1) or known[:1]
+        elif first in _KINDS:
+            words, example = _KINDS[first]
+            wanted.append(words)
+            examples.append(example.format(as_typed(value)))
+        else:
+            wanted.append(complaint["msg"].removeprefix("Input should be "))
+    if "a mapping of settings" in wanted:
+        hint = _of_section(name, value)
+    else:
+        hint = _or([f"{name}={example}" for example in dict.fromkeys(examples) if example])
+        hint = f"Type {hint}, for example." if hint else "`nstbench run --help` lists the settings."
+    return f"it must be {_or(list(dict.fromkeys(wanted)))}", hint
 
 
-_UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
-_TYPES = {
-    "int_type": "it must be a whole number",
-    "int_from_float": "it must be a whole number",
-    "int_parsing": "it must be a whole number",
-    "float_type": "it must be a number",
-    "float_parsing": "it must be a number",
-    "bool_type": "it must be true or false",
-    "bool_parsing": "it must be true or false",
-    "string_type": "it must be a text",
-    "list_type": "it must be a list",
-    "dict_type": "it must be a mapping of settings",
-}
-_EXAMPLES = {"int": "Type a number such as 200.", "flo": "Type a number such as 0.5.", "lis": "Type [a,b]."}
+def _of_section(name: str, value: object) -> str:
+    """Return what to type for a section that was given a single value."""
+    group = name.replace(".", "/")
+    options = groups().get(group)
+    if options is None:
+        return f"Give the settings inside it: {name}.…=…"
+    if value in options:
+        return f"Did you mean {group}={value}?"
+    return f"An option of it is chosen with {group}=…, a setting with {name}.…=…"
 
 
-def _reason(kind: str, message: str) -> str:
-    return _TYPES.get(kind, message.replace("Input should", "it must").rstrip("."))
+def _or(words: list[str]) -> str:
+    return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
-def _example(kind: str) -> str:
-    return _EXAMPLES.get(kind[:3], "") if kind in _TYPES else ""
+def _dotted(*path: str | int) -> str:
+    return ".".join(str(part) for part in path if part != "")
 
 
-def _close(value: object, known: list[str]) -> str:
-    hint = did_you_mean(str(value), known)
-    return hint if hint.startswith("Did") else ""
-
-
-def _follow(given: object, loc: list[str | int]) -> tuple[list[str | int], object]:
+def _follow(given: object, loc: Iterable[str | int]) -> tuple[list[str | int], object]:
     """Walk along ``loc`` as far as it leads; pydantic adds the names of union branches to it."""
     path: list[str | int] = []
     for part in loc:
-        if (isinstance(given, Mapping) and part in given) or (
-            isinstance(given, list) and isinstance(part, int) and part < len(given)
-        ):
-            given = given[part]
-        else:
+        places = dict(enumerate(given)) if isinstance(given, list) else given
+        if not isinstance(places, Mapping) or part not in places:
             continue
+        given = places[part]
         path.append(part)
     return path, given
 

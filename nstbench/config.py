@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-_STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+_STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 def whole(value: object) -> object:
@@ -25,8 +25,10 @@ def whole(value: object) -> object:
 Whole = Annotated[int, BeforeValidator(whole)]
 Positive = Annotated[Whole, Field(gt=0)]
 Count = Annotated[Whole, Field(ge=0)]
+Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
+Edge = Annotated[Whole, Field(gt=0, le=100_000)]
 Node = dict[str, Any]
-"""A node with a ``_target_``: checked by `nstbench.validation.check_target`."""
+"""A node with a ``_target_``: checked by `nstbench.targets.check_target`."""
 
 
 @dataclass(config=_STRICT)
@@ -47,7 +49,7 @@ class Pictures:
 
     content: str | None
     style: str | list[str] | None
-    style_weights: list[float] | None
+    style_weights: list[Annotated[float, Field(ge=0)]] | None
     size_is: Literal["long_edge", "short_edge", "area"]
     style_fit: Literal["own", "content"]
     style_scale: Annotated[float, Field(gt=0, le=16)]
@@ -121,7 +123,7 @@ class Canvas:
 class Stage:
     """A stretch of optimisation at one size and precision."""
 
-    size: Positive
+    size: Edge
     steps: Positive
     precision: Literal["fp32", "bf16"]
 
@@ -145,7 +147,7 @@ class TrainerSettings:
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
-    threads: Positive | None
+    threads: Annotated[Whole, Field(gt=0, le=1024)] | None
     deterministic: bool
 
 
@@ -174,8 +176,8 @@ class Config:
 
     study: str
     output: str
-    seed: Count
-    size: Positive
+    seed: Seed
+    size: Edge
     steps: Positive
     pictures: Pictures
     encoder: Node
@@ -189,7 +191,7 @@ class Config:
     logger: dict[str, Node]
     trainer: TrainerSettings
     record: Record
-    plain: dict[str, Any] = field(default_factory=dict)
+    plain: dict[str, Any] = field(default_factory=dict, init=False)
     """The same as a plain dict, resolved: what records and fingerprints hold."""
 
 

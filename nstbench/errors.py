@@ -6,7 +6,7 @@ traceback, and exits with status 2. Everything else that is raised is a fault of
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
 
@@ -19,16 +19,38 @@ class UserError(Exception):
         reason: why it cannot be used, as a clause: "there is no such file".
         hint: what to type instead, as a sentence. May be empty.
 
-    The message reads ``setting=value: reason. hint``.
+    The message reads ``setting=value: reason. hint``. Without a value (``""``) it begins with the
+    setting alone.
     """
 
     def __init__(self, setting: str, value: object, reason: str, hint: str = "") -> None:
         self.setting, self.value, self.reason, self.hint = setting, value, reason.rstrip("."), hint
-        super().__init__(f"{setting}={value}: {self.reason}." + (f" {hint}" if hint else ""))
+        given = as_typed(value)
+        what = f"{setting}={given}" if given else setting
+        super().__init__(f"{what}: {self.reason}." + (f" {hint}" if hint else ""))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, object, str, str]]:
         # Exceptions travel between the processes of a sweep; the default would call __init__(message).
         return type(self), (self.setting, self.value, self.reason, self.hint)
+
+
+def as_typed(value: object) -> str:
+    """Return a value as one would type it: ``null``, ``true``, ``[a,b]``; cut where it is very long."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        text = f"[{','.join(as_typed(item) for item in value)}]"
+    elif isinstance(value, Mapping):
+        text = f"{{{', '.join(f'{k}: {as_typed(v)}' for k, v in value.items())}}}"
+    else:
+        text = str(value)
+    text = " ".join(text.splitlines())  # a file may be called anything
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+_LONGEST = 300
 
 
 class NonFiniteObjectiveError(Exception):

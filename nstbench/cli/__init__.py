@@ -6,9 +6,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import NoReturn
 
 from nstbench import __version__
-from nstbench.errors import UserError
+from nstbench.errors import UserError, did_you_mean
 
 # Each is a module of this package with `add_parser` and `main`. `run` is Hydra's: see `cli.run`.
 _COMMANDS = ("images", "weights", "doctor")
@@ -42,18 +43,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(self.prog, "", message, f"Type {self.prog} --help.")
+
+
 def _other(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="nstbench",
         description="A laboratory for neural style transfer.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nstbench {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="command")
     commands.add_parser("run", help="stylise one picture, or sweep over many settings with -m")
     for name in _COMMANDS:
         import_module(f"nstbench.cli.{name}").add_parser(commands)
-    parsed = parser.parse_args(arguments)
+    if not arguments:
+        parser.print_help()
+        return 2
+    typed = arguments[0]
+    if not typed.startswith("-") and typed not in commands.choices:
+        meant = f"Did you mean nstbench run {typed}?" if "=" in typed else ""
+        hint = meant or did_you_mean(typed, commands.choices, what="commands")
+        raise UserError(f"nstbench {typed}", "", "there is no such command", hint)
+    parsed, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        of = commands.choices.get(typed, parser)
+        flags = [option for action in of._actions for option in action.option_strings]
+        raise UserError(unknown[0], "", f"{of.prog} has no such argument", did_you_mean(unknown[0], flags))
     status: int = parsed.func(parsed)
     return status

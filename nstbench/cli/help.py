@@ -18,7 +18,7 @@ your pictures:
 often set:
   size=256                      of the canvas: its longer edge (pictures.size_is=short_edge, area)
   steps=200                     optimiser steps of the last stage
-  weights.content=1 weights.style=30 weights.regularizer=0.1
+  weights.content=1 weights.style=30 weights.regularizer=0.2
   weights.unit=unit             what a weight of 1 means: paper, unit or gradient
   canvas.start=content          content, style, noise, or a picture
   seed=0 study=first output=outputs

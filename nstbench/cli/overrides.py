@@ -1,24 +1,74 @@
-"""From what a person types to Hydra's override grammar."""
+"""From what a person types to Hydra's flags and its override grammar."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from nstbench.errors import UserError, did_you_mean
 
 # What a first-time user types, and the setting it stands for.
 SHORTHANDS = {"content": "pictures.content", "style": "pictures.style"}
 
-# Settings that hold a path: their values may hold characters that mean something to Hydra.
-_PATHS = {"pictures.content", "pictures.style", "canvas.start", "output"}
-_SPECIAL = set(" \t()[]{}'\"=,#&;!<>`~")
+# Settings that hold text: a path may hold characters that mean something to Hydra, a name be a number.
+_PATHS = {"pictures.content", "pictures.style", "canvas.start", "encoder.weights", "output"}
+_TEXTS = _PATHS | {"study"}
+
+_PLAIN = re.compile(r"[\w/.$%*@?|:+-]+", re.ASCII)  # what Hydra takes for text as it stands
+_NO_TEXT = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)
+# Quotes, braces, interpolations and functions are grammar: somebody knew what they were doing.
+_GRAMMAR = re.compile(r"['\"{].*|.*\$\{.*|(choice|glob|sort|shuffle|tag|str)\s?\(.*\)", re.DOTALL)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], argparse.Namespace]:
+    """Return what was typed as flags and overrides, in whatever order they came, and the flags' meaning.
+
+    Raises:
+        UserError: a flag that Hydra does not have, or one without its value.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError as error:
+            key, _, value = argument.partition("=")
+            raise UserError(key, value, "it is not UTF-8", "Rename the file.") from error
+    parser = get_args_parser()
+    parser.exit_on_error = parser.allow_abbrev = False
+    # Only intermixed parsing takes `a=1 -m b=2`, which people type.
+    try:
+        parsed, unknown = parser.parse_known_intermixed_args(list(arguments))
+    except argparse.ArgumentError as error:
+        name = str(error.argument_name).split("/")[0]
+        raise UserError(name, "", error.message, "`nstbench run --help` lists the flags.") from error
+    if unknown:
+        flags = [option for action in parser._actions for option in action.option_strings]
+        hint = did_you_mean(unknown[0], [f for f in flags if f.startswith("--")], what="flags")
+        raise UserError(unknown[0], "", "there is no such flag", hint)
+    if parsed.config_dir and not Path(parsed.config_dir).is_dir():
+        hint = "It is one like conf/, with folders such as experiment/ in it."
+        raise UserError("--config-dir", parsed.config_dir, "there is no such folder", hint)
+    overrides: list[str] = parsed.overrides
+    flags, rest = [], list(overrides)
+    for argument in arguments:
+        if argument in rest:
+            rest.remove(argument)
+        else:
+            flags.append(argument)
+    return flags, overrides, parsed
 
 
 def overrides_from(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with shorthands spelt out and file names quoted where Hydra needs it.
+    """Return the arguments with shorthands spelt out and texts quoted where Hydra needs it.
 
-    ``content=my photo (1).jpg`` becomes ``pictures.content="my photo (1).jpg"``. A list, a choice
-    sweep over several values, or text that is quoted already is left as it is, unless a file of
-    exactly that name exists.
+    ``content=my photo (1).jpg`` becomes ``pictures.content="my photo (1).jpg"``, ``study=2024`` the
+    text ``"2024"``. Commas separate the values of a sweep, unless a file of exactly that name
+    exists; a ``~`` at the start of a path is the home folder. What is quoted already is left as it is.
     """
     return [_override(argument) for argument in arguments]
 
@@ -27,24 +77,37 @@ def _override(argument: str) -> str:
     key, equals, value = argument.partition("=")
     if argument.startswith("-") or not equals:
         return argument
-    key = SHORTHANDS.get(key, key)
-    if key in _PATHS and _SPECIAL & set(value):
-        parts = [value] if _is_file_name(value) else value.split(",")
-        value = ",".join(_quoted(part) if _needs_quotes(part) else part for part in parts)
-    return f"{key}={value}"
+    name = key.lstrip("+")
+    setting = SHORTHANDS.get(name, name)
+    if setting in _TEXTS:
+        value = _text(value, is_path=setting in _PATHS)
+    return f"{key[: len(key) - len(name)]}{setting}={value}"
+
+
+def _text(value: str, *, is_path: bool) -> str:
+    """Return ``value`` in Hydra's grammar: one text, several separated by commas, or a list of them."""
+    if is_path and _is_file_name(value):
+        return _quoted(value, is_path=True)
+    if _GRAMMAR.fullmatch(value):
+        return value
+    if value.startswith("[") and value.endswith("]") and not set("[]{}'\"") & set(value[1:-1]):
+        return f"[{','.join(_quoted(item.strip(), is_path=is_path) for item in value[1:-1].split(','))}]"
+    if value.startswith("["):
+        return value
+    parts = [part.strip() for part in value.split(",")] if "," in value else [value]
+    return ",".join(_quoted(part, is_path=is_path) for part in parts)
 
 
 def _is_file_name(value: str) -> bool:
     try:
-        return Path(value).expanduser().exists()
-    except OSError:
+        return os.path.lexists(Path(value).expanduser())
+    except (OSError, ValueError, RuntimeError):
         return False
 
 
-def _needs_quotes(part: str) -> bool:
-    # Quotes and brackets that open a value are grammar: somebody knew what they were doing.
-    return bool(_SPECIAL & set(part)) and (part[:1] not in "'\"[{" or _is_file_name(part))
-
-
-def _quoted(value: str) -> str:
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _quoted(text: str, *, is_path: bool) -> str:
+    if is_path and text.startswith("~"):
+        text = os.path.expanduser(text)
+    if not text or (_PLAIN.fullmatch(text) and not _NO_TEXT.fullmatch(text)):
+        return text
+    return QuotedString(text, Quote.double).with_quotes()

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf
 
-from nstbench.cli.composition import as_user_error
-from nstbench.cli.overrides import overrides_from
-from nstbench.config_files import conf_dir
-from nstbench.errors import UserError
+from nstbench.cli.composition import where_typed, with_hydra
+from nstbench.cli.overrides import overrides_from, split_arguments
+from nstbench.cli.sweep import check_sweep
+from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.validation import register_resolvers, validate
 
 _LEDGER = "NSTBENCH_SWEEP_LEDGER"
 
@@ -54,40 +53,54 @@ def main(arguments: Sequence[str]) -> int:
 
         print_help()
         return 0
-    # Hydra prints errors its own way, without suggestions, unless it is told to raise them.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    from nstbench.validation import register_resolvers
-
+    flags, typed, meaning = split_arguments(arguments)
+    overrides = overrides_from(typed)
     register_resolvers()
-    typed, before = ["nstbench run", *overrides_from(arguments)], sys.argv
+    if meaning.multirun:
+        check_sweep(flags, overrides)
     with tempfile.TemporaryDirectory() as ledger:
         os.environ[_LEDGER] = ledger
-        sys.argv = typed
         try:
             _failure.clear()
-            _hydra_main()
-        except (HydraException, OmegaConfBaseException) as error:
-            raise as_user_error(error) from error
-        except OSError as error:
-            raise UserError("output", error.filename, f"it cannot be written ({error.strerror})") from error
+            with_hydra(_run_composed, flags, overrides)
         finally:
-            sys.argv = before
             del os.environ[_LEDGER]
         outcomes = [Outcome(**json.loads(f.read_text())) for f in sorted(Path(ledger).glob("*.json"))]
     if _failure:
-        raise _failure[0]
-    if {"-m", "--multirun"} & set(arguments):
+        return _report(_failure[0])
+    if meaning.multirun:
         from nstbench.cli.show import show_sweep
 
-        show_sweep(outcomes)
+        show_sweep(_apart(outcomes))
     return int(any(o.state == "failed" for o in outcomes))
 
 
-@hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-def _hydra_main(composed: DictConfig) -> float | None:
+def _apart(outcomes: list[Outcome]) -> list[Outcome]:
+    """Leave out of the overrides what all runs have in common."""
+    if len(outcomes) < 2:
+        return outcomes
+    common = set.intersection(*(set(o.overrides) for o in outcomes))
+    return [replace(o, overrides=[each for each in o.overrides if each not in common]) for o in outcomes]
+
+
+def _report(failure: Exception) -> int:
+    """Say in one line why a run failed, where that is no fault of the program's, or raise."""
+    if isinstance(failure, NonFiniteObjectiveError):
+        hint = "Try a smaller optimizer.lr, or smaller weights; canvas.png is the last good canvas"
+    elif isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
+        hint = "There is not enough memory: try a smaller size"
+    elif isinstance(failure, OSError) and failure.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+        hint = "Give another folder: output=…"
+    else:
+        raise failure
+    print(f"nstbench: the run failed: {str(failure).splitlines()[0].rstrip('.')}. {hint}.", file=sys.stderr)
+    return 1
+
+
+def _run_composed(composed: DictConfig) -> float | None:
     """Run one composed configuration; in a sweep a failure is noted and the next run goes on."""
     in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    overrides = list(HydraConfig.get().overrides.task)
+    overrides: list[str] = OmegaConf.to_container(HydraConfig.get().overrides.task)  # type: ignore[assignment]
     try:
         return _run(composed, overrides, in_sweep)
     except Exception as error:
@@ -102,15 +115,16 @@ def _hydra_main(composed: DictConfig) -> float | None:
 
 
 def _run(composed: DictConfig, overrides: list[str], in_sweep: bool) -> float | None:
-    from nstbench.validation import register_resolvers, validate
-
     register_resolvers()  # again: in a sweep this may be another process
-    config = validate(composed)
-    # torch and Lightning take seconds to load: only once the settings are known to be good.
-    from nstbench.cli.show import show_result
-    from nstbench.run import run
+    try:
+        config = validate(composed)
+        # Lightning takes seconds to load: only once the settings are known to be good.
+        from nstbench.cli.show import show_result
+        from nstbench.run import run
 
-    result = run(config, overrides)
+        result = run(config, overrides)
+    except UserError as error:
+        raise where_typed(error, composed) from error
     state = "skipped" if result.skipped else "completed"
     _note(Outcome(overrides, state, folder=str(result.folder)))
     show_result(result, brief=in_sweep)
@@ -122,5 +136,5 @@ def _note(outcome: Outcome) -> None:
     ledger = os.environ.get(_LEDGER)
     if ledger:
         job = HydraConfig.get().job
-        number = job.num if "num" in job else 0
+        number = 0 if OmegaConf.is_missing(job, "num") else job.num
         (Path(ledger) / f"{number:06d}.json").write_text(json.dumps(asdict(outcome)))

@@ -151,7 +151,7 @@ def _existing_file(path: str | Path, setting: str) -> Path:
             raise UserError(setting, given, "this is not a regular file")
         with path.open("rb") as file:
             if not file.read(1):
-                raise UserError(setting, given, "the file is empty")
+                raise UserError(setting, given, "the file is empty", "Fetch or save it again.")
     except PermissionError as error:
         raise UserError(setting, given, "you may not read this file", "Ask its owner, or copy it.") from error
     except (

@@ -113,9 +113,11 @@ def _file(source: str, setting: str, background: tuple[float, float, float], max
     try:
         pixels = read_picture(source, setting=setting, background=background, max_pixels=max_pixels)
     except UserError as error:
-        if error.reason == NO_SUCH_FILE and not error.hint and (near := _builtin_like(source)):
-            raise UserError(setting, source, NO_SUCH_FILE, f"Did you mean {' or '.join(near)}?") from error
-        raise
+        if error.reason != NO_SUCH_FILE or error.hint:
+            raise
+        near = " or ".join(_builtin_like(source))
+        hint = f"Did you mean {near}?" if near else "`nstbench images` lists pictures that need no file."
+        raise UserError(setting, source, NO_SUCH_FILE, hint) from error
     path = Path(source).expanduser()
     # Letters and digits of any script are safe in a file name; nothing else is everywhere.
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:40] or "picture"

@@ -1,0 +1,86 @@
+"""Finding, before a sweep writes anything, the mistakes that concern all of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from nstbench.cli.composition import as_user_error, where_typed, with_hydra
+from nstbench.config import Config
+from nstbench.config_files import groups
+from nstbench.errors import UserError
+from nstbench.validation import validate
+
+
+def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
+    """Raise what is wrong with all runs of a sweep, or with the name of any option.
+
+    Runs are composed and checked with one swept setting changed at a time, not in all combinations:
+    all options, and of other settings as many values as it takes to find one that is good.
+
+    Raises:
+        UserError: no run of the sweep could start, or one cannot be composed.
+    """
+    once = [flag for flag in flags if flag not in {"-m", "--multirun"}]
+    mistakes: list[UserError] = []
+    good = False
+
+    def check(composed: DictConfig) -> None:
+        nonlocal good
+        if good:
+            return  # that the option exists is all there was to know
+        try:
+            _prepare(validate(composed))
+            good = True
+        except UserError as mistake:
+            mistakes.append(where_typed(mistake, composed))
+
+    for variant, of_option in _variants(overrides):
+        if of_option or not good:
+            with_hydra(check, once, variant)
+    if not good:
+        raise mistakes[0]
+
+
+def _prepare(config: Config) -> None:
+    """Do what a run does before it writes anything."""
+    from nstbench.device import choose_device
+    from nstbench.encoders.build import build_encoder
+    from nstbench.inputs import load_inputs
+    from nstbench.losses.build import build_terms
+
+    choose_device(config.trainer)
+    build_terms(config, build_encoder(config.encoder))
+    load_inputs(config)
+
+
+def _variants(overrides: Sequence[str]) -> Iterator[tuple[list[str], bool]]:
+    """Yield the first run's overrides, then those with another option, then with another value."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise as_user_error(error, overrides) from error
+    known = groups()
+    # The values of a glob or an interval are known to Hydra alone.
+    parsed = [o for o in parsed if not isinstance(o.value(), Glob | IntervalSweep)]
+    first = [next(_values(o)) for o in parsed]
+    yield first, True
+    for options in (True, False):
+        for i, override in enumerate(parsed):
+            if override.is_sweep_override() and (override.key_or_group in known) is options:
+                for value in islice(_values(override), 1, None):
+                    yield [*first[:i], value, *first[i + 1 :]], options
+
+
+def _values(override: Override) -> Iterator[str]:
+    assert override.input_line is not None
+    if not override.is_sweep_override():
+        yield override.input_line
+        return
+    for value in override.sweep_string_iterator():
+        yield f"{override.get_key_element()}={value}"
