@@ -28,14 +28,14 @@ _KINDS = {
     "dataclass": ("a mapping of settings", ""),
     "none": ("null", "null"),
 }
-# Likewise of complaints about bounds: the bound's name, and what to add to it for a value that is good.
+# Likewise of complaints about bounds, with the bound's name; a value to type follows from the bound.
 _BOUNDS = {
-    "greater_than": ("gt", "greater than {}", 1),
-    "greater_than_equal": ("ge", "at least {}", 0),
-    "less_than": ("lt", "less than {}", -1),
-    "less_than_equal": ("le", "at most {}", 0),
-    "too_short": ("min_length", "a list of at least {} items", None),
-    "too_long": ("max_length", "a list of at most {} items", None),
+    "greater_than": ("gt", "greater than {}"),
+    "greater_than_equal": ("ge", "at least {}"),
+    "less_than": ("lt", "less than {}"),
+    "less_than_equal": ("le", "at most {}"),
+    "too_short": ("min_length", "a list of at least {} items"),
+    "too_long": ("max_length", "a list of at most {} items"),
 }
 
 
@@ -77,9 +77,12 @@ def _reason_and_hint(name: str, value: object, complaints: list[ErrorDetails]) -
         kind, context = complaint["type"], complaint.get("ctx", {})
         first = kind.partition("_")[0]
         if kind in _BOUNDS:
-            bound, words, step = _BOUNDS[kind]
-            wanted.append(words.format(context[bound]))
-            examples.append("" if step is None else str(context[bound] + step))
+            name_of_bound, words = _BOUNDS[kind]
+            bound = context[name_of_bound]
+            wanted.append(words.format(bound))
+            usual = "200" if isinstance(bound, int) else "0.5"
+            good = {"gt": usual, "ge": str(bound), "lt": str(bound - 1), "le": str(bound)}
+            examples.append(good.get(name_of_bound, ""))
         elif kind == "literal_error":
             known = re.findall(r"'([^']*)'", str(context["expected"]))
             wanted += known

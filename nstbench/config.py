@@ -147,7 +147,7 @@ class TrainerSettings:
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
-    threads: Annotated[Whole, Field(gt=0, le=1024)] | None
+    threads: Annotated[Whole, Field(ge=1, le=1024)] | None
     deterministic: bool
 
 

@@ -84,17 +84,19 @@ def content_at(inputs: Inputs, shape: Shape) -> Tensor | None:
 
 def styles_at(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Tensor]:
     """Return the style pictures for a stage: measured like the content, or stretched to the canvas."""
-    scale = config.pictures.style_scale
-    resized = []
-    for style in inputs.styles:
-        if config.pictures.style_fit == "content":
-            fitted = tuple(max(1, round(edge * scale)) for edge in shape)
-            resized.append(resize(style.pixels, (fitted[0], fitted[1])))
-        else:
-            height, width = style.pixels.shape[-2:]
-            own = shape_for(height, width, max(1, round(size * scale)), config.pictures.size_is)
-            resized.append(resize(style.pixels, own))
-    return resized
+    shapes = style_shapes(config, inputs, shape, size)
+    return [resize(style.pixels, own) for style, own in zip(inputs.styles, shapes, strict=True)]
+
+
+def style_shapes(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Shape]:
+    """Return the height and width of every style picture in a stage of ``size``."""
+    pictures = config.pictures
+    if pictures.style_fit == "content":
+        height, width = (max(1, round(edge * pictures.style_scale)) for edge in shape)
+        return [(height, width)] * len(inputs.styles)
+    scaled = max(1, round(size * pictures.style_scale))
+    sides = (style.pixels.shape[-2:] for style in inputs.styles)
+    return [shape_for(height, width, scaled, pictures.size_is) for height, width in sides]
 
 
 def start_at(config: Config, inputs: Inputs, shape: Shape) -> Tensor:

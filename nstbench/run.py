@@ -15,16 +15,14 @@ import torch
 
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config import Config, Node
-from nstbench.device import choose_device, device_name, peak_memory, reset_peak_memory
+from nstbench.device import device_name, peak_memory, reset_peak_memory
 from nstbench.encoders.base import Encoder
-from nstbench.encoders.build import build_encoder
 from nstbench.errors import UserError
-from nstbench.inputs import Inputs, canvas_shape, content_at, load_inputs, styles_at
-from nstbench.losses.build import build_terms
-from nstbench.losses.objective import CANVAS, Term
+from nstbench.inputs import Inputs, canvas_shape, content_at, styles_at
 from nstbench.metrics.base import Subject
-from nstbench.metrics.evaluate import Judgement, judge, prepare
+from nstbench.metrics.evaluate import Judgement, judge
 from nstbench.pictures.io import read_picture, write_png
+from nstbench.preparation import Prepared, prepare
 from nstbench.stages import optimize
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
@@ -56,7 +54,12 @@ class Result:
     skipped: bool = False
 
 
-def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Callback] = ()) -> Result:
+def run(
+    config: Config,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[pl.Callback] = (),
+    prepared: Prepared | None = None,
+) -> Result:
     """Stylise one canvas: read, encode, optimise, judge, record.
 
     A finished run is not run again; an interrupted one continues from its checkpoint.
@@ -65,6 +68,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         config: from `nstbench.config.validate`.
         overrides: what was typed, for the record.
         callbacks: of the caller's own; an `EvaluationCallback` hears of every evaluation.
+        prepared: where `prepare` was called before.
 
     Raises:
         UserError: a setting or an input cannot be used; nothing was written.
@@ -72,14 +76,8 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
             the last good canvas.
     """
     began = time.monotonic()
-    device = choose_device(config.trainer)
-    encoder = build_encoder(config.encoder)
-    _check_deterministic(config, encoder, device)
-    terms = build_terms(config, encoder)
-    inputs = load_inputs(config)
-    _check_sizes(config, encoder, terms, inputs)
-    prepare(config.metrics)
-
+    prepared = prepared or prepare(config)
+    device, inputs, encoder, terms = prepared.device, prepared.inputs, prepared.encoder, prepared.terms
     hashes = {**inputs.hashes(), "weights": encoder.weights_sha256}
     identity = fingerprint(config.plain, hashes)
     name = run_id([*inputs.names(), *config.loss.style, f"s{config.seed}"], identity)
@@ -96,7 +94,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         device=device_name(device),
         threads=torch.get_num_threads(),
         layers={term.name: list(term.layers) for term in terms},
-        timings={"setup_s": time.monotonic() - began},
+        timings={"setup_s": prepared.seconds + time.monotonic() - began},
     )
     with alone_in(folder):
         before = RunRecord.read(folder)
@@ -105,7 +103,7 @@ def run(config: Config, overrides: Sequence[str] = (), callbacks: Sequence[pl.Ca
         if before and (before.device, before.threads) != (record.device, record.threads):
             other = f"{before.device} with {before.threads} threads"
             log.warning("%s was begun on %s: its last bits will be those of neither", name, other)
-        _perform(config, record, folder, encoder, terms, inputs, device, callbacks)
+        _perform(config, record, folder, prepared, callbacks)
     return Result(record, folder)
 
 
@@ -113,13 +111,11 @@ def _perform(
     config: Config,
     record: RunRecord,
     folder: Path,
-    encoder: Encoder,
-    terms: Sequence[Term],
-    inputs: Inputs,
-    device: torch.device,
+    prepared: Prepared,
     callbacks: Sequence[pl.Callback],
 ) -> None:
     """Optimise and judge, keeping the record true to the state of things."""
+    device, inputs, encoder, terms = prepared.device, prepared.inputs, prepared.encoder, prepared.terms
     try:
         loggers = build_loggers(config.logger, RunInfo.of(record, folder))
     except UserError:
@@ -190,32 +186,6 @@ def _record_judgement(record: RunRecord, judgement: Judgement) -> None:
     for name in judgement.values:
         record.unavailable_metrics.pop(name, None)
     record.unavailable_metrics.update(judgement.unavailable)
-
-
-def _check_deterministic(config: Config, encoder: Encoder, device: torch.device) -> None:
-    """Refuse what PyTorch cannot do deterministically on a GPU: the gradient of mirrored borders."""
-    mirrored = any(getattr(m, "padding_mode", "zeros") in {"reflect", "replicate"} for m in encoder.modules())
-    if config.trainer.deterministic and device.type == "cuda" and mirrored:
-        reason = "this encoder's padding has no deterministic gradient on a GPU"
-        raise UserError("trainer.deterministic", "true", reason, "Add encoder.padding=zeros.")
-
-
-def _check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
-    """Refuse pictures that leave no position at the deepest layer, before anything is written."""
-    layers = [layer for term in terms for layer in term.layers if layer != CANVAS]
-    smallest = encoder.smallest_picture(layers)
-    for stage in config.schedule.stages:
-        shape = canvas_shape(config, inputs, stage.size)
-        styles = [tuple(s.shape[-2:]) for s in styles_at(config, inputs, shape, stage.size)]
-        for what, (height, width) in [("canvas", shape), *(("style picture", s) for s in styles)]:
-            if min(height, width) < smallest:
-                reason = (
-                    f"the {what} would be {width}×{height} pixels, too small for the layers of this encoder"
-                )
-                hint = (
-                    f"Both edges must have {smallest} pixels or more: give a larger size, or earlier layers."
-                )
-                raise UserError("size", stage.size, reason, hint)
 
 
 def _provenance(record: RunRecord) -> dict[str, str]:

@@ -30,13 +30,16 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], arg
     """Return what was typed as flags and overrides, in whatever order they came, and the flags' meaning.
 
     Raises:
-        UserError: a flag that Hydra does not have, or one without its value.
+        UserError: a line break, bytes that are no text, or a flag that Hydra does not have.
     """
     for argument in arguments:
+        line = " ".join(argument.splitlines())
+        key, _, value = line.partition("=")
+        if line != argument:
+            raise UserError(key, value, "there is a line break in it", "Type it in one line.")
         try:
             argument.encode()
         except UnicodeEncodeError as error:
-            key, _, value = argument.partition("=")
             raise UserError(key, value, "it is not UTF-8", "Rename the file.") from error
     parser = get_args_parser()
     parser.exit_on_error = parser.allow_abbrev = False

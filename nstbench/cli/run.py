@@ -118,11 +118,14 @@ def _run(composed: DictConfig, overrides: list[str], in_sweep: bool) -> float | 
     register_resolvers()  # again: in a sweep this may be another process
     try:
         config = validate(composed)
-        # Lightning takes seconds to load: only once the settings are known to be good.
+        # torch takes seconds to load, Lightning more: each only once what comes before is good.
+        from nstbench.preparation import prepare
+
+        prepared = prepare(config)
         from nstbench.cli.show import show_result
         from nstbench.run import run
 
-        result = run(config, overrides)
+        result = run(config, overrides, prepared=prepared)
     except UserError as error:
         raise where_typed(error, composed) from error
     state = "skipped" if result.skipped else "completed"

@@ -11,7 +11,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from nstbench.cli.composition import as_user_error, where_typed, with_hydra
-from nstbench.config import Config
 from nstbench.config_files import groups
 from nstbench.errors import UserError
 from nstbench.validation import validate
@@ -35,7 +34,10 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
         if good:
             return  # that the option exists is all there was to know
         try:
-            _prepare(validate(composed))
+            config = validate(composed)
+            from nstbench.preparation import prepare  # loads torch
+
+            prepare(config)
             good = True
         except UserError as mistake:
             mistakes.append(where_typed(mistake, composed))
@@ -45,18 +47,6 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
             with_hydra(check, once, variant)
     if not good:
         raise mistakes[0]
-
-
-def _prepare(config: Config) -> None:
-    """Do what a run does before it writes anything."""
-    from nstbench.device import choose_device
-    from nstbench.encoders.build import build_encoder
-    from nstbench.inputs import load_inputs
-    from nstbench.losses.build import build_terms
-
-    choose_device(config.trainer)
-    build_terms(config, build_encoder(config.encoder))
-    load_inputs(config)
 
 
 def _variants(overrides: Sequence[str]) -> Iterator[tuple[list[str], bool]]:

@@ -28,7 +28,7 @@ class Judgement:
     unavailable: dict[str, str] = field(default_factory=dict)
 
 
-def prepare(nodes: Mapping[str, Mapping[str, Any]]) -> None:
+def build_metrics(nodes: Mapping[str, Mapping[str, Any]]) -> None:
     """Build the metrics of a configuration's checked nodes, so that a mistake shows before the run.
 
     Raises:

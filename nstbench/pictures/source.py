@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,7 @@ def _sample(name: str, source: str, setting: str, background: tuple[float, float
     return Picture(name, pixels, _sha256(path), source)
 
 
+@lru_cache(maxsize=16)  # they take a second to paint, and every run of a sweep asks again
 def _procedural(name: str, source: str, setting: str) -> Picture:
     import numpy as np
     import torch

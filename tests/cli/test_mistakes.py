@@ -140,8 +140,8 @@ def test_a_canvas_too_small_for_the_layers(complain: Complain) -> None:
     [
         ("steps=abc", "it must be a whole number", "steps=200"),
         ("steps=1.5", "it must be a whole number", "steps=200"),
-        ("size=-5", "it must be greater than 0", "size=1"),
-        ("size=0", "it must be greater than 0", "size=1"),
+        ("size=-5", "it must be greater than 0", "size=200"),
+        ("size=0", "it must be greater than 0", "size=200"),
         ("size=1e+30", "it must be at most 100000", "size=100000"),
         ("weights.style=heavy", "it must be a number", "weights.style=0.5"),
         ("weights.unit=grad", "it must be paper, unit or gradient", "weights.unit=gradient"),
@@ -170,7 +170,7 @@ def test_values_of_an_optimizer_that_only_it_can_judge(complain: Complain) -> No
 
 
 def test_a_reference_is_told_by_the_name_people_type(complain: Complain) -> None:
-    check(complain("schedule=two_sizes", "size=-5"), "size=-5", "greater than 0", "size=1")
+    check(complain("schedule=two_sizes", "size=-5"), "size=-5", "greater than 0", "size=200")
     check(
         complain("layers.style=[relu9_9]"), "layers.style=relu9_9", "the encoder has no such layer", "relu5_"
     )

@@ -53,7 +53,7 @@ def refuse(composed: DictConfig) -> Refuse:
     [
         ("steps", "1 2", "it must be a whole number", "Type steps=200, for example."),
         ("steps", None, "it must be a whole number", "Type steps=200, for example."),
-        ("steps", -1, "it must be greater than 0", "Type steps=1, for example."),
+        ("steps", -1, "it must be greater than 0", "Type steps=200, for example."),
         ("steps", 1.5, "it must be a whole number", "Type steps=200, for example."),
         ("size", True, "it must be a whole number", "Type size=200, for example."),
         ("size", 100_001, "it must be at most 100000", "Type size=100000, for example."),
@@ -67,7 +67,7 @@ def refuse(composed: DictConfig) -> Refuse:
             "it must be auto, cpu, cuda or mps",
             "Type trainer.accelerator=cuda, for example.",
         ),
-        ("trainer.threads", 0, "it must be greater than 0", "Type trainer.threads=1, for example."),
+        ("trainer.threads", 0, "it must be at least 1", "Type trainer.threads=1, for example."),
         ("trainer.threads", "x", "it must be a whole number", "Type trainer.threads=200, for example."),
         ("record.progress", "maybe", "it must be true or false", "Type record.progress=true, for example."),
         ("record.animation", "mp4", "it must be none or gif", "Type record.animation=none, for example."),

@@ -1,0 +1,81 @@
+"""All that can go wrong before a run writes anything: reading, building and checking its parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nstbench.config import Config
+from nstbench.device import choose_device
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.build import build_encoder
+from nstbench.errors import UserError
+from nstbench.inputs import Inputs, canvas_shape, load_inputs, style_shapes
+from nstbench.losses.build import build_terms
+from nstbench.losses.objective import CANVAS, Term
+from nstbench.metrics.evaluate import build_metrics
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts of a run, checked together.
+
+    Attributes:
+        device: where it will compute.
+        inputs: its pictures, at their own sizes.
+        encoder: frozen, not yet on the device.
+        terms: of the objective, before they have seen a picture.
+        seconds: that it took.
+    """
+
+    device: torch.device
+    inputs: Inputs
+    encoder: Encoder
+    terms: Sequence[Term]
+    seconds: float
+
+
+def prepare(config: Config) -> Prepared:
+    """Read the pictures, build encoder, terms and metrics, and check that they fit together.
+
+    Raises:
+        UserError: for the first thing that cannot be used. Nothing is written.
+    """
+    began = time.monotonic()
+    device = choose_device(config.trainer)
+    inputs = load_inputs(config)
+    encoder = build_encoder(config.encoder)
+    terms = build_terms(config, encoder)
+    _check_deterministic(config, encoder, device)
+    _check_sizes(config, encoder, terms, inputs)
+    build_metrics(config.metrics)
+    return Prepared(device, inputs, encoder, terms, time.monotonic() - began)
+
+
+def _check_deterministic(config: Config, encoder: Encoder, device: torch.device) -> None:
+    """Refuse what PyTorch cannot do deterministically on a GPU: the gradient of mirrored borders."""
+    mirrored = any(getattr(m, "padding_mode", "zeros") in {"reflect", "replicate"} for m in encoder.modules())
+    if config.trainer.deterministic and device.type == "cuda" and mirrored:
+        reason = "this encoder's padding has no deterministic gradient on a GPU"
+        raise UserError("trainer.deterministic", "true", reason, "Add encoder.padding=zeros.")
+
+
+def _check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
+    """Refuse pictures that leave no position at the deepest layer, before anything is written."""
+    layers = [layer for term in terms for layer in term.layers if layer != CANVAS]
+    smallest = encoder.smallest_picture(layers)
+    for stage in config.schedule.stages:
+        shape = canvas_shape(config, inputs, stage.size)
+        styles = style_shapes(config, inputs, shape, stage.size)
+        for what, (height, width) in [("canvas", shape), *(("style picture", s) for s in styles)]:
+            if min(height, width) < smallest:
+                reason = (
+                    f"the {what} would be {width}×{height} pixels, too small for the layers of this encoder"
+                )
+                hint = (
+                    f"Both edges must have {smallest} pixels or more: give a larger size, or earlier layers."
+                )
+                raise UserError("size", stage.size, reason, hint)
