@@ -55,14 +55,21 @@ class Alternate(pl.Callback):
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Give the plain loop its turn when nstbench has finished a block, checkpoints and all."""
         if trainer.global_step and trainer.global_step % BLOCK == 0:
-            self.synchronize()
-            turn = time.perf_counter()
-            self.ours.append((turn - self.began) / BLOCK)
-            for _i in range(BLOCK):
-                self.plain_step()
-            self.synchronize()
-            self.began = time.perf_counter()
-            self.plain.append((self.began - turn) / BLOCK)
+            self._turn()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the plain loop its last turn, so that both have made as many steps."""
+        self._turn()
+
+    def _turn(self) -> None:
+        self.synchronize()
+        turn = time.perf_counter()
+        self.ours.append((turn - self.began) / BLOCK)
+        for _ in range(BLOCK):
+            self.plain_step()
+        self.synchronize()
+        self.began = time.perf_counter()
+        self.plain.append((self.began - turn) / BLOCK)
 
 
 def plain_loop(config: Config) -> tuple[Callable[[], Any], torch.device]:
@@ -121,7 +128,7 @@ def main(overrides: Sequence[str]) -> float:
         step, _ = plain_loop(config)
         turns = Alternate(step, synchronize)
         record = run(config, callbacks=[turns]).record
-        last = float(step().detach())
+        last = float(step().detach())  # of the canvas before this step
     # The first block pays for what is allocated once.
     ours, plain = statistics.median(turns.ours[1:]), statistics.median(turns.plain[1:])
     print(f"device        {record.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")

@@ -127,10 +127,10 @@ def test_the_loss_that_the_readme_adds_runs(
 
 @pytest.mark.slow
 def test_the_overhead_benchmark_prints_a_ratio() -> None:
-    settings = ["size=64", "steps=60", "encoder.width=0.125"]
+    settings = ["size=64", "steps=20", "encoder.width=0.125"]
     command = [sys.executable, "-m", "benchmarks.overhead", *settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     ratio = float(re.search(r"ratio +([\d.]+)", done.stdout)[1])
     assert 0.7 < ratio < 1.5  # a step of 64 px takes 3 ms: Lightning's 0.2 ms and a busy machine show
     objectives = [float(v) for v in re.findall(r"objective ([\d.e+-]+)", done.stdout)]
-    assert objectives[0] == pytest.approx(objectives[1], rel=0.1)
+    assert objectives[0] == pytest.approx(objectives[1], rel=0.02)  # until chaos sets in
