@@ -1,1 +1,1 @@
-"""."""
+"""Pictures: reading and writing, sizes, samples, procedural styles, contact sheets."""
