@@ -160,7 +160,7 @@ class ImageOptimization(pl.LightningModule):
         self.evaluations, self.steps_before = saved["evaluations"], saved["steps_before"]
         for term in self.objective.terms:
             term.scales = saved["scales"][term.name]
-        torch.set_rng_state(saved["random_state"])
+        torch.set_rng_state(saved["random_state"].cpu())
 
 
 def check_finite(values: Values, evaluations: int) -> None:
