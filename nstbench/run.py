@@ -75,7 +75,6 @@ def run(
         NonFiniteObjectiveError: the objective diverged; the record says so, and ``canvas.png`` is
             the last good canvas.
     """
-    began = time.monotonic()
     prepared = prepared or prepare(config)
     device, inputs, encoder, terms = prepared.device, prepared.inputs, prepared.encoder, prepared.terms
     hashes = {**inputs.hashes(), "weights": encoder.weights_sha256}
@@ -94,7 +93,7 @@ def run(
         device=device_name(device),
         threads=torch.get_num_threads(),
         layers={term.name: list(term.layers) for term in terms},
-        timings={"setup_s": prepared.seconds + time.monotonic() - began},
+        timings={"setup_s": prepared.seconds},
     )
     with alone_in(folder):
         before = RunRecord.read(folder)
@@ -139,7 +138,9 @@ def _perform(
             _record_judgement(record, _judge(config, config.metrics, folder, inputs, encoder))
             record.timings["evaluate_s"] = time.monotonic() - judged
             record.state = "completed"
-            (folder / "checkpoint.ckpt").unlink(missing_ok=True)  # a hundred times the picture's size
+            # A hundred times the picture's size; and a killed attempt may have left half of one.
+            for file in folder.glob("checkpoint.*"):
+                file.unlink()
     except Exception as error:
         record.state, record.error = "failed", f"{type(error).__name__}: {error}"
         raise
