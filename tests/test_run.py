@@ -105,17 +105,18 @@ def test_a_seed_means_one_picture(compose_config: Compose) -> None:
 
 
 STAGES = "schedule=coarse_to_fine"
+OPTIMIZERS = ("lbfgs", "adam", "sgd", "rmsprop")
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "sgd", "rmsprop"])
+@pytest.mark.parametrize("chosen", [*(f"optimizer={o}" for o in OPTIMIZERS), "canvas=spectral"])
 @pytest.mark.parametrize("stop", [5, 8, 11])
 def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
-    compose_config: Compose, optimizer: str, stop: int
+    compose_config: Compose, chosen: str, stop: int
 ) -> None:
     settings = [
         STAGES,
         "size=192",
-        f"optimizer={optimizer}",
+        chosen,
         "record.checkpoint_every=3",
         "record.curves_every=1",
     ]
