@@ -36,16 +36,25 @@ _BOUNDS = {
     "less_than_equal": ("le", "at most {}"),
     "too_short": ("min_length", "a list of at least {} items"),
     "too_long": ("max_length", "a list of at most {} items"),
+    "multiple_of": ("multiple_of", "a multiple of {}"),
 }
 
 
-def user_error(error: ValidationError, given: object, prefix: str = "") -> UserError:
+def user_error(
+    error: ValidationError,
+    given: object,
+    prefix: str = "",
+    schema: Any = Config,
+    command: str = "nstbench run",
+) -> UserError:
     """Return the `UserError` for the complaint that matters most.
 
     Args:
         error: pydantic's.
         given: what was validated, to quote the value from.
         prefix: the dotted path of ``given`` in the configuration.
+        schema: of the configuration, to suggest settings from.
+        command: whose ``--help`` lists them.
     """
     complaints = error.errors()
     unknown = next((c for c in complaints if c["type"] in _UNKNOWN), None)
@@ -53,7 +62,7 @@ def user_error(error: ValidationError, given: object, prefix: str = "") -> UserE
     path, value = _follow(given, (unknown or complaints[0])["loc"])
     name = _dotted(prefix, *path)
     if unknown:
-        hint = did_you_mean(str(path[-1]), _fields_at(path[:-1]), what="settings")
+        hint = did_you_mean(str(path[-1]), _fields_at(schema, path[:-1]), what="settings")
         return UserError(name, value, "there is no such setting", hint)
     # Every branch of a union complains: the deepest is the one that was meant.
     for complaint in complaints:
@@ -66,7 +75,7 @@ def user_error(error: ValidationError, given: object, prefix: str = "") -> UserE
         return UserError(name, "", "it has no value", f"Give it one: {name}=…")
     plain = [c for c in here if c["type"] != "is_instance_of"]  # a tensor cannot be typed
     reason, hint = _reason_and_hint(name, value, plain or here)
-    return UserError(name, value, reason, hint)
+    return UserError(name, value, reason, hint or f"`{command} --help` lists the settings.")
 
 
 def _reason_and_hint(name: str, value: object, complaints: list[ErrorDetails]) -> tuple[str, str]:
@@ -81,7 +90,13 @@ def _reason_and_hint(name: str, value: object, complaints: list[ErrorDetails]) -
             bound = context[name_of_bound]
             wanted.append(words.format(bound))
             usual = "200" if isinstance(bound, int) else "0.5"
-            good = {"gt": usual, "ge": str(bound), "lt": str(bound - 1), "le": str(bound)}
+            good = {
+                "gt": usual,
+                "ge": str(bound),
+                "lt": str(bound - 1),
+                "le": str(bound),
+                "multiple_of": str(4 * bound),
+            }
             examples.append(good.get(name_of_bound, ""))
         elif kind == "literal_error":
             known = re.findall(r"'([^']*)'", str(context["expected"]))
@@ -97,7 +112,7 @@ def _reason_and_hint(name: str, value: object, complaints: list[ErrorDetails]) -
         hint = _of_section(name, value)
     else:
         hint = _or([f"{name}={example}" for example in dict.fromkeys(examples) if example])
-        hint = f"Type {hint}, for example." if hint else "`nstbench run --help` lists the settings."
+        hint = f"Type {hint}, for example." if hint else ""
     return f"it must be {_or(list(dict.fromkeys(wanted)))}", hint
 
 
@@ -132,9 +147,9 @@ def _follow(given: object, loc: Iterable[str | int]) -> tuple[list[str | int], o
     return path, given
 
 
-def _fields_at(path: list[str | int]) -> list[str]:
+def _fields_at(schema: Any, path: list[str | int]) -> list[str]:
     """Return the settings of the section at ``path`` of the schema."""
-    section: Any = Config
+    section = schema
     for part in path:
         if isinstance(part, int):
             continue

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import signal
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +20,7 @@ from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
 from nstbench.errors import NonFiniteObjectiveError
+from nstbench.fitting import fit
 from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
 from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.units import set_units
@@ -169,47 +167,22 @@ def _fit(
     checkpoint: Path | None,
 ) -> None:
     """Run one stage; whatever stops it, the last good canvas is kept."""
-    with warnings.catch_warnings():
-        _quiet_lightning()
-        trainer = pl.Trainer(
+    try:
+        fit(
+            module,
+            checkpoint,
             accelerator=config.trainer.accelerator,
-            devices=1,
             max_steps=stage.steps,
-            max_epochs=-1,
-            logger=False,  # curves go to the dashboards through Curves, by evaluations
             callbacks=callbacks,
             deterministic=config.trainer.deterministic,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
             default_root_dir=folder,
         )
-        try:
-            trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit as stop:
-            # Lightning turns Ctrl-C into exit status 1, and SIGTERM into 0, "done".
-            if trainer.received_sigterm:
-                raise SystemExit(128 + signal.SIGTERM) from stop
-            raise KeyboardInterrupt from stop
-        except Exception:
-            _keep_last_good(module, folder)
-            raise
+    except Exception:
+        _keep_last_good(module, folder)
+        raise
 
 
 def _keep_last_good(module: ImageOptimization, folder: Path) -> None:
     """Write the last canvas whose objective was finite; without one, leave what is there."""
     if module.last_good is not None:
         write_png(folder / "canvas.png", module.last_good[:1].clamp(0, 1).cpu())
-
-
-def _quiet_lightning() -> None:
-    """Silence what Lightning says to everybody: none of it applies to a canvas."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*LeafSpec.*",
-        ".*eval mode at the start.*",
-        ".*does not have many workers.*",
-        ".*resuming from a checkpoint that ended before the epoch.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)

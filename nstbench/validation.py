@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,8 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from nstbench.complaints import user_error
 from nstbench.config import Config, Node, TermSettings, settings
+from nstbench.encoders.procedural.settings import TrainConfig
 from nstbench.errors import UserError, did_you_mean
 from nstbench.targets import TERM_KEYS, check_target, try_to_build
+
+Schema = TypeVar("Schema", Config, TrainConfig)
 
 
 def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
@@ -28,13 +31,7 @@ def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
     Checked: missing values, unresolvable interpolations, unknown keys, types and ranges, every
     ``_target_`` and its arguments. Layer names are checked later, by the encoder.
     """
-    plain = _plain(composed)
-    try:
-        # From JSON, because only there does pydantic's strict mode take a mapping for a dataclass.
-        config = TypeAdapter(Config).validate_json(json.dumps(plain, default=str))
-    except ValidationError as error:
-        raise user_error(error, plain) from error
-    config.plain = plain
+    config = _typed(composed, Config, "nstbench run")
     for path, node, skip in _targets(config):
         check_target(path, node, skip)
     _check_together(config)
@@ -44,7 +41,41 @@ def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
     return config
 
 
-def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
+def validate_training(composed: DictConfig | Mapping[str, Any]) -> TrainConfig:
+    """Return the typed configuration of a training, or raise `UserError` for the first thing wrong."""
+    config = _typed(composed, TrainConfig, "nstbench train")
+    _check_study(config.study, "train")
+    bank = config.bank
+    if bank.held_out >= bank.pictures:
+        reason = f"it leaves none of the {bank.pictures} pictures of a texture to learn from"
+        raise UserError("bank.held_out", bank.held_out, reason, "Give fewer, or more bank.pictures.")
+    for i, phase in enumerate(config.phases):
+        if phase.crop > bank.size:
+            reason = f"the pictures it is cut from have {bank.size} pixels on a side"
+            hint = f"Give a smaller one, or bank.size={phase.crop}."
+            raise UserError(f"phases.{i}.crop", phase.crop, reason, hint)
+    tasks = {"texture": config.tasks.texture, "histogram": config.tasks.histogram}
+    tasks["reconstruction"] = config.tasks.reconstruction
+    if not any(tasks.values()):
+        raise UserError("tasks", tasks, "there is nothing to learn", "Give one a weight: tasks.texture=1.")
+    for name, node in config.logger.items():
+        check_target(f"logger.{name}", node, frozenset({"run"}))
+    return config
+
+
+def _typed(composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str) -> Schema:
+    """Return what was composed as the dataclass ``schema``, with ``plain`` filled in."""
+    plain = _plain(composed, schema)
+    try:
+        # From JSON, because only there does pydantic's strict mode take a mapping for a dataclass.
+        config = TypeAdapter(schema).validate_json(json.dumps(plain, default=str))
+    except ValidationError as error:
+        raise user_error(error, plain, schema=schema, command=command) from error
+    config.plain = plain
+    return config
+
+
+def _plain(composed: DictConfig | Mapping[str, Any], schema: Any) -> dict[str, Any]:
     if not isinstance(composed, DictConfig):
         return dict(composed)
     # OmegaConf.missing_keys resolves references, and stops at the first that leads nowhere.
@@ -58,7 +89,7 @@ def _plain(composed: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
         hint = "A reference is written ${size}, and names a setting that exists."
         if match := re.fullmatch(r"Interpolation key '(.*)' not found", reason):
             reason = f"there is no setting {match[1]} to refer to"
-            hint = did_you_mean(match[1], settings())
+            hint = did_you_mean(match[1], settings(schema))
         raise UserError(key, written(composed, key), reason, hint) from error
     assert isinstance(plain, dict)
     return {str(k): v for k, v in plain.items()}
@@ -156,10 +187,13 @@ def _check_together(config: Config) -> None:
         if config.canvas.noise not in NOISES:
             hint = did_you_mean(config.canvas.noise, NOISES, what="noises")
             raise UserError("canvas.noise", config.canvas.noise, "there is no such noise", hint)
-    if not config.study or Path(config.study).name != config.study or config.study.startswith("."):
-        raise UserError(
-            "study", config.study, "it must be a plain folder name", "Type a name such as study=first."
-        )
+    _check_study(config.study, "first")
+
+
+def _check_study(study: str, example: str) -> None:
+    if not study or Path(study).name != study or study.startswith("."):
+        hint = f"Type a name such as study={example}."
+        raise UserError("study", study, "it must be a plain folder name", hint)
 
 
 def register_resolvers() -> None:

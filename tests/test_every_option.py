@@ -10,6 +10,8 @@ import torch
 
 from nstbench.config import Config
 from nstbench.config_files import groups
+from nstbench.encoders.procedural.network import TextureNet
+from nstbench.encoders.procedural.weights import write_weights
 from nstbench.encoders.weights import REGISTRY
 from nstbench.run import run
 
@@ -37,6 +39,10 @@ def fake_weights(name: str, folder: Path) -> str:
     """Save a network of the registered architecture with small random weights."""
     from torchvision import models
 
+    if name == "procedural":
+        file = folder / "encoder.safetensors"
+        write_weights(file, TextureNet().folded(), {})
+        return str(file)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = models.get_model(REGISTRY[name].architecture, weights=None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -11,14 +10,12 @@ import pytorch_lightning as pl
 import torch
 
 from nstbench.callbacks.curves import Curves
+from nstbench.fitting import save_checkpoint
 from nstbench.modules.image_optimization import ImageOptimization
 
 
 class Checkpoint(pl.Callback):
     """Write ``checkpoint.ckpt`` every k steps, in one piece, replacing the one before.
-
-    Lightning's own callback writes in place: a run killed while it writes would lose both the old
-    and the new checkpoint.
 
     Args:
         path: of the checkpoint.
@@ -35,9 +32,7 @@ class Checkpoint(pl.Callback):
         """Write if a checkpoint is due."""
         assert isinstance(pl_module, ImageOptimization)
         if (pl_module.steps_before + trainer.global_step) % self.every == 0:
-            part = self.path.with_suffix(f".{os.getpid()}.part")
-            trainer.save_checkpoint(part, weights_only=False)  # with the optimiser
-            os.replace(part, self.path)
+            save_checkpoint(trainer, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the clock."""

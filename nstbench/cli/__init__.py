@@ -1,4 +1,4 @@
-"""The command line: ``nstbench run | images | weights | doctor``."""
+"""The command line: ``nstbench run | train | images | weights | doctor``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import NoReturn
 from nstbench import __version__
 from nstbench.errors import UserError, did_you_mean
 
-# Each is a module of this package with `add_parser` and `main`. `run` is Hydra's: see `cli.run`.
+# Each is a module of this package with `add_parser` and `main`. `run` and `train` are Hydra's.
 _COMMANDS = ("images", "weights", "doctor")
 
 _EPILOG = """\
@@ -31,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from nstbench.cli import run
 
             return run.main(arguments[1:])
+        if arguments[:1] == ["train"]:
+            from nstbench.cli import train
+
+            return train.main(arguments[1:])
         return _other(arguments)
     except UserError as error:
         print(f"nstbench: {error}", file=sys.stderr)
@@ -58,6 +62,7 @@ def _other(arguments: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"nstbench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command")
     commands.add_parser("run", help="stylise one picture, or sweep over many settings with -m")
+    commands.add_parser("train", help="train the encoder that ships with nstbench anew, or another like it")
     for name in _COMMANDS:
         import_module(f"nstbench.cli.{name}").add_parser(commands)
     if not arguments:

@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import hydra
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -14,51 +16,90 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from yaml import MarkedYAMLError
 
-from nstbench.config import settings
-from nstbench.config_files import conf_dir, groups
+from nstbench.cli.overrides import SHORTHANDS
+from nstbench.config import Config, settings
+from nstbench.config_files import conf_dir
+from nstbench.config_files import groups as all_groups
 from nstbench.errors import UserError, did_you_mean, nearest
 from nstbench.targets import parameters_of
 from nstbench.validation import referred
 
-_HELP = "`nstbench run --help` lists settings and groups."
+
+@dataclass(frozen=True)
+class Program:
+    """A command whose settings Hydra composes.
+
+    Attributes:
+        command: as it is typed.
+        config: the file at the top of conf/ that it starts from, without its suffix.
+        schema: of the composed configuration, a dataclass.
+        chosen: the groups that the file chooses from; None: all there are.
+        sweeps: whether settings may have several values.
+        shorthands: names that may be typed for settings, and those settings.
+    """
+
+    command: str
+    config: str
+    schema: Any
+    chosen: frozenset[str] | None = None
+    sweeps: bool = True
+    shorthands: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def help(self) -> str:
+        """A hint for whom nothing better can be told."""
+        return f"`{self.command} --help` lists settings and groups."
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return the options of the groups that can be chosen from."""
+        return {g: o for g, o in all_groups().items() if self.chosen is None or g in self.chosen}
 
 
-def with_hydra(task: Callable[[DictConfig], object], flags: Sequence[str], overrides: Sequence[str]) -> None:
+RUN = Program("nstbench run", "config", Config, shorthands=SHORTHANDS)
+
+
+def with_hydra(
+    task: Callable[[DictConfig], object],
+    flags: Sequence[str],
+    overrides: Sequence[str],
+    program: Program = RUN,
+) -> None:
     """Compose what was typed and call ``task`` with it, once or for every run of a sweep.
 
     Args:
         task: must not raise: Hydra would print lines of its own.
         flags: such as ``-m``.
         overrides: in Hydra's grammar.
+        program: the command that they were typed after.
 
     Raises:
         UserError: the configuration cannot be composed, or a sweep's folder cannot be written.
     """
     # Hydra prints errors its own way, without suggestions, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    before, sys.argv = sys.argv, ["nstbench run", *flags, *overrides]
+    before, sys.argv = sys.argv, [program.command, *flags, *overrides]
     try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program.config)(task)()
     except UserError:
         raise
     except OSError as error:
         if isinstance(error, HydraException):
-            raise as_user_error(error, overrides) from error
+            raise as_user_error(error, overrides, program) from error
         hint = "Give a folder you may write to: output=…"
         raise UserError("output", error.filename, f"it cannot be written ({error.strerror})", hint) from error
     except Exception as error:  # what is typed makes Hydra raise anything; the task raises nothing
-        raise as_user_error(error, overrides) from error
+        raise as_user_error(error, overrides, program) from error
     finally:
         sys.argv = before
 
 
-def as_user_error(error: Exception, overrides: Sequence[str]) -> UserError:
+def as_user_error(error: Exception, overrides: Sequence[str], program: Program = RUN) -> UserError:
     """Return the `UserError` that says what ``error`` means for the user, who typed ``overrides``."""
     text = str(error)
     if isinstance(error, OverrideParseException):
-        return _not_in_grammar(error.override)
+        return _not_in_grammar(error.override, program)
     if isinstance(error, MissingConfigException):
-        return _no_option(error.missing_cfg_file or "", error.options)
+        return _no_option(error.missing_cfg_file or "", error.options, program)
     if isinstance(error, MarkedYAMLError):
         mark = error.problem_mark
         where = f"{mark.name}, line {mark.line + 1}" if mark else "--config-dir"
@@ -69,19 +110,20 @@ def as_user_error(error: Exception, overrides: Sequence[str]) -> UserError:
         parent = getattr(cause, "parent_node", None)
         if "is not in struct" in str(cause):
             path = _quoted_in(text) or str(getattr(cause, "full_key", ""))
-            return _no_setting(path, str(getattr(cause, "full_key", path)), parent, overrides)
+            return _no_setting(path, str(getattr(cause, "full_key", path)), parent, overrides, program)
     if "No match in the defaults list" in text or "config group" in text:
-        return _no_group(_quoted_in(text), overrides)
+        return _no_group(_quoted_in(text), overrides, program)
     if match := re.search(r"Ambiguous value for argument '(.*)'$", text, re.MULTILINE):
         key, _, value = match[1].partition("=")
-        hint = f"Add -m to run one after the other; if it is one text, type {_quoted(key, value)}."
+        several = "Add -m to run one after the other" if program.sweeps else "Give one"
+        hint = f"{several}; if it is one text, type {_quoted(key, value)}."
         return UserError(key, value, "it has several values", hint)
     if "already at '" in text or "Multiple values for" in text:
         for key, _, value in (override.partition("=") for override in overrides):
             if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
                 hint = f"Type it without the +: {key[1:]}={value}"
                 return UserError(key, value, "it is there already", hint)
-    return _other(text, overrides)
+    return _other(text, overrides, program)
 
 
 def where_typed(error: UserError, composed: DictConfig) -> UserError:
@@ -92,14 +134,14 @@ def where_typed(error: UserError, composed: DictConfig) -> UserError:
     return UserError(referred(composed, error.setting), error.value, error.reason, error.hint)
 
 
-def _not_in_grammar(override: str) -> UserError:
+def _not_in_grammar(override: str, program: Program) -> UserError:
     key, equals, value = override.partition("=")
     if not equals:
-        close = nearest(key, [*settings(), *groups()])
-        hint = f"Type {close[0]}=…" if close else _HELP
+        close = nearest(key, [*settings(program.schema), *program.groups()])
+        hint = f"Type {close[0]}=…" if close else program.help
         return UserError(key, "", "this is not of the form setting=value", hint)
     if not re.fullmatch(r"[~+]*[\w$-]+([./@:][\w$-]+)*", key):
-        return UserError(key, value, "this is not the name of a setting", _HELP)
+        return UserError(key, value, "this is not the name of a setting", program.help)
     reason = "this cannot be read: a bracket or quote is not closed, or text with one of ,=[]{}() not quoted"
     return UserError(key, value, reason, f"As text it is typed {_quoted(key, value)}.")
 
@@ -109,36 +151,39 @@ def _quoted(key: str, value: str) -> str:
     return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
 
 
-def _no_option(path: str, options: Sequence[str] | None) -> UserError:
+def _no_option(path: str, options: Sequence[str] | None, program: Program) -> UserError:
     group, _, option = path.rpartition("/")
-    known = options or groups().get(group)
+    known = options or program.groups().get(group)
     if not group:
-        return UserError("--config-name", path, "there is no such file", "The one here is called config.")
+        hint = f"The one here is called {program.config}."
+        return UserError("--config-name", path, "there is no such file", hint)
     if not known:
-        return UserError(group, option, "there is no such group of options", _near_group(group))
+        return UserError(group, option, "there is no such group of options", _near_group(group, program))
     return UserError(group, option, "there is no such option", did_you_mean(option, known, what="options"))
 
 
-def _no_group(path: str, overrides: Sequence[str]) -> UserError:
+def _no_group(path: str, overrides: Sequence[str], program: Program) -> UserError:
     value = _typed(path, overrides)
-    having = [group for group, options in groups().items() if value in options]
-    hint = f"Did you mean {having[0]}={value}?" if having else _near_group(path)
+    having = [group for group, options in program.groups().items() if value in options]
+    hint = f"Did you mean {having[0]}={value}?" if having else _near_group(path, program)
     return UserError(path, value, "there is no such group of options", hint)
 
 
-def _near_group(name: str) -> str:
-    return did_you_mean(name, groups(), what="groups")
+def _near_group(name: str, program: Program) -> str:
+    return did_you_mean(name, program.groups(), what="groups")
 
 
-def _no_setting(path: str, missing: str, parent: object, overrides: Sequence[str]) -> UserError:
+def _no_setting(
+    path: str, missing: str, parent: object, overrides: Sequence[str], program: Program
+) -> UserError:
     """``missing`` is the first part of ``path`` that does not exist, in ``parent``."""
     if "/" in path:
-        return _no_group(path, overrides)
+        return _no_group(path, overrides, program)
     value = _typed(path, overrides)
     above, _, key = missing.rpartition(".")
     known = [str(k) for k in parent] if isinstance(parent, DictConfig) else []
     group = above.replace(".", "/")
-    if key in groups().get(group, ()):
+    if key in program.groups().get(group, ()):
         hint = f"Select the option that defines it: {group}={key}."
     elif isinstance(parent, DictConfig) and "_target_" in known:
         arguments = [a for a in parameters_of(str(parent["_target_"])) or [] if a != "params"]
@@ -150,32 +195,32 @@ def _no_setting(path: str, missing: str, parent: object, overrides: Sequence[str
     elif above:
         hint = did_you_mean(key, known, what="its settings")
     else:
-        hint = _near_setting(path)
-    return UserError(path, value, "there is no such setting", hint or _HELP)
+        hint = _near_setting(path, program)
+    return UserError(path, value, "there is no such setting", hint or program.help)
 
 
-def _near_setting(name: str) -> str:
-    names = [*settings(), *groups(), "content", "style"]
+def _near_setting(name: str, program: Program) -> str:
+    names = [*settings(program.schema), *program.groups(), *program.shorthands]
     last = {known: known.rpartition(".")[2] for known in names}
     parts = nearest(name.rpartition(".")[2], set(last.values()))
     close = nearest(name, names) or [known for known in names if last[known] in parts]
     return f"Did you mean {' or '.join(close[:3])}?" if close else ""
 
 
-def _other(text: str, overrides: Sequence[str]) -> UserError:
+def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
     """What is not worth a sentence of ours: Hydra's first line, about the override it names."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "it cannot be composed")
     parts = [override.partition("=") for override in overrides]
     if "Config group override must be" in first:  # encoder=5, which is a number: of which group is not said
-        known = groups()
+        known = program.groups()
         for group, _, value in parts:
             if group in known and value not in known[group]:
                 hint = did_you_mean(value, known[group], what="options")
                 return UserError(group, value, "there is no such option", hint)
     for key, equals, value in parts:
         if f"{key}{equals}{value}" in text or f"'{key.lstrip('+~')}'" in text:
-            return UserError(key, value, first, _HELP)
-    return UserError("configuration", "", first, _HELP)
+            return UserError(key, value, first, program.help)
+    return UserError("configuration", "", first, program.help)
 
 
 def _typed(path: str, overrides: Sequence[str]) -> str:

@@ -122,6 +122,8 @@ def _installed(name: str) -> bool:
 def _devices() -> Iterator[Finding]:
     import torch
 
+    from nstbench.device import cpu_has_bf16
+
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         cuda = torch.cuda.is_available()
@@ -137,7 +139,7 @@ def _devices() -> Iterator[Finding]:
         yield Finding("GPU", "note", f"PyTorch, built {built}, cannot use the one that is here{why}", mend)
     else:
         yield Finding("GPU", "note", "none is seen", "Runs use the CPU.")
-    fast = _cpu_has_bf16()
+    fast = cpu_has_bf16()
     hint = "schedule.precision=bf16 is faster here, and less exact." if fast else ""
     speed = "in hardware" if fast else "emulated, so slower"
     yield _computes(torch.device("cpu"), f"{os.cpu_count()} cores", bf16=speed, hint=hint)
@@ -178,14 +180,6 @@ def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = ""
         mend = "Use trainer=cpu, and install a PyTorch that is built for this device."
         return Finding(subject, "wrong", found, mend)
     return Finding(subject, "note", found) if failed else Finding(subject, "ok", found, hint)
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
-    except OSError:
-        return False
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _threads() -> Iterator[Finding]:
@@ -239,7 +233,7 @@ def _weights() -> Iterator[Finding]:
     if good:
         yield Finding("weights", "ok", text)
     else:
-        mend = "encoder=random needs none; nstbench weights fetch vgg19 gets some."
+        mend = "encoder=procedural needs none; nstbench weights fetch vgg19 gets some."
         yield Finding("weights", "note", text, mend)
     able = [metric for name, metric in _TRUNKS.items() if name in good]
     if "alexnet" in good:

@@ -1,8 +1,17 @@
-"""``nstbench run --help``: every setting people type and every choice there is, from conf/ itself."""
+"""``nstbench run --help`` and ``train --help``: what people type and every choice, from conf/ itself."""
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
 from nstbench.config_files import conf_dir, describe, groups
+from nstbench.errors import as_typed
 
 _SETTINGS = """\
 usage: nstbench run [SETTING=VALUE ...] [GROUP=OPTION ...] [-m]
@@ -35,11 +44,65 @@ groups and their options, chosen with GROUP=OPTION; those in loss/style and logg
 """
 
 
+_TRAINING = """\
+usage: nstbench train [SETTING=VALUE ...] [GROUP=OPTION ...]
+
+Train the procedural encoder: draw textures, learn to tell them apart, examine, export. Results are
+kept in <output>/<study>/<run_id>/: encoder.safetensors and its sha256, training.json, config.yaml,
+curves.csv. A training that is finished is not done again; one that was interrupted continues.
+Its weights are used with: nstbench run encoder=procedural encoder.weights=<the file>
+
+settings, as they are in conf/train.yaml:"""
+
+_TRAINING_FLAGS = """
+flags:
+  --cfg job [--resolve]         print the composed configuration and stop
+  --info defaults               print where each part of it comes from
+  --config-dir DIR              a folder with options of your own
+
+groups and their options, chosen with GROUP=OPTION; those in logger may be several: [a,b]
+"""
+
+
 def print_help() -> None:
     """Print the settings, then all groups with a line on each option."""
     print(_SETTINGS)
-    folder = conf_dir()
-    for group, options in groups(folder).items():
+    _print_groups(groups())
+
+
+def print_training_help(chosen: Mapping[str, Sequence[str]]) -> None:
+    """Print the settings of a training with what its file says of them, then the groups."""
+    print(_TRAINING)
+    for name, value, about in _commented(conf_dir() / "train.yaml"):
+        typed = name if isinstance(value, dict) else shlex.quote(f"{name}={as_typed(value)}")
+        if about and len(typed) > 29:
+            print(f"  {typed}\n{'':<32}{about}")
+        else:
+            print(f"  {typed:<30}{about}".rstrip())
+    print(_TRAINING_FLAGS)
+    _print_groups(chosen)
+
+
+def _print_groups(chosen: Mapping[str, Sequence[str]]) -> None:
+    for group, options in chosen.items():
         print(f"  {group}")
         for option in options:
-            print(f"    {option:<22}{describe(group, option, folder)}")
+            print(f"    {option:<22}{describe(group, option)}")
+
+
+def _commented(file: Path) -> Iterator[tuple[str, Any, str]]:
+    """Yield the name, value and comment of every setting of a YAML file, but for Hydra's own."""
+    text = file.read_text(encoding="utf-8")
+    plain = yaml.safe_load(text)
+    above: list[str] = []
+    for line in text.splitlines():
+        match = re.match(r"(?P<indent> *)(?P<key>\w+):[^#]*(?:#\s*(?P<about>.*))?$", line)
+        if match is None:
+            continue
+        above = [*above[: len(match["indent"]) // 2], match["key"]]
+        if above[0] in {"defaults", "hydra"}:
+            continue
+        value = plain
+        for part in above:
+            value = value[part]
+        yield ".".join(above), value, match["about"] or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
@@ -26,8 +26,14 @@ _NO_TEXT = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.
 _GRAMMAR = re.compile(r"['\"{].*|.*\$\{.*|(choice|glob|sort|shuffle|tag|str)\s?\(.*\)", re.DOTALL)
 
 
-def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], argparse.Namespace]:
+def split_arguments(
+    arguments: Sequence[str], command: str = "nstbench run"
+) -> tuple[list[str], list[str], argparse.Namespace]:
     """Return what was typed as flags and overrides, in whatever order they came, and the flags' meaning.
+
+    Args:
+        arguments: after the command.
+        command: as it is typed, for messages.
 
     Raises:
         UserError: a line break, bytes that are no text, or a flag that Hydra does not have.
@@ -48,7 +54,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], arg
         parsed, unknown = parser.parse_known_intermixed_args(list(arguments))
     except argparse.ArgumentError as error:
         name = str(error.argument_name).split("/")[0]
-        raise UserError(name, "", error.message, "`nstbench run --help` lists the flags.") from error
+        raise UserError(name, "", error.message, f"`{command} --help` lists the flags.") from error
     if unknown:
         flags = [option for action in parser._actions for option in action.option_strings]
         hint = did_you_mean(unknown[0], [f for f in flags if f.startswith("--")], what="flags")
@@ -66,22 +72,22 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str], arg
     return flags, overrides, parsed
 
 
-def overrides_from(arguments: Sequence[str]) -> list[str]:
+def overrides_from(arguments: Sequence[str], shorthands: Mapping[str, str] = SHORTHANDS) -> list[str]:
     """Return the arguments with shorthands spelt out and texts quoted where Hydra needs it.
 
     ``content=my photo (1).jpg`` becomes ``pictures.content="my photo (1).jpg"``, ``study=2024`` the
     text ``"2024"``. Commas separate the values of a sweep, unless a file of exactly that name
     exists; a ``~`` at the start of a path is the home folder. What is quoted already is left as it is.
     """
-    return [_override(argument) for argument in arguments]
+    return [_override(argument, shorthands) for argument in arguments]
 
 
-def _override(argument: str) -> str:
+def _override(argument: str, shorthands: Mapping[str, str]) -> str:
     key, equals, value = argument.partition("=")
     if argument.startswith("-") or not equals:
         return argument
     name = key.lstrip("+")
-    setting = SHORTHANDS.get(name, name)
+    setting = shorthands.get(name, name)
     if setting in _TEXTS:
         value = _text(value, is_path=setting in _PATHS)
     return f"{key[: len(key) - len(name)]}{setting}={value}"

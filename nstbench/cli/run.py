@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -16,9 +15,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from nstbench.cli.composition import where_typed, with_hydra
+from nstbench.cli.failures import report
 from nstbench.cli.overrides import overrides_from, split_arguments
 from nstbench.cli.sweep import check_sweep
-from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.errors import UserError
 from nstbench.validation import register_resolvers, validate
 
 _LEDGER = "NSTBENCH_SWEEP_LEDGER"
@@ -67,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
             del os.environ[_LEDGER]
         outcomes = [Outcome(**json.loads(f.read_text())) for f in sorted(Path(ledger).glob("*.json"))]
     if _failure:
-        return _report(_failure[0])
+        diverged = "Try a smaller optimizer.lr, or smaller weights; canvas.png is the last good canvas"
+        return report(_failure[0], "run", diverged=diverged, smaller="a smaller size")
     if meaning.multirun:
         from nstbench.cli.show import show_sweep
 
@@ -81,20 +82,6 @@ def _apart(outcomes: list[Outcome]) -> list[Outcome]:
         return outcomes
     common = set.intersection(*(set(o.overrides) for o in outcomes))
     return [replace(o, overrides=[each for each in o.overrides if each not in common]) for o in outcomes]
-
-
-def _report(failure: Exception) -> int:
-    """Say in one line why a run failed, where that is no fault of the program's, or raise."""
-    if isinstance(failure, NonFiniteObjectiveError):
-        hint = "Try a smaller optimizer.lr, or smaller weights; canvas.png is the last good canvas"
-    elif isinstance(failure, MemoryError) or type(failure).__name__ == "OutOfMemoryError":
-        hint = "There is not enough memory: try a smaller size"
-    elif isinstance(failure, OSError) and failure.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
-        hint = "Give another folder: output=…"
-    else:
-        raise failure
-    print(f"nstbench: the run failed: {str(failure).splitlines()[0].rstrip('.')}. {hint}.", file=sys.stderr)
-    return 1
 
 
 def _run_composed(composed: DictConfig) -> float | None:

@@ -1,7 +1,8 @@
-"""What is printed at the end of a run and of a sweep."""
+"""What is printed at the end of a run, of a sweep and of a training."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from nstbench.metrics.evaluate import direction
 if TYPE_CHECKING:
     from nstbench.cli.run import Outcome
     from nstbench.run import Result
+    from nstbench.train import Trained
 
 _WIDTH = 110
 
@@ -55,6 +57,34 @@ def show_sweep(outcomes: Sequence[Outcome]) -> None:
         for outcome in failed:
             table.add_row(Text("\n".join(outcome.overrides)), Text(outcome.error))
         console.print(table)
+
+
+def show_training(trained: Trained) -> None:
+    """Print how well textures are told apart, where the weights are, and how to use them."""
+    console = _console()
+    if trained.skipped:
+        before = "This training was finished before: nothing was computed again. To train anew, remove"
+        console.print(Text(f"{before} {trained.folder}"), soft_wrap=True)
+    console.print(_accuracies_table(trained))
+    use = shlex.quote(f"encoder.weights={trained.weights}")
+    for name, text in (
+        ("trained", f"{trained.seconds:.1f} s"),
+        ("sha256", trained.sha256),
+        ("weights", str(trained.weights)),
+        ("record", str(trained.folder / "training.json")),
+        ("use them", f"nstbench run {use}"),
+    ):
+        console.print(Text(f"{name:<9}{text}"), soft_wrap=True)
+
+
+def _accuracies_table(trained: Trained) -> Table:
+    columns = [f"{a.classes} textures, {a.crop} px" for a in trained.accuracies]
+    title = "accuracy on held-out pictures"
+    table = Table("layer", *columns, title=title, title_justify="left")
+    for layer in trained.accuracies[0].at if trained.accuracies else ():
+        table.add_row(layer, *(f"{a.at[layer]:.3f}" for a in trained.accuracies))
+    table.add_row("chance", *(f"{1 / a.classes:.3f}" for a in trained.accuracies), style="dim")
+    return table
 
 
 def _metrics_table(result: Result) -> Table:

@@ -27,7 +27,7 @@ def own_or_registered(
             "encoder.weights",
             weights,
             "there is neither a registered name nor a file of that name",
-            f"Registered: {', '.join(REGISTRY)}. `encoder=random` runs without weights.",
+            f"Registered: {', '.join(REGISTRY)}. `encoder=procedural` runs without them.",
         )
     return Path(weights), preprocessing or "torch"
 

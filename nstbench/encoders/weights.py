@@ -239,7 +239,7 @@ def locate(
         setting,
         weights.name,
         f"its file {weights.file} is not on this machine",
-        f"To get it, {_how_to_get(weights, folder)} Without any weights, `encoder=random` runs.",
+        f"To get it, {_how_to_get(weights, folder)} `encoder=procedural` needs none of these.",
     )
 
 

@@ -30,8 +30,7 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
         left_out["encoder"].add("weights")
     for section, keys in left_out.items():
         relevant[section] = {k: v for k, v in config[section].items() if k not in keys}
-    canonical: dict[str, Any] = _canonical(relevant)
-    return canonical
+    return canonical(relevant)  # type: ignore[no-any-return]
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
@@ -53,9 +52,10 @@ def _is_path(weights: object) -> bool:
     return bool(PurePath(weights).suffix) or PurePath(weights).name != weights
 
 
-def _canonical(value: Any) -> Any:
+def canonical(value: Any) -> Any:
+    """Return a configuration with whole floats as integers: 1 and 1.0 are one setting."""
     if isinstance(value, Mapping):
-        return {str(k): _canonical(v) for k, v in value.items()}
+        return {str(k): canonical(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(v) for v in value]
+        return [canonical(v) for v in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

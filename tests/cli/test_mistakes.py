@@ -469,7 +469,7 @@ class Payload:
             "encoder.shape",
         ),
         (lambda p: torch.save({}, p), "no named tensors", "state_dict"),
-        (lambda p: None, "neither a registered name nor a file", "encoder=random"),
+        (lambda p: None, "neither a registered name nor a file", "encoder=procedural"),
     ],
     ids=[
         "corrupt",

@@ -227,7 +227,7 @@ def test_the_program_without_a_command_says_what_there_is(capfd: pytest.CaptureF
     assert main([]) == 2
     out, err = capfd.readouterr()
     assert err == ""
-    for command in ("run", "images", "weights", "doctor"):
+    for command in ("run", "train", "images", "weights", "doctor"):
         assert f"    {command} " in out
 
 

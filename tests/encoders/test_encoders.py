@@ -271,7 +271,7 @@ def test_weights_of_another_network_are_refused(wrong: str, tmp_path: Path) -> N
 
 
 def test_weights_that_are_nowhere_are_asked_for_in_one_message() -> None:
-    with pytest.raises(UserError, match=r"vgg19.*encoder=random"):
+    with pytest.raises(UserError, match=r"vgg19.*encoder=procedural"):
         VGG("vgg19", "vgg19")
     with pytest.raises(UserError, match="neither a registered name nor a file"):
         VGG("vgg19", "mine.pth")

@@ -150,7 +150,7 @@ def test_weights_that_are_nowhere_say_how_to_get_them(toy: Weights, own: Path) -
     assert message.startswith("encoder.weights=toy: its file toy.pth is not on this machine.")
     for part in ("`nstbench weights fetch toy` (10 MB)", "`nstbench weights add toy FILE`", str(own)):
         assert part in message
-    assert message.endswith("Without any weights, `encoder=random` runs.")
+    assert message.endswith("`encoder=procedural` needs none of these.")
     assert "\n" not in message
 
 

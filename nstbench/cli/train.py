@@ -1,0 +1,88 @@
+"""``nstbench train``: compose a training with Hydra, check it, and train, or go on training."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from omegaconf import DictConfig
+
+from nstbench.cli.composition import Program, where_typed, with_hydra
+from nstbench.cli.failures import report
+from nstbench.cli.overrides import overrides_from, split_arguments
+from nstbench.encoders.procedural.settings import TrainConfig
+from nstbench.errors import UserError
+from nstbench.validation import register_resolvers, validate_training
+
+TRAIN = Program("nstbench train", "train", TrainConfig, frozenset({"logger", "trainer"}), sweeps=False)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Do what was typed after ``nstbench train``; see `nstbench.cli.main` for the exit status."""
+    if {"--help", "-h"} & set(arguments):
+        from nstbench.cli.help import print_training_help
+
+        print_training_help(TRAIN.groups())
+        return 0
+    flags, typed, meaning = split_arguments(arguments, TRAIN.command)
+    if meaning.multirun:
+        hint = "Give every setting one value, and a command for each training."
+        raise UserError("-m", "", "trainings are not swept over", hint)
+    overrides = overrides_from(_without_encoder(typed), TRAIN.shorthands)
+    register_resolvers()
+    failures: list[Exception] = []
+
+    def train_composed(composed: DictConfig) -> None:
+        try:
+            _train(composed)
+        except Exception as failure:  # raised through Hydra, it would come with lines of Hydra's own
+            failures.append(failure)
+
+    with _sigterm_exits():
+        with_hydra(train_composed, flags, overrides, TRAIN)
+    if failures:
+        diverged, smaller = "Try a smaller learning_rate", "smaller batches: phases=…"
+        return report(failures[0], "training", diverged=diverged, smaller=smaller)
+    return 0
+
+
+def _without_encoder(typed: Sequence[str]) -> list[str]:
+    """Leave out ``encoder=procedural``, which says what is trained anyway."""
+    rest = []
+    for argument in typed:
+        key, _, value = argument.partition("=")
+        if key.lstrip("+") != "encoder":
+            rest.append(argument)
+        elif value != "procedural":
+            hint = "Type encoder=procedural, or leave it out."
+            raise UserError("encoder", value, "the only encoder that is trained here is procedural", hint)
+    return rest
+
+
+def _train(composed: DictConfig) -> None:
+    try:
+        config = validate_training(composed)
+        # torch takes seconds to load, Lightning more: only once the settings are good.
+        from nstbench.cli.show import show_training
+        from nstbench.train import train
+
+        trained = train(config)
+    except UserError as error:
+        raise where_typed(error, composed) from error
+    show_training(trained)
+
+
+@contextmanager
+def _sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that half a bank of textures is removed and its workers end."""
+
+    def leave(signum: int, _: object) -> None:
+        sys.exit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

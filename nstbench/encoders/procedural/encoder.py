@@ -1,0 +1,49 @@
+"""The encoder that ships with nstbench, as a chain of named layers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
+from nstbench.encoders.procedural.network import DEPTHS
+from nstbench.encoders.procedural.weights import SHIPPED, read_weights
+from nstbench.encoders.vgg import DEFAULT_LAYERS, load_convolutions
+
+
+class ProceduralVGG(ChainEncoder):
+    """A small VGG trained on procedural textures alone: ``docs/procedural_encoder.md``.
+
+    Every channel has a root mean square of 1 over procedural pictures; batch norm is folded into
+    the convolutions. Layers are named as in VGG-16, up to ``relu5_1``.
+
+    Args:
+        weights: ``shipped``, or the path of a file that ``nstbench train`` made.
+        pooling: ``average`` as trained, or ``max``.
+        padding: of the convolutions; ``zeros`` as trained.
+
+    Raises:
+        UserError: if the file is missing, damaged or edited.
+    """
+
+    def __init__(
+        self, weights: str = "shipped", pooling: Pooling = "average", padding: Padding = "zeros"
+    ) -> None:
+        path = SHIPPED if weights == "shipped" else Path(weights).expanduser()
+        tensors, sha256 = read_weights(path)
+        layers: dict[str, nn.Module] = {}
+        channels = 3
+        for block, depth in enumerate(DEPTHS, start=1):
+            for k in range(1, depth + 1):
+                width = len(tensors.get(f"conv{block}_{k}.bias", torch.empty(1)))
+                layers[f"conv{block}_{k}"] = nn.Conv2d(channels, width, 3, padding=1)
+                layers[f"relu{block}_{k}"] = nn.ReLU()
+                channels = width
+            if block < len(DEPTHS):
+                layers[f"pool{block}"] = pool_like(nn.MaxPool2d(2, 2), pooling)
+        set_padding(nn.ModuleDict(layers), padding)
+        load_convolutions(layers, tensors, path.name)
+        super().__init__(layers, "torch", DEFAULT_LAYERS)
+        self.weights_sha256 = sha256

@@ -1,0 +1,76 @@
+"""The weight file of the encoder: writing it, and reading it only if it is what was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nstbench.errors import NonFiniteObjectiveError, UserError
+
+SHIPPED = Path(__file__).parent / "encoder.safetensors"
+"""The weights in the package."""
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], made_by: Mapping[str, object]) -> str:
+    """Write tensors in half precision and return the file's sha256.
+
+    Args:
+        path: written in one piece.
+        tensors: of the folded convolutions.
+        made_by: what the file says of its making, in its metadata.
+
+    Raises:
+        NonFiniteObjectiveError: a tensor is not finite, or becomes so in half precision.
+    """
+    from safetensors.torch import save
+
+    halves = {name: t.detach().cpu().to(torch.float16).contiguous() for name, t in tensors.items()}
+    for name, t in halves.items():
+        if not torch.isfinite(t).all():
+            raise NonFiniteObjectiveError(f"{name} is infinite in half precision")
+    data = save(halves, {"nstbench": json.dumps(made_by, sort_keys=True)})
+    digest = hashlib.sha256(data).hexdigest()
+    checksum = f"{digest}  {path.name}\n".encode("ascii")
+    for file, content in ((path, data), (path.with_suffix(".sha256"), checksum)):
+        part = file.with_name(f".{file.name}.part")
+        part.write_bytes(content)
+        part.replace(file)
+    return digest
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return the tensors, in float32, and the sha256 of a weight file.
+
+    Raises:
+        UserError: if it is missing, or not the file that its ``.sha256`` describes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    checksum = path.with_suffix(".sha256")
+    remedy = "Install nstbench anew." if path == SHIPPED else "Make it anew with nstbench train."
+    if not path.is_file():
+        hint = remedy if path == SHIPPED else "Give a file that nstbench train made, or shipped."
+        raise UserError("encoder.weights", str(path), "there is no such file", hint)
+    try:
+        data = path.read_bytes()
+        wanted = checksum.read_text(encoding="ascii").split()[0]
+    except FileNotFoundError as error:
+        reason = f"there is no {checksum.name} beside it to compare it with"
+        raise UserError("encoder.weights", str(path), reason, f"Copy both files. {remedy}") from error
+    except (OSError, IndexError, UnicodeDecodeError) as error:
+        raise UserError("encoder.weights", str(path), f"it cannot be read ({error})", remedy) from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted:
+        reason = f"it is damaged or was edited: its sha256 is {found[:12]}…, not {wanted[:12]}…"
+        raise UserError("encoder.weights", str(path), reason, remedy)
+    # The file keeps its tensors in an order of its own; by name, blocks come one after the other.
+    try:
+        return {name: t.float() for name, t in sorted(load(data).items())}, found
+    except SafetensorError as error:
+        raise UserError("encoder.weights", str(path), f"it holds no tensors ({error})", remedy) from error
