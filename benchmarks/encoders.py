@@ -1,8 +1,8 @@
 """Which encoder has the eyes for style transfer? The same pictures through each, judged by the others.
 
-    python benchmarks/encoders.py                                     # four pairs at 256 px
-    python benchmarks/encoders.py --encoders random procedural,pooling=max vgg19 --texture
-    python benchmarks/encoders.py --styles painting.jpg --settings weights.style=100 optimizer=adam
+    python -m benchmarks.encoders                                     # four pairs at 256 px
+    python -m benchmarks.encoders --encoders random procedural,pooling=max vgg19 --texture
+    python -m benchmarks.encoders --styles painting.jpg --settings weights.style=100 optimizer=adam
 
 Every picture is a run like any other, in <output>/runs: a second call judges and draws anew, but runs
 nothing again. <output> gets encoders.csv, one row per picture and judge, and sheet.png.

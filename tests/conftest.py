@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from nstbench.config import Config
+    from nstbench.encoders.procedural.settings import TrainConfig
 
 # Before torch is imported: tests run beside each other, and tiny networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -60,6 +61,8 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 # A run of a second: a tiny encoder, a tiny picture, no dashboard.
 TINY = (
+    "encoder=random",
+    "canvas=pixels",
     "encoder.shape=vgg11",
     "encoder.width=0.0625",
     "size=48",
@@ -68,6 +71,24 @@ TINY = (
     "logger=none",
     "record.progress=false",
     "record.checkpoint_every=0",
+    "trainer=cpu",
+    "trainer.threads=1",
+)
+
+
+# A training of a second: 8 textures of 3 small pictures, a network of a few channels.
+TINY_TRAINING = (
+    "bank.programs=8",
+    "bank.pictures=3",
+    "bank.held_out=1",
+    "bank.size=48",
+    "network.widths=[4,8,8,8,8]",
+    "phases=[{crop: 32, batch: 4, steps: 6},{crop: 48, batch: 2, steps: 4}]",
+    "logger=none",
+    "precision=fp32",
+    "record.progress=false",
+    "record.checkpoint_every=0",
+    "record.curves_every=2",
     "trainer=cpu",
     "trainer.threads=1",
 )
@@ -103,3 +124,41 @@ def compose_config(pair: dict[str, str]) -> Callable[..., Config]:
             return validate(compose("config", overrides=[*(TINY if tiny else ()), *inputs, *overrides]))
 
     return make
+
+
+@pytest.fixture
+def compose_training() -> Callable[..., TrainConfig]:
+    """Return a function from overrides to a checked configuration of a tiny training."""
+    from hydra import compose, initialize_config_dir
+
+    from nstbench.config_files import conf_dir
+    from nstbench.validation import register_resolvers, validate_training
+
+    def make(*overrides: str, tiny: bool = True) -> TrainConfig:
+        register_resolvers()
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return validate_training(
+                compose("train", overrides=[*(TINY_TRAINING if tiny else ()), *overrides])
+            )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def _tiny_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The textures of a tiny training, drawn once."""
+    from nstbench.encoders.procedural.bank import bank_file, render
+    from nstbench.encoders.procedural.settings import BankSettings
+
+    settings = BankSettings(programs=8, pictures=3, held_out=1, size=48, seed=0)
+    folder = tmp_path_factory.mktemp("textures")
+    assert [*render(settings, folder, 1)][-1] == 8
+    return bank_file(settings, folder)
+
+
+@pytest.fixture
+def textures_drawn(_tiny_bank: Path, tmp_path: Path) -> None:
+    """Put the textures of a tiny training where it looks for them, to save the time of drawing."""
+    folder = tmp_path / "outputs" / "train"
+    folder.mkdir(parents=True)
+    (folder / _tiny_bank.name).write_bytes(_tiny_bank.read_bytes())

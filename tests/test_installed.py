@@ -40,7 +40,8 @@ def test_a_wheel_holds_every_config_and_module(wheel: Path) -> None:
         inside = set(archive.namelist())
     configs = {f"nstbench/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "nstbench").rglob("*.py")}
-    assert configs | modules | {"nstbench/py.typed"} <= inside
+    weights = {f"nstbench/encoders/procedural/encoder.{kind}" for kind in ("safetensors", "sha256")}
+    assert configs | modules | weights | {"nstbench/py.typed"} <= inside
     assert not any(name.startswith("conf/") for name in inside)
 
 
@@ -55,8 +56,6 @@ def test_an_installed_wheel_finds_its_configs_and_runs(
     assert Path(folder) == (site / "nstbench" / "conf").resolve()
     assert int(count) >= 12
     small = [
-        "encoder.shape=vgg11",
-        "encoder.width=0.0625",
         "size=48",
         "steps=2",
         "logger=none",

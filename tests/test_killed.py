@@ -17,7 +17,14 @@ from nstbench.tracking.record import RunRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = [
-    *("encoder.shape=vgg11", "encoder.width=0.0625", "size=96", "steps=150", "schedule=two_sizes"),
+    *(
+        "encoder=random",
+        "encoder.shape=vgg11",
+        "encoder.width=0.0625",
+        "size=96",
+        "steps=150",
+        "schedule=two_sizes",
+    ),
     *("metrics=fast", "logger=none", "trainer=cpu", "trainer.threads=1", "record.progress=false"),
     *("record.checkpoint_every=7", "record.curves_every=1"),
 ]

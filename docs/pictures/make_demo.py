@@ -22,7 +22,7 @@ def main() -> None:
     cells = [
         (name, load(name, setting="picture").pixels) for name in (pictures["content"], pictures["style"])
     ]
-    label = f"nstbench run\n{record.config['size']} px, {record.steps} steps, random weights"
+    label = f"nstbench run\n{record.config['size']} px, {record.steps} steps, procedural encoder"
     cells.append((label, read_picture(folder / "canvas.png")))
     write_png(Path(__file__).with_name("demo.png"), contact_sheet(cells, columns=3, cell=320))
 

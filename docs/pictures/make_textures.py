@@ -1,4 +1,7 @@
-"""Make textures.png: pictures of the first texture programs the procedural encoder is trained on."""
+"""The picture of docs/procedural_encoder.md: the first textures that the encoder is trained on.
+
+python docs/pictures/make_textures.py
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ def main(target: Path) -> None:
     pictures = [texture(n).picture((0, n, 0), 2 * SIDE) for n in range(COLUMNS * ROWS)]
     rows = [np.concatenate(pictures[r * COLUMNS : (r + 1) * COLUMNS], axis=1) for r in range(ROWS)]
     sheet = Image.fromarray(np.concatenate(rows, axis=0))
-    sheet.resize((COLUMNS * SIDE, ROWS * SIDE), Image.Resampling.LANCZOS).save(target, optimize=True)
+    small = sheet.resize((COLUMNS * SIDE, ROWS * SIDE), Image.Resampling.LANCZOS)
+    small.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
 
 
 if __name__ == "__main__":

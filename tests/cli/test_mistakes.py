@@ -206,7 +206,7 @@ def test_a_device_that_is_not_there(complain: Complain) -> None:
         ("encoders=random", "encoders=random", "encoder"),
         ("loss.style.gram.weigth=3", "loss.style.gram.weigth=3", "weight"),
         ("optimizer.lrr=1", "optimizer.lrr=1", "lr"),
-        ("++encoder.widht=1", "encoder.widht=1", "width"),
+        ("++encoder.poolling=1", "encoder.poolling=1", "pooling"),
         ("++canvas.parametrization.size=1", "canvas.parametrization.size=1", ""),
         (
             "loss.style.none.weight=1",
@@ -351,7 +351,7 @@ GLOBAL = "# @package _global_\n"
             "it must be a number",
             "weight=0.5",
         ),
-        ("defaults: [override /encoder: vgg91]", "encoder=vgg91", "there is no such option", "vgg19"),
+        ("defaults: [override /optimizer: adm]", "optimizer=adm", "there is no such option", "adam"),
         ("defaults: [override /encoders: vgg19]", "encoders", "there is no such group", "encoder"),
         ("hello", "experiment={hello: null}", "there is no such setting", ""),
     ],

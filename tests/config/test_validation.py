@@ -175,7 +175,7 @@ def test_a_value_that_cannot_be(refuse: Refuse, setting: str, value: object, rea
         ("pictures.size_iss", "area", "size_is"),
         ("schedule.stages", [{"size": 64, "stepps": 3, "precision": "fp32"}], "steps"),
         ("canvas.noise", {"distribution": "normal", "mean": [0.0] * 3, "sdt": 1.0}, "std"),
-        ("encoder.widht", 1, "width"),
+        ("encoder.poolling", "max", "pooling"),
         ("optimizer.lrr", 1, "lr"),
         ("loss.style.gram.normalisation", "paper", "normalization"),
         ("loss.style.gram.wieght", 1, "weight"),

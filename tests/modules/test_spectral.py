@@ -29,7 +29,7 @@ def picture(seed: int, *shape: int) -> Tensor:
 
 
 def painted(pictures: Tensor, alpha: float = 0.5, **settings: bool) -> Spectral:
-    canvas = Spectral(alpha, **settings)
+    canvas = Spectral(alpha, **{"decorrelate": False, **settings})
     canvas.paint(pictures)
     return canvas
 
@@ -301,5 +301,6 @@ def test_units_of_gradients_are_those_of_the_picture(compose_config: Compose) ->
 
 def test_without_a_fall_a_run_is_that_of_pixels(compose_config: Compose) -> None:
     pixels = run(compose_config("canvas=pixels", "optimizer=sgd"))
-    spectral = run(compose_config("canvas=spectral", f"{ALPHA}=0", "optimizer=sgd"))
+    flat = [f"{ALPHA}=0", "canvas.parametrization.decorrelate=false"]
+    spectral = run(compose_config("canvas=spectral", *flat, "optimizer=sgd"))
     assert spectral.record.final_losses == pytest.approx(pixels.record.final_losses, rel=1e-3)

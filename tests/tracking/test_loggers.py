@@ -248,6 +248,7 @@ def test_nothing_is_written_or_said_but_what_was_asked_for(tmp_path: Path) -> No
     home.mkdir()
     here.mkdir()
     tiny = [
+        "encoder=random",
         "encoder.shape=vgg11",
         "encoder.width=0.0625",
         "size=48",
