@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -18,9 +20,27 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
     """
     F = features.flatten(2)
     if guide is None:
-        return F @ F.transpose(1, 2) / F.shape[2]
+        product: Tensor = _WithItself.apply(F)
+        return product / F.shape[2]
     g = guide.flatten(2)
     return (F * g) @ F.transpose(1, 2) / g.sum(dim=2, keepdim=True)
+
+
+class _WithItself(torch.autograd.Function):
+    """``FFᵀ``, whose gradient ``(Ḡ + Ḡᵀ)F`` is one product; autograd would make it two and add them."""
+
+    @staticmethod
+    def forward(ctx: Any, F: Tensor) -> Tensor:
+        """Return FFᵀ."""
+        ctx.save_for_backward(F)
+        return F @ F.transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return the gradient for F; it can be differentiated again."""
+        (F,) = ctx.saved_tensors
+        result: Tensor = (gradient + gradient.transpose(1, 2)) @ F
+        return result
 
 
 def total_variation(pictures: Tensor, *, exponent: float, isotropic: bool) -> Tensor:
