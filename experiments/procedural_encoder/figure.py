@@ -1,6 +1,6 @@
 """The figure and the table of the study, from what study.py left.
 
-python experiments/procedural_encoder/figure.py outputs/procedural_encoder experiments/procedural_encoder/figure.png
+python experiments/procedural_encoder/figure.py outputs/procedural_encoder figure.png
 """
 
 from __future__ import annotations
