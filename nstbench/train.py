@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 import shutil
@@ -22,6 +20,7 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nstbench.callbacks.curves import append_row, drop_rows
 from nstbench.device import choose_device, device_name, fast_bf16
 from nstbench.encoders.procedural.bank import bank_bytes, bank_file, open_bank, render
 from nstbench.encoders.procedural.evaluation import Accuracy, held_out_accuracy
@@ -45,7 +44,7 @@ from nstbench.tracking.record import (
 
 _CLIP = 5.0  # largest norm of a gradient
 _CROPS = (64, 128)  # at which the network is examined
-_FEW_CLASSES = 512
+_FEW_CLASSES = 512  # so that banks of more programs can be compared
 
 
 @dataclass(frozen=True)
@@ -228,7 +227,7 @@ class _Follower(pl.Callback):
         self.bar, self.task = bar, task
         self.seconds_before, self.started = before["seconds"], time.monotonic()
         self.curves = folder / "curves.csv"
-        _drop_rows_after(self.curves, before["step"])
+        drop_rows(self.curves, before["step"] + 1)
 
     @property
     def seconds(self) -> float:
@@ -261,13 +260,7 @@ class _Follower(pl.Callback):
 
     def _write(self, step: int, crop: int, values: dict[str, float]) -> None:
         row = {"step": step, "crop": crop, "seconds": round(self.seconds, 1), **values}
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(row), lineterminator="\n")
-        if not self.curves.exists():
-            writer.writeheader()
-        writer.writerow(row)
-        with self.curves.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
+        append_row(self.curves, row)
         log_step(self.loggers, step, {f"train/{k}": float(v) for k, v in row.items() if k != "step"})
 
 
@@ -336,18 +329,6 @@ def _progress(checkpoint: Path) -> dict[str, Any]:
         return {"step": int(saved["global_step"]), "seconds": float(seconds[0])}
     except Exception:  # whatever a killed process or another program left there
         return {"step": 0, "seconds": 0.0}
-
-
-def _drop_rows_after(curves: Path, step: int) -> None:
-    """Keep the rows up to a step: what comes after will be written again."""
-    if not curves.exists():
-        return
-    lines = curves.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [r for r in lines[1:] if r.endswith("\n") and int(r.split(",", 1)[0]) <= step]
-    if rows:
-        write_text(curves, lines[0] + "".join(rows))
-    else:
-        curves.unlink()
 
 
 def _named(accuracies: Sequence[Accuracy]) -> dict[str, float]:

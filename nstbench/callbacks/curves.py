@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
@@ -43,7 +43,7 @@ class Curves(EvaluationCallback):
     ) -> None:
         self.path, self.loggers, self.every = path, loggers, every
         self.seconds_before, self.started = seconds, time.monotonic()
-        self._drop_rows_from(evaluations)
+        drop_rows(path, evaluations)
 
     @property
     def seconds(self) -> float:
@@ -59,26 +59,31 @@ class Curves(EvaluationCallback):
         """Write a row for the canvas after ``index`` evaluations."""
         scalars = scalars_of(values)
         row = {"evaluation": index, "step": step, "stage": stage, "seconds": round(self.seconds, 4)}
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [*row, *scalars], lineterminator="\n")
-        new = not self.path.exists()
-        if new:
-            writer.writeheader()
-        writer.writerow({**row, **{k: repr(v) for k, v in scalars.items()}})
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
+        append_row(self.path, {**row, **{k: repr(v) for k, v in scalars.items()}})
         log_step(self.loggers, index, {**scalars, "stage": float(stage), "seconds": row["seconds"]})
 
-    def _drop_rows_from(self, evaluations: int) -> None:
-        """Keep the rows of evaluations before ``evaluations``, and no half-written one."""
-        if not self.path.exists():
-            return
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        rows = [r for r in lines[1:] if r.endswith("\n") and int(r.split(",", 1)[0]) < evaluations]
-        if rows:
-            write_text(self.path, lines[0] + "".join(rows))
-        else:
-            self.path.unlink()
+
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Write a row at the end of a table, in one piece, and its header if it is the first."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(row), lineterminator="\n")
+    if not path.exists():
+        writer.writeheader()
+    writer.writerow(row)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(text.getvalue())
+
+
+def drop_rows(path: Path, start: int) -> None:
+    """Keep the rows whose first number is below ``start``, and no half-written one."""
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    rows = [r for r in lines[1:] if r.endswith("\n") and int(r.split(",", 1)[0]) < start]
+    if rows:
+        write_text(path, lines[0] + "".join(rows))
+    else:
+        path.unlink()
 
 
 def scalars_of(values: Values) -> dict[str, float]:

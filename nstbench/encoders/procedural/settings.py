@@ -35,7 +35,7 @@ class BankSettings:
 
 @dataclass(config=_STRICT)
 class PhaseSettings:
-    """A stretch of training with crops of one size; see `nstbench.encoders.procedural.training.Phase`."""
+    """A stretch of training: ``steps`` of the optimiser with ``batch`` pictures of ``crop`` pixels a side."""
 
     crop: Annotated[Positive, Field(ge=32, multiple_of=16)]
     batch: Annotated[Positive, Field(ge=2)]
@@ -51,7 +51,7 @@ class NetworkSettings:
 
 @dataclass(config=_STRICT)
 class TaskSettings:
-    """What is learnt; see `nstbench.encoders.procedural.tasks.TaskWeights`."""
+    """What each task weighs, 0 leaving it out; see `nstbench.encoders.procedural.tasks.Heads`."""
 
     texture: _Weight
     histogram: _Weight
