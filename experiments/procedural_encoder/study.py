@@ -36,7 +36,7 @@ def phases(*crops: int) -> str:
 
 
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "as shipped": (phases(48, 96),),
+    "all of it, briefly": (phases(48, 96),),
     "one texture a picture": (phases(48, 96), "textures=1"),
     "no colour histograms": (phases(48, 96), "tasks.histogram=0"),
     "no reconstruction": (phases(48, 96), "tasks.reconstruction=0"),
