@@ -64,10 +64,17 @@ class Pictures:
 
 @dataclass(config=_STRICT)
 class Layers:
-    """Layer names by role. ``default`` is what the encoder suggests."""
+    """Layer names by role. ``default`` and ``patches`` are what the encoder suggests.
+
+    Attributes:
+        content: of content losses.
+        style: of style losses.
+        patches: of style losses that compare each position with every other: few and deep ones.
+    """
 
     content: list[str] | Literal["default"]
     style: list[str] | Literal["default"]
+    patches: list[str] | Literal["patches"]
 
 
 @dataclass(config=_STRICT)
@@ -200,12 +207,13 @@ class TermSettings:
     """The keys of a term that are not its loss's own.
 
     Attributes:
-        layers: names, or ``default`` for what the encoder suggests for the role.
+        layers: names, ``canvas`` for the pixels themselves, or what the encoder suggests: ``default``
+            for the role, ``patches`` for losses that compare each position with every other.
         layer_weights: ``mean`` (1/L each), ``sum`` (1 each) or one number per layer.
         weight: of the term within its role.
     """
 
-    layers: list[str] | Literal["default"] = "default"
+    layers: list[str] | Literal["default", "patches"] = "default"
     layer_weights: list[float] | Literal["mean", "sum"] = "mean"
     weight: Annotated[float, Field(ge=0)] = 1.0
 

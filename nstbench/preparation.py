@@ -65,7 +65,7 @@ def _check_deterministic(config: Config, encoder: Encoder, device: torch.device)
 
 def _check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
     """Refuse pictures that leave no position at the deepest layer, before anything is written."""
-    layers = [layer for term in terms for layer in term.layers if layer != CANVAS]
+    layers = [layer for term in terms for layer in term.asks_for if layer != CANVAS]
     smallest = encoder.smallest_picture(layers)
     for stage in config.schedule.stages:
         shape = canvas_shape(config, inputs, stage.size)

@@ -92,7 +92,7 @@ def run(
         versions=versions(),
         device=device_name(device),
         threads=torch.get_num_threads(),
-        layers={term.name: list(term.layers) for term in terms},
+        layers={term.name: term.asks_for for term in terms},
         timings={"setup_s": prepared.seconds},
     )
     with alone_in(folder):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from nstbench.encoders.base import Encoder
 from nstbench.errors import NonFiniteObjectiveError
 from nstbench.fitting import fit
 from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
+from nstbench.losses.base import Formulation
 from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.units import set_units
 from nstbench.modules.canvas import Canvas
@@ -104,6 +105,7 @@ def optimize(
             _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
             steps, evaluations = steps + stage.steps, module.evaluations
+    module.objective.draw_for(steps - 1)  # what the last step sampled, even if an earlier attempt made it
     with torch.no_grad():
         values, _ = module.values()
     try:
@@ -127,20 +129,36 @@ def _remember(
 ) -> None:
     """Give every term its targets, from the pictures at this stage's size, and its unit."""
     content, styles = content_at(inputs, shape), styles_at(config, inputs, shape, stage.size)
-    with torch.no_grad():
-        of_content = [] if content is None else [module.encode(content.to(device))]
-        of_styles = [module.encode(style.to(device)) for style in styles]
+    pictures = {
+        "content": [] if content is None else [content.to(device)],
+        "style": [style.to(device) for style in styles],
+    }
+    # Most terms remember the pictures themselves: each is encoded once for all of them.
+    plain = {role: [_seen(module, picture) for picture in of_role] for role, of_role in pictures.items()}
     for term in module.objective.terms:
-        if term.role == "content":
-            term.remember(of_content)
-        elif term.role == "style":
-            term.remember(of_styles, inputs.blend)
+        role = _remembered(term, pictures)
+        if type(term.loss).copies is Formulation.copies:
+            seen = [[features] for features in plain[role]]
         else:
-            yardstick = styles[0] if content is None else content
-            term.remember([{CANVAS: yardstick.to(device)}])
+            seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
+        if term.role == "regularizer":
+            seen = seen[:1]
+        term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,))
     # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
     if first or config.weights.unit != "gradient":
         set_units(module.objective, config.weights.unit, module.encode, module.canvas().detach())
+
+
+def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:
+    with torch.no_grad():
+        return {**module.encode(picture), CANVAS: picture}
+
+
+def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:
+    """Return which picture a term remembers: of its role, or a regulariser's yardstick."""
+    if term.role != "regularizer":
+        return term.role
+    return term.loss.yardstick if pictures[term.loss.yardstick] else "style"
 
 
 def _callbacks(

@@ -40,7 +40,8 @@ class Encoder(nn.Module):
 
     Attributes:
         layers: what each layer is called and its geometry.
-        default_layers: the layers that ``layers=default`` means, by role ("content", "style").
+        default_layers: the layers that ``layers=default`` means for "content" and "style", and those
+            that ``layers=patches`` means, for losses that compare each position with every other.
         weights_sha256: hash of the weights in use, for the run record.
     """
 

@@ -71,6 +71,7 @@ class AlexNet(_Small):
         from torchvision.models import alexnet
 
         default = {"content": ["relu4"], "style": ["relu1", "relu2", "relu3", "relu4", "relu5"]}
+        default["patches"] = ["relu2", "relu4"]
         super().__init__(alexnet, ALEXNET, default, weights, pooling, padding, download)
 
 
@@ -97,4 +98,5 @@ class SqueezeNet(_Small):
             reason = "a Fire module joins a 1×1 and a 3×3 convolution, which then differ in size"
             raise UserError("encoder.padding", padding, reason, "Use zeros, reflect or replicate.")
         default = {"content": ["fire5"], "style": ["relu1", "fire3", "fire5", "fire7", "fire9"]}
+        default["patches"] = ["fire3", "fire5"]
         super().__init__(squeezenet1_1, SQUEEZENET, default, weights, pooling, padding, download)

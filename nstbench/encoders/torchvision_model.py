@@ -256,8 +256,10 @@ _HEADS = ("avgpool", "classifier", "fc", "head")
 def _spread(layers: dict[str, LayerInfo]) -> dict[str, list[str]]:
     """Choose layers for a network nobody has studied: the last map at each of its strides.
 
-    Content takes the map at stride 8, where VGG's relu4_2 lies, or the nearest there is.
+    Content takes the map at stride 8, where VGG's relu4_2 lies, or the nearest there is; patches are
+    compared where VGG's relu3_1 and relu4_1 lie, at strides 4 and 8.
     """
     last = {info.stride: name for name, info in layers.items() if not name.startswith(_HEADS)}
-    content = min(last, key=lambda stride: abs(stride - 8))
-    return {"content": [last[content]], "style": list(last.values())}
+    four, eight = (min(last, key=lambda stride: abs(stride - wanted)) for wanted in (4, 8))
+    patches = list(dict.fromkeys([last[four], last[eight]]))
+    return {"content": [last[eight]], "style": list(last.values()), "patches": patches}

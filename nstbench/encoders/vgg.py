@@ -30,6 +30,7 @@ CHANNELS = (64, 128, 256, 512, 512)
 DEFAULT_LAYERS = {
     "content": ["relu4_2"],
     "style": ["relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1"],
+    "patches": ["relu3_1", "relu4_1"],
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +11,47 @@ from torch import Tensor, nn
 Target = Any
 """What a loss remembers of a content or style picture: its own business, usually a tensor."""
 
+Maps = TypeVar("Maps")
 
-class Loss(nn.Module):
-    """One formulation, applied to one feature map at a time. It holds settings, never pictures.
 
-    A new formulation is one subclass in one file: `target` says what to remember of a picture's
+class Formulation(nn.Module, Generic[Maps]):
+    """What `Loss` (one feature map at a time) and `JointLoss` (several together) have in common.
+
+    A formulation holds settings, never pictures: `target` says what to remember of a picture's
     feature map, `forward` how far a canvas's feature map is from it. Computation is in float32 (or
     float64) whatever the encoder's precision, and each feature map is normalised by its own number
     of positions, so that the canvas and the pictures may differ in size.
+
+    Attributes:
+        yardstick: which picture a regulariser remembers: the content (or else the style), or the style.
+        redraw_every: steps between draws of what is sampled (positions, projections); 0: one draw.
+        seed: of the present draw; set by the term before each call. What a loss samples depends on
+            it alone, so that all evaluations between two draws see one objective, and a run that
+            was interrupted sees again what it saw.
     """
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> Target:
+    yardstick: ClassVar[Literal["content", "style"]] = "content"
+    redraw_every: int = 0
+    seed: int = 0
+
+    def views(self, layers: Sequence[str]) -> list[str]:
+        """Return what the loss looks at: each layer alone, or layers together, joined by ``+``."""
+        raise NotImplementedError
+
+    def copies(self, picture: Tensor) -> Sequence[Tensor]:
+        """Return the pictures ``(B, 3, H, W)`` to remember for one: itself, or altered copies too."""
+        return [picture]
+
+    def target(self, features: Maps, guide: Tensor | None = None) -> Target:
         """Return what to remember of feature maps ``(1 or B, C, h, w)``."""
         raise NotImplementedError
 
-    def forward(self, features: Tensor, target: Target, guide: Tensor | None = None) -> Tensor:
+    def join(self, targets: Sequence[Target]) -> Target:
+        """Return the target of a picture from those of its `copies`."""
+        (only,) = targets
+        return only
+
+    def forward(self, features: Maps, target: Target, guide: Tensor | None = None) -> Tensor:
         """Return one value per canvas, ``(B,)``, for feature maps ``(B, C, h, w)``."""
         raise NotImplementedError
 
@@ -33,8 +59,8 @@ class Loss(nn.Module):
         """Return what one unit of this loss is, ``(1 or B,)``, for ``weights.unit=unit``.
 
         It is the value that a canvas without any features would have: for a squared error, the
-        target's own mean square under the same constants. A loss that remembers nothing has no
-        unit other than its published one, 1.
+        target's own mean square under the same constants. A loss that remembers nothing, or whose
+        value has no scale (a cosine distance), has no unit other than its published one, 1.
         """
         return torch.ones(1)
 
@@ -45,6 +71,26 @@ class Loss(nn.Module):
             NotImplementedError: if the formulation is not defined for more than one picture.
         """
         raise NotImplementedError(f"{type(self).__name__} is defined for one picture only")
+
+    def generator(self) -> torch.Generator:
+        """Return the random numbers of the present draw, from their beginning, on the CPU."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+class Loss(Formulation[Tensor]):
+    """One formulation, applied to one feature map at a time: a new one is one subclass in one file."""
+
+    def views(self, layers: Sequence[str]) -> list[str]:
+        """Return each layer alone."""
+        return list(layers)
+
+
+class JointLoss(Formulation[Sequence[Tensor]]):
+    """A formulation that looks at several feature maps together, such as a hypercolumn of all layers."""
+
+    def views(self, layers: Sequence[str]) -> list[str]:
+        """Return all layers together."""
+        return ["+".join(layers)]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -60,3 +106,27 @@ def per_canvas(x: Tensor) -> Tensor:
 def weighted_mean(targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Return Σ wᵢ·targetᵢ, the blend of targets that are averages over positions."""
     return torch.stack([w * t for w, t in zip(weights, targets, strict=True)]).sum(0)
+
+
+def inside(features: Tensor, guide: Tensor | None = None) -> Tensor:
+    """Return the features at the positions of a region, ``(B, C, m)``; without a guide, at all of them.
+
+    For losses that compare single positions or order them, a position is in or out: it is in where
+    the guide is at least a half of its largest value.
+
+    Args:
+        features: ``(B, C, h, w)``.
+        guide: ``(1, 1, h, w)``: one region for the whole batch.
+
+    Raises:
+        ValueError: if each canvas of the batch has a guide of its own, or the guide is 0 everywhere.
+    """
+    flat = at_least_float32(features).flatten(2)
+    if guide is None:
+        return flat
+    if guide.shape[0] != 1:
+        raise ValueError(f"one guide for the whole batch is needed, not {guide.shape[0]}")
+    g = guide.flatten()
+    if not g.max() > 0:
+        raise ValueError("the guide is 0 everywhere: its region has no position at this layer")
+    return flat[..., g >= g.max() / 2]

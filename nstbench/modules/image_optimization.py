@@ -105,6 +105,7 @@ class ImageOptimization(pl.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Let the optimiser take one step; it evaluates as often as it wants."""
+        self.objective.draw_for(self.steps_before + self.global_step)
         optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.step(closure=self._evaluate)
 

@@ -124,7 +124,7 @@ def refuse(composed: DictConfig) -> Refuse:
         ("study", "..", "it must be a plain folder name", "Type a name such as study=first."),
         ("study", 2024, "it must be a text", 'Type study="2024", for example.'),
         ("loss.style.gram.layer_weights", "men", "it must be a list, mean or sum", "layer_weights=mean"),
-        ("loss.style.gram.layers", 3, "it must be a list or default", "layers=[3]"),
+        ("loss.style.gram.layers", 3, "it must be a list, default or patches", "layers=[3]"),
         ("loss.regularizer.tv.layers", ["relu1_1"], "a regulariser looks at the canvas itself", "Remove it."),
         ("loss.regularizer.tv.reduction", "men", "it must be", "reduction=mean"),
         ("optimizer._target_", "torch.optm.SGD", "there is no module torch.optm", "Did you mean optim?"),

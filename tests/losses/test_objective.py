@@ -34,8 +34,8 @@ def make(style_weight: float = 10.0, normalization: str = "paper") -> Objective:
         Term("style/gram", Gram(normalization), {"first": 0.5, "second": 0.5}, style_weight),
         Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 0.5),
     ]
-    terms[0].remember([encode(picture(1))])
-    terms[1].remember([encode(picture(2, size=6))])
+    terms[0].remember([[encode(picture(1))]])
+    terms[1].remember([[encode(picture(2, size=6))]])
     return Objective(terms)
 
 
@@ -133,8 +133,8 @@ def test_a_term_that_pulls_nowhere_keeps_its_published_unit() -> None:
 
 def test_several_style_pictures_blend() -> None:
     term = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
-    term.remember([encode(picture(4)), encode(picture(5))], [1.0, 0.0])
+    term.remember([[encode(picture(4))], [encode(picture(5))]], [1.0, 0.0])
     only = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
-    only.remember([encode(picture(4))])
+    only.remember([[encode(picture(4))]])
     canvas = encode(picture(3))
     torch.testing.assert_close(term(canvas), only(canvas))
