@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import field, fields, is_dataclass
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -29,6 +29,8 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Edge = Annotated[Whole, Field(gt=0, le=100_000)]
 Node = dict[str, Any]
 """A node with a ``_target_``: checked by `nstbench.targets.check_target`."""
+Role = Literal["content", "style", "regularizer"]
+"""What a term is for."""
 
 
 @dataclass(config=_STRICT)
@@ -85,9 +87,9 @@ class Losses:
     style: dict[str, Node]
     regularizer: dict[str, Node]
 
-    def terms(self) -> Iterator[tuple[str, str, Node]]:
+    def terms(self) -> Iterator[tuple[Role, str, Node]]:
         """Yield (role, name, node) of every term."""
-        for role in ("content", "style", "regularizer"):
+        for role in get_args(Role):
             for name, node in getattr(self, role).items():
                 yield role, name, node
 
@@ -164,6 +166,8 @@ class Record:
 
     Attributes:
         curves_every: evaluations between rows of curves.csv and points in dashboards.
+        diagnostics_every: evaluations between rows of diagnostics.csv (per-layer values, gradient
+            norms, the angle between content and style), which cost two evaluations or so each; 0: none.
         snapshot_every: steps between snapshots of the canvas; 0: none.
         animation: also write the snapshots as ``canvas.gif``.
         checkpoint_every: steps between checkpoints; 0: none.
@@ -171,6 +175,7 @@ class Record:
     """
 
     curves_every: Positive
+    diagnostics_every: Count
     snapshot_every: Count
     animation: Literal["none", "gif"]
     checkpoint_every: Count

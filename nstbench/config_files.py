@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 
 def conf_dir() -> Path:
@@ -45,3 +48,16 @@ def describe(group: str, option: str, folder: Path | None = None) -> str:
             continue
         return line.removeprefix("# ").strip() if line.startswith("#") else ""
     return ""
+
+
+def style_formulations() -> dict[str, dict[str, Any]]:
+    """Return the terms of every option of ``loss/style``, by its name, with the default layers."""
+    folder = conf_dir()
+    layers = OmegaConf.load(folder / "layers" / "default.yaml")
+    found = {}
+    for option in groups(folder)["loss/style"]:
+        terms = OmegaConf.load(folder / "loss" / "style" / f"{option}.yaml")
+        plain = OmegaConf.to_container(OmegaConf.create({"layers": layers, "terms": terms}), resolve=True)
+        if isinstance(plain, dict) and plain["terms"]:  # `none` has no term
+            found[option] = plain["terms"]
+    return found

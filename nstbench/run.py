@@ -7,18 +7,20 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
 
+from nstbench.callbacks.progress import show_starts
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config import Config, Node
 from nstbench.device import device_name, peak_memory, reset_peak_memory
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError
 from nstbench.inputs import Inputs, canvas_shape, content_at, styles_at
+from nstbench.losses.units import Start
 from nstbench.metrics.base import Subject
 from nstbench.metrics.evaluate import Judgement, judge
 from nstbench.pictures.io import read_picture, write_png
@@ -99,6 +101,7 @@ def run(
         before = RunRecord.read(folder)
         if before and before.state == "completed" and (folder / "canvas.png").is_file():
             return Result(_judge_more(config, before, folder, inputs, encoder), folder, skipped=True)
+        record.starts = before.starts if before else {}
         if before and (before.device, before.threads) != (record.device, record.threads):
             other = f"{before.device} with {before.threads} threads"
             log.warning("%s was begun on %s: its last bits will be those of neither", name, other)
@@ -125,7 +128,14 @@ def _perform(
     try:
         with _logged_to(folder / "run.log"):
             reset_peak_memory(device)
-            optimized = optimize(config, encoder, terms, inputs, folder, loggers, device, callbacks)
+
+            def on_start(starts: Mapping[str, Start]) -> None:
+                record.starts = {name: asdict(start) for name, start in starts.items()}
+                record.write(folder)
+                if config.record.progress:
+                    show_starts(starts)
+
+            optimized = optimize(config, encoder, terms, inputs, folder, loggers, device, callbacks, on_start)
             record.steps, record.evaluations = optimized.steps, optimized.evaluations
             record.timings["optimize_s"] = optimized.seconds
             record.peak_memory_bytes = peak_memory(device)
@@ -164,6 +174,7 @@ def _judge(
         styles=styles_at(config, inputs, shape, size),
         blend=inputs.blend,
         optimized=encoder,
+        formulations=list(config.loss.style),
     )
     return judge(metrics, subject)
 

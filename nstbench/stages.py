@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 from nstbench.building import build
 from nstbench.callbacks.checkpoint import Checkpoint, read_checkpoint
 from nstbench.callbacks.curves import Curves, scalars_of
+from nstbench.callbacks.diagnostics import Diagnostics
 from nstbench.callbacks.progress import ProgressBar
 from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
@@ -24,7 +25,7 @@ from nstbench.fitting import fit
 from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
 from nstbench.losses.base import Formulation
 from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.units import set_units
+from nstbench.losses.units import Start, set_units, starts
 from nstbench.modules.canvas import Canvas
 from nstbench.modules.image_optimization import ImageOptimization, check_finite
 from nstbench.pictures.io import write_png
@@ -58,8 +59,20 @@ def optimize(
     loggers: Sequence[Logger],
     device: torch.device,
     callbacks: Sequence[pl.Callback] = (),
+    on_start: Callable[[dict[str, Start]], None] | None = None,
 ) -> Optimized:
     """Minimise the objective, stage by stage; continue from ``checkpoint.ckpt`` where there is one.
+
+    Args:
+        config: checked.
+        encoder: frozen.
+        terms: of the objective, before they have seen a picture.
+        inputs: the pictures.
+        folder: of the run.
+        loggers: dashboards.
+        device: where to compute.
+        callbacks: of the caller's own.
+        on_start: told how every term starts; not called where a checkpoint is continued.
 
     Raises:
         NonFiniteObjectiveError: ``canvas.png`` is then the last good canvas.
@@ -102,6 +115,8 @@ def optimize(
                 steps=steps,
             ).to(device)
             _remember(module, config, inputs, shape, stage, device, first=i == 0)
+            if i == 0 and not resume and on_start is not None:
+                on_start(starts(module.objective, module.encode, module.canvas()))
             _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
             steps, evaluations = steps + stage.steps, module.evaluations
@@ -113,7 +128,7 @@ def optimize(
     except NonFiniteObjectiveError:
         _keep_last_good(module, folder)
         raise
-    curves.write(evaluations, steps, module.stage, values)
+    curves.write(module, evaluations, steps, values)
     return Optimized(canvas.finished().cpu(), steps, evaluations, curves.seconds, scalars_of(values))
 
 
@@ -169,6 +184,9 @@ def _callbacks(
     if record.progress:
         total = sum(stage.steps for stage in config.schedule.stages)
         callbacks.append(stack.enter_context(ProgressBar(folder.name, total, done)))
+    if record.diagnostics_every:
+        path, before = folder / "diagnostics.csv", curves.evaluations
+        callbacks.append(Diagnostics(path, loggers, record.diagnostics_every, evaluations=before))
     if record.snapshot_every:
         callbacks.append(Snapshots(folder / "snapshots", loggers, record.snapshot_every))
     if record.checkpoint_every:

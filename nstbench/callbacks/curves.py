@@ -20,8 +20,10 @@ class Curves(EvaluationCallback):
     """Write the objective and its terms as they fall.
 
     Columns: ``evaluation`` (made so far), ``step``, ``stage``, ``seconds`` of optimisation over all
-    attempts, ``loss/total``, ``loss/<term>`` (weighted; they sum to the total) and ``value/<term>``
-    (unweighted, in the run's unit). Each row is written at once: a killed run loses none.
+    attempts, ``loss/total``, ``loss/<term>`` (weighted; they sum to the total), ``value/<term>``
+    (unweighted, in the run's unit) and ``draw/<term>`` for terms that sample: the number of the draw
+    that the value belongs to; a jump of the value at another one is the draw's. Each row is written
+    at once: a killed run loses none.
 
     Args:
         path: of curves.csv.
@@ -41,7 +43,7 @@ class Curves(EvaluationCallback):
         evaluations: int = 0,
         seconds: float = 0.0,
     ) -> None:
-        self.path, self.loggers, self.every = path, loggers, every
+        self.path, self.loggers, self.every, self.evaluations = path, loggers, every, evaluations
         self.seconds_before, self.started = seconds, time.monotonic()
         drop_rows(path, evaluations)
 
@@ -53,14 +55,15 @@ class Curves(EvaluationCallback):
     def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
         """Write a row if one is due."""
         if evaluation.index % self.every == 0:
-            self.write(evaluation.index, evaluation.step, evaluation.stage, evaluation.values)
+            self.write(module, evaluation.index, evaluation.step, evaluation.values)
 
-    def write(self, index: int, step: int, stage: int, values: Values) -> None:
+    def write(self, module: ImageOptimization, index: int, step: int, values: Values) -> None:
         """Write a row for the canvas after ``index`` evaluations."""
         scalars = scalars_of(values)
-        row = {"evaluation": index, "step": step, "stage": stage, "seconds": round(self.seconds, 4)}
-        append_row(self.path, {**row, **{k: repr(v) for k, v in scalars.items()}})
-        log_step(self.loggers, index, {**scalars, "stage": float(stage), "seconds": row["seconds"]})
+        draws = {f"draw/{name}": number for name, number in module.objective.draws.items()}
+        row = {"evaluation": index, "step": step, "stage": module.stage, "seconds": round(self.seconds, 4)}
+        append_row(self.path, {**row, **{k: repr(v) for k, v in scalars.items()}, **draws})
+        log_step(self.loggers, index, {**scalars, **draws, "stage": module.stage, "seconds": row["seconds"]})
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
+from nstbench.losses.units import Start
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 
 # Reading a loss from a GPU waits for it: often enough for the eye, too seldom to slow the run.
@@ -57,6 +60,17 @@ class ProgressBar(EvaluationCallback):
         self._shown = now
         rate = (self._evaluations - 1) / max(now - self._started, 1e-9)
         self.bar.update(self.task, completed=evaluation.step, losses=f"{_losses(evaluation)} {rate:.1f}/s")
+
+
+def show_starts(starts: Mapping[str, Start], console: Console | None = None) -> None:
+    """Print what each term weighs, its value and its pull on the initial canvas."""
+    console = console or Console(stderr=True)
+    table = Table("term", box=None, pad_edge=False)
+    for heading in ("weight", "value", "gradient norm"):
+        table.add_column(heading, justify="right")
+    for name, start in starts.items():
+        table.add_row(name, *(f"{x:.4g}" for x in (start.weight, start.value, start.gradient_norm)))
+    console.print(table)
 
 
 def _losses(evaluation: Evaluation) -> str:

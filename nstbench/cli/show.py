@@ -92,11 +92,13 @@ def _metrics_table(result: Result) -> Table:
     record = result.record
     for name, node in record.config["metrics"].items():
         higher, compares_with = direction(node)
-        if name in record.metrics:
-            value = Text(f"{record.metrics[name]:.4f}", justify="right")
-        else:
-            value = Text(f"unavailable: {record.unavailable_metrics.get(name, '')}", style="dim")
-        table.add_row(name, value, "higher" if higher else "lower", compares_with)
+        better = "higher" if higher else "lower"
+        for each in (n for n in [*record.metrics, *record.unavailable_metrics] if n.split("/")[0] == name):
+            if each in record.metrics:
+                value = Text(f"{record.metrics[each]:.4f}", justify="right")
+            else:
+                value = Text(f"unavailable: {record.unavailable_metrics[each]}", style="dim")
+            table.add_row(each, value, better, compares_with)
     return table
 
 

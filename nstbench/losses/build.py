@@ -5,45 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 from nstbench.building import build
-from nstbench.config import Config, TermSettings
+from nstbench.config import Config, Node, Role, TermSettings
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError
 from nstbench.losses.base import Formulation
 from nstbench.losses.objective import CANVAS, Term
+from nstbench.targets import TERM_KEYS
 from nstbench.validation import term_settings
 
 
 def build_terms(config: Config, encoder: Encoder) -> list[Term]:
     """Return the terms of a checked configuration, before they have seen a picture.
 
-    A term weighs ``weights.<role>`` times its own ``weight``; a layer (or what is
-    seen of several together) weighs 1/L, 1, or what is given.
+    A term weighs ``weights.<role>`` times its own ``weight``; a layer (or what is seen of several
+    together) weighs 1/L, 1, or what is given.
 
     Raises:
         UserError: if a term names a layer that the encoder lacks.
     """
     terms = []
     for role, name, node in config.loss.terms():
-        path = f"loss.{role}.{name}"
-        settings = term_settings(node, role, path)
-        own = {k: v for k, v in node.items() if k not in {"layers", "layer_weights", "weight"}}
-        loss: Formulation[Any] = build(own)
-        layers = loss.views([CANVAS] if role == "regularizer" else _layers(settings, role, encoder, path))
-        if role == "style" and len(config.pictures.styles) > 1 and type(loss).blend is Formulation.blend:
-            reason = f"{type(loss).__name__} is defined for one style picture only"
+        term = build_term(role, name, node, encoder, seed=config.seed)
+        term.weight *= getattr(config.weights, role)
+        blend = type(term.loss).blend
+        if role == "style" and len(config.pictures.styles) > 1 and blend is Formulation.blend:
+            reason = f"{type(term.loss).__name__} is defined for one style picture only"
             raise UserError(
                 "pictures.style", config.pictures.styles, reason, "Give one, or another loss/style."
             )
-        terms.append(
-            Term(
-                name=f"{role}/{name}",
-                loss=loss,
-                layers=dict(zip(layers, _layer_weights(settings, layers, path), strict=True)),
-                weight=getattr(config.weights, role) * settings.weight,
-                seed=config.seed,
-            )
-        )
+        terms.append(term)
     return terms
+
+
+def build_term(role: Role, name: str, node: Node, encoder: Encoder, *, seed: int = 0) -> Term:
+    """Return the term of one checked node of ``loss.<role>``; it weighs its own ``weight``.
+
+    Raises:
+        UserError: if it names a layer that the encoder lacks, or layers that its loss cannot use.
+    """
+    path = f"loss.{role}.{name}"
+    settings = term_settings(node, role, path)
+    loss: Formulation[Any] = build({k: v for k, v in node.items() if k not in TERM_KEYS})
+    layers = [CANVAS] if role == "regularizer" else _layers(settings, role, encoder, path)
+    try:
+        views = loss.views(layers)
+    except ValueError as error:
+        raise UserError(f"{path}.layers", layers, str(error), "Give other layers.") from error
+    weights = dict(zip(views, _layer_weights(settings, views, path), strict=True))
+    return Term(f"{role}/{name}", loss, weights, settings.weight, seed)
 
 
 def _layers(settings: TermSettings, role: str, encoder: Encoder, path: str) -> list[str]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from nstbench.losses.base import Formulation, JointLoss, Target
-
-Role = Literal["content", "style", "regularizer"]
 
 CANVAS = "canvas"
 """The name of the pixels themselves, where a term asks for a layer."""

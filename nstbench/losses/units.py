@@ -7,7 +7,8 @@ bring all formulations to one scale before they are weighted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -54,18 +55,60 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
             term.scales = dict.fromkeys(term.layers, 1 / _or_one(norm))
 
 
-def gradient_norms(terms: list[Term], encode: Encode, canvas: Tensor) -> dict[str, Tensor]:
-    """Return the norm of each unweighted term's gradient on the canvas, ``(B,)`` each."""
+def gradients(
+    terms: Sequence[Term], encode: Encode, canvas: Tensor
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Return what every term says of a canvas ``(B, 3, H, W)``, before its weight.
+
+    Returns:
+        each term's value per layer, ``(B,)``, and its gradient on the canvas, ``(B, 3, H, W)``.
+    """
     canvas = canvas.detach().clone().requires_grad_()
+    values, slopes = {}, {}
     with torch.enable_grad():
         features = {**encode(canvas), CANVAS: canvas}
-        norms = {}
         for term in terms:
-            value = term(features).sum()
-            (gradient,) = torch.autograd.grad(value, canvas, retain_graph=True, allow_unused=True)
-            gradient = torch.zeros_like(canvas) if gradient is None else gradient
-            norms[term.name] = gradient.detach().flatten(1).norm(dim=1)
-    return norms
+            of_layers = term.per_layer(features)
+            total = torch.stack(list(of_layers.values())).sum()
+            slope = torch.zeros_like(canvas)
+            if total.requires_grad:  # a term of layers without a position to move does not
+                (found,) = torch.autograd.grad(total, canvas, retain_graph=True, allow_unused=True)
+                slope = slope if found is None else found.detach()
+            values[term.name] = {layer: v.detach() for layer, v in of_layers.items()}
+            slopes[term.name] = slope
+    return values, slopes
+
+
+def gradient_norms(terms: Sequence[Term], encode: Encode, canvas: Tensor) -> dict[str, Tensor]:
+    """Return the norm of each unweighted term's gradient on the canvas, ``(B,)`` each."""
+    _, slopes = gradients(terms, encode, canvas)
+    return {name: slope.flatten(1).norm(dim=1) for name, slope in slopes.items()}
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a term starts, as means over the batch.
+
+    Attributes:
+        weight: of the term.
+        value: of the initial canvas, in the run's unit, before the weight.
+        gradient_norm: of the weighted term on the initial canvas.
+    """
+
+    weight: float
+    value: float
+    gradient_norm: float
+
+
+def starts(objective: Objective, encode: Encode, canvas: Tensor) -> dict[str, Start]:
+    """Return how every term starts on the initial canvas, ``(B, 3, H, W)``: who pulls how hard."""
+    values, slopes = gradients(objective.terms, encode, canvas)
+    found = {}
+    for term in objective.terms:
+        value = torch.stack(list(values[term.name].values())).sum(0).mean()
+        norm = slopes[term.name].flatten(1).norm(dim=1).mean()
+        found[term.name] = Start(term.weight, float(value), term.weight * float(norm))
+    return found
 
 
 def _or_one(x: Tensor) -> Tensor:

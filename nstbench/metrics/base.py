@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -21,6 +21,7 @@ class Subject:
         styles: each ``(1, 3, h, w)``, at the size of the last stage.
         blend: weight of each style picture; they sum to 1.
         optimized: the encoder whose features the run optimised.
+        formulations: the names of the style terms that the run optimised.
     """
 
     picture: Tensor
@@ -28,6 +29,7 @@ class Subject:
     styles: Sequence[Tensor]
     blend: Sequence[float]
     optimized: Encoder
+    formulations: Sequence[str] = ()
 
 
 class Unavailable(Exception):  # noqa: N818 - a state of a metric, not an error of the program
@@ -35,7 +37,7 @@ class Unavailable(Exception):  # noqa: N818 - a state of a metric, not an error 
 
 
 class Metric:
-    """One number for a finished picture.
+    """One number for a finished picture, or several that belong together, by name.
 
     Attributes:
         higher_is_better: its direction.
@@ -45,8 +47,8 @@ class Metric:
     higher_is_better: ClassVar[bool]
     compares_with: ClassVar[Literal["content", "style", "nothing"]]
 
-    def __call__(self, subject: Subject) -> float:
-        """Return the value.
+    def __call__(self, subject: Subject) -> float | Mapping[str, float | Unavailable]:
+        """Return the value; of several, those that cannot be computed are the reason why.
 
         Raises:
             Unavailable: with the reason.

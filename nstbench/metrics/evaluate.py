@@ -43,19 +43,24 @@ def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement
     """Compute the metrics of a configuration's checked nodes; one that fails does not stop the others."""
     judgement = Judgement()
     for name, node in nodes.items():
+        found: float | Unavailable | Mapping[str, float | Unavailable]
         try:
-            value = float(_metric(json.dumps(node, sort_keys=True))(subject))
+            found = _metric(json.dumps(node, sort_keys=True))(subject)
         except (Unavailable, UserError) as reason:
-            judgement.unavailable[name] = str(reason)
-            continue
+            found = Unavailable(reason)
         except Exception as error:
             log.exception("metric %s failed", name)
-            judgement.unavailable[name] = f"it failed: {type(error).__name__}: {error}"
-            continue
-        if math.isfinite(value):
-            judgement.values[name] = value
-        else:
-            judgement.unavailable[name] = f"its value is {value}"
+            found = Unavailable(f"it failed: {type(error).__name__}: {error}")
+        several = (
+            {f"{name}/{k}": v for k, v in found.items()} if isinstance(found, Mapping) else {name: found}
+        )
+        for key, value in several.items():
+            if isinstance(value, Unavailable):
+                judgement.unavailable[key] = str(value)
+            elif math.isfinite(value):
+                judgement.values[key] = float(value)
+            else:
+                judgement.unavailable[key] = f"its value is {value}"
     return judgement
 
 

@@ -43,6 +43,8 @@ class RunRecord:
         metrics: name to value.
         unavailable_metrics: name to the reason.
         layers: the layer names that each term resolved to.
+        starts: each term's weight, value and weighted gradient norm on the initial canvas
+            (`nstbench.losses.units.Start`).
         error: of a failed run.
     """
 
@@ -64,6 +66,7 @@ class RunRecord:
     metrics: dict[str, float] = field(default_factory=dict)
     unavailable_metrics: dict[str, str] = field(default_factory=dict)
     layers: dict[str, list[str]] = field(default_factory=dict)
+    starts: dict[str, dict[str, float]] = field(default_factory=dict)
     error: str | None = None
 
     def write(self, folder: Path) -> None:
