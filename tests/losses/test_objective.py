@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
+from nstbench.losses.base import JointLoss, Loss
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
 from nstbench.losses.objective import CANVAS, Objective, Term
@@ -138,3 +142,55 @@ def test_several_style_pictures_blend() -> None:
     only.remember([[encode(picture(4))]])
     canvas = encode(picture(3))
     torch.testing.assert_close(term(canvas), only(canvas))
+
+
+class Sampled(Loss):
+    """A loss that draws one number."""
+
+    redraw_every = 3
+
+    def target(self, features: Tensor, guide: Tensor | None = None) -> float:
+        return torch.rand(1, generator=self.generator()).item()
+
+    def forward(self, features: Tensor, target: float, guide: Tensor | None = None) -> Tensor:
+        return torch.rand(1, generator=self.generator(), dtype=features.dtype) + 0 * features.mean((1, 2, 3))
+
+
+def test_what_a_loss_samples_is_fixed_between_draws_and_belongs_to_seed_term_and_layer() -> None:
+    canvas = picture(1)
+
+    def values(step: int, seed: int = 0, name: str = "style/sampled") -> dict[str, float]:
+        term = Term(name, Sampled(), {"first": 1.0, "second": 1.0}, 1.0, seed)
+        term.remember([[encode(canvas)]])
+        term.draw_for(step)
+        return {layer: v.item() for layer, v in term.per_layer(encode(canvas)).items()}
+
+    assert values(0) == values(1) == values(2)
+    others = [values(3), values(6), values(0, seed=1), values(0, name="style/other")]
+    drawn = [v for each in [values(0), *others] for v in each.values()]
+    assert len(set(drawn)) == len(drawn) == 10
+
+
+class Pairs(JointLoss):
+    """Looks at neighbouring layers together."""
+
+    def views(self, layers: Sequence[str]) -> list[str]:
+        return [f"{a}+{b}" for a, b in itertools.pairwise(layers)]
+
+    def target(self, features: Sequence[Tensor], guide: Tensor | None = None) -> Tensor:
+        first, second = features
+        return first.mean((1, 2, 3)) * second.mean((1, 2, 3))
+
+    def forward(self, features: Sequence[Tensor], target: Tensor, guide: Tensor | None = None) -> Tensor:
+        return (self.target(features) - target) ** 2
+
+
+def test_a_joint_loss_sees_its_layers_together() -> None:
+    loss = Pairs()
+    term = Term("style/pairs", loss, dict.fromkeys(loss.views(["first", "second"]), 1.0), 1.0)
+    assert Objective([term]).layers == ["first", "second"]
+    term.remember([[encode(picture(1))]])
+    seen, other = encode(picture(1)), encode(picture(2))
+    assert term(seen).item() == 0
+    by_hand = other["first"].mean() * other["second"].mean() - seen["first"].mean() * seen["second"].mean()
+    torch.testing.assert_close(term.per_layer(other)["first+second"], (by_hand**2)[None])
