@@ -29,6 +29,9 @@ Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Edge = Annotated[Whole, Field(gt=0, le=100_000)]
 Node = dict[str, Any]
 """A node with a ``_target_``: checked by `nstbench.targets.check_target`."""
+Weight = Annotated[float, Field(ge=0)]
+Unit = Literal["paper", "unit", "gradient"]
+"""What a weight of 1 means: `nstbench.losses.units`."""
 Role = Literal["content", "style", "regularizer"]
 """What a term is for."""
 
@@ -98,10 +101,10 @@ class Losses:
 class Weights:
     """What each role weighs, and in which unit (`nstbench.losses.units`)."""
 
-    unit: Literal["paper", "unit", "gradient"]
-    content: Annotated[float, Field(ge=0)]
-    style: Annotated[float, Field(ge=0)]
-    regularizer: Annotated[float, Field(ge=0)]
+    unit: Unit
+    content: Weight
+    style: Weight
+    regularizer: Weight
 
 
 @dataclass(config=_STRICT)
@@ -215,12 +218,18 @@ class TermSettings:
         layers: names, ``canvas`` for the pixels themselves, or what the encoder suggests: ``default``
             for the role, ``patches`` for losses that compare each position with every other.
         layer_weights: ``mean`` (1/L each), ``sum`` (1 each) or one number per layer.
-        weight: of the term within its role.
+        weight: of the term within its role; or one for each of ``weights.unit``, 1 where none is given.
+            In ``unit`` it makes up for how far an error can fall, in ``paper`` it is the published one;
+            in ``gradient`` it is best left at 1, so that formulations start with one pull.
     """
 
     layers: list[str] | Literal["default", "patches"] = "default"
     layer_weights: list[float] | Literal["mean", "sum"] = "mean"
-    weight: Annotated[float, Field(ge=0)] = 1.0
+    weight: Weight | dict[Unit, Weight] = 1.0
+
+    def weight_in(self, unit: Unit) -> float:
+        """Return the weight that belongs to a unit."""
+        return self.weight.get(unit, 1.0) if isinstance(self.weight, dict) else self.weight
 
 
 def settings(section: Any = Config, prefix: str = "") -> list[str]:

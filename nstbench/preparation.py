@@ -13,7 +13,7 @@ from nstbench.device import choose_device
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
 from nstbench.errors import UserError
-from nstbench.inputs import Inputs, canvas_shape, load_inputs, style_shapes
+from nstbench.inputs import Inputs, Shape, canvas_shape, load_inputs, style_shapes
 from nstbench.losses.build import build_terms
 from nstbench.losses.objective import CANVAS, Term
 from nstbench.metrics.evaluate import build_metrics
@@ -79,3 +79,23 @@ def _check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs
                     f"Both edges must have {smallest} pixels or more: give a larger size, or earlier layers."
                 )
                 raise UserError("size", stage.size, reason, hint)
+            _check_maps(encoder, terms, what, (height, width))
+
+
+def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape) -> None:
+    """Refuse a picture whose feature maps are smaller than a patch that a loss compares."""
+    for term in terms:
+        if what == "style picture" and term.role != "style":
+            continue
+        for layer in term.asks_for:
+            stride = 1 if layer == CANVAS else encoder.layers[layer].stride
+            edge = min(shape) // stride
+            if edge < term.loss.smallest_map:
+                setting, need = f"loss.{term.name.replace('/', '.')}", term.loss.smallest_map
+                reason = (
+                    f"the {what}, {shape[1]}×{shape[0]} pixels, has {edge} positions on an edge at {layer}"
+                )
+                hint = (
+                    f"It compares {need}×{need}: give a size of {need * stride} or more, or earlier layers."
+                )
+                raise UserError(setting, term.asks_for, reason, hint)

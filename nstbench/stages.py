@@ -20,7 +20,7 @@ from nstbench.callbacks.progress import ProgressBar
 from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
-from nstbench.errors import NonFiniteObjectiveError
+from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit
 from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
 from nstbench.losses.base import Formulation
@@ -158,7 +158,12 @@ def _remember(
             seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
         if term.role == "regularizer":
             seen = seen[:1]
-        term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,))
+        try:
+            term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,))
+        except ValueError as error:
+            setting = f"loss.{term.name.replace('/', '.')}"
+            hint = "Give a larger size, or other layers."
+            raise UserError(setting, term.asks_for, str(error), hint) from error
     # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
     if first or config.weights.unit != "gradient":
         set_units(module.objective, config.weights.unit, module.encode, module.canvas().detach())

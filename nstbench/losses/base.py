@@ -24,6 +24,7 @@ class Formulation(nn.Module, Generic[Maps]):
 
     Attributes:
         yardstick: which picture a regulariser remembers: the content (or else the style), or the style.
+        smallest_map: edges that a feature map must have, in positions.
         redraw_every: steps between draws of what is sampled (positions, projections); 0: one draw.
         seed: of the present draw; set by the term before each call. What a loss samples depends on
             it alone, so that all evaluations between two draws see one objective, and a run that
@@ -31,6 +32,7 @@ class Formulation(nn.Module, Generic[Maps]):
     """
 
     yardstick: ClassVar[Literal["content", "style"]] = "content"
+    smallest_map: int = 1
     redraw_every: int = 0
     seed: int = 0
 
@@ -71,6 +73,11 @@ class Formulation(nn.Module, Generic[Maps]):
             NotImplementedError: if the formulation is not defined for more than one picture.
         """
         raise NotImplementedError(f"{type(self).__name__} is defined for one picture only")
+
+    def check_blend(self, weights: Sequence[float]) -> None:
+        """Raise ValueError if several pictures with these weights cannot be blended."""
+        if type(self).blend is Formulation.blend:
+            raise ValueError(f"{type(self).__name__} is defined for one style picture only")
 
     def generator(self) -> torch.Generator:
         """Return the random numbers of the present draw, from their beginning, on the CPU."""

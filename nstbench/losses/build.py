@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nstbench.building import build
-from nstbench.config import Config, Node, Role, TermSettings
+from nstbench.config import Config, Node, Role, TermSettings, Unit
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError
 from nstbench.losses.base import Formulation
@@ -25,20 +25,25 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
     """
     terms = []
     for role, name, node in config.loss.terms():
-        term = build_term(role, name, node, encoder, seed=config.seed)
+        term = build_term(role, name, node, encoder, unit=config.weights.unit, seed=config.seed)
         term.weight *= getattr(config.weights, role)
-        blend = type(term.loss).blend
-        if role == "style" and len(config.pictures.styles) > 1 and blend is Formulation.blend:
-            reason = f"{type(term.loss).__name__} is defined for one style picture only"
-            raise UserError(
-                "pictures.style", config.pictures.styles, reason, "Give one, or another loss/style."
-            )
+        styles = config.pictures.styles
+        if role == "style" and len(styles) > 1:
+            try:
+                term.loss.check_blend(config.pictures.style_weights or [1.0] * len(styles))
+            except ValueError as error:
+                hint = f"Give one, or another formulation than {name}."
+                if config.pictures.style_weights:
+                    hint = "Remove pictures.style_weights, or give one style picture."
+                raise UserError("pictures.style", styles, str(error), hint) from error
         terms.append(term)
     return terms
 
 
-def build_term(role: Role, name: str, node: Node, encoder: Encoder, *, seed: int = 0) -> Term:
-    """Return the term of one checked node of ``loss.<role>``; it weighs its own ``weight``.
+def build_term(
+    role: Role, name: str, node: Node, encoder: Encoder, *, unit: Unit = "unit", seed: int = 0
+) -> Term:
+    """Return the term of one checked node of ``loss.<role>``; it weighs its own ``weight`` in ``unit``.
 
     Raises:
         UserError: if it names a layer that the encoder lacks, or layers that its loss cannot use.
@@ -52,7 +57,7 @@ def build_term(role: Role, name: str, node: Node, encoder: Encoder, *, seed: int
     except ValueError as error:
         raise UserError(f"{path}.layers", layers, str(error), "Give other layers.") from error
     weights = dict(zip(views, _layer_weights(settings, views, path), strict=True))
-    return Term(f"{role}/{name}", loss, weights, settings.weight, seed)
+    return Term(f"{role}/{name}", loss, weights, settings.weight_in(unit), seed)
 
 
 def _layers(settings: TermSettings, role: str, encoder: Encoder, path: str) -> list[str]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from nstbench.config import Unit
 from nstbench.losses.objective import CANVAS, Objective, Term
 
-Unit = Literal["paper", "unit", "gradient"]
 Encode = Callable[[Tensor], Mapping[str, Tensor]]
 
 

@@ -1,0 +1,100 @@
+"""Gram matrices between the features of neighbouring layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate
+
+from nstbench.losses.base import JointLoss, at_least_float32, per_canvas, weighted_mean
+
+
+class CrossLayerGram(JointLoss):
+    """Squared distance of Gram matrices between layers: ``Σ (G - A)² / (4 N_a N_b)``, ``G = F_a up(F_b)ᵀ/M``.
+
+    F_a ``(B, N_a, h, w)`` is the finer of two neighbouring layers, with M positions, and ``up`` repeats
+    each position of the coarser over the block of finer ones that it came from (nearest). A texture's
+    large structure is tied to the detail it is made of, which Gram matrices of single layers, each
+    satisfied somewhere else in the canvas, leave free.
+
+    Summing ``f_m g_block(m)`` over a block is the block's mean of f times g: G is computed from the finer
+    map averaged over blocks, at the coarser's positions, which is exact and costs a quarter or less.
+    Rows and columns that a pooling dropped (the last of an odd size) are left out. Sizes that no whole
+    factor relates (a pooling that rounds up) are upsampled.
+
+    Novak & Nikulin, "Improving the Neural Algorithm of Artistic Style" (2016), sections 3.4-3.5: the
+    chain of neighbouring layers; they shift the activations too. Yeh & Tang, "Improved Style Transfer
+    by Respecting Inter-layer Correlations" (2018), match cross-layer Gram matrices alone.
+
+    Args:
+        shift: added to all features, as in `nstbench.losses.shifted_gram.ShiftedGram`; there s = -1.
+    """
+
+    def __init__(self, shift: float = 0.0) -> None:
+        super().__init__()
+        self.shift = shift
+
+    def views(self, layers: Sequence[str]) -> list[str]:
+        """Return every pair of neighbours in the list of layers.
+
+        Raises:
+            ValueError: if there is one layer only.
+        """
+        if len(layers) < 2:
+            raise ValueError(f"a Gram matrix between layers needs two layers or more, not {list(layers)}")
+        return [f"{a}+{b}" for a, b in pairwise(layers)]
+
+    def target(self, features: Sequence[Tensor], guide: Tensor | None = None) -> Tensor:
+        """Remember the Gram matrix between the two layers, ``(1 or B, N_a, N_b)``.
+
+        A guide ``(1 or B, 1, h, w)`` is taken to the finer map's size, if it has another.
+        """
+        a, b = (at_least_float32(f) for f in features)
+        if a.shape[2] * a.shape[3] >= b.shape[2] * b.shape[3]:
+            return self._between(a, b, guide)
+        return self._between(b, a, guide).transpose(1, 2)
+
+    def forward(self, features: Sequence[Tensor], target: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Return the distance per canvas, ``(B,)``."""
+        return self._distance(self.target(features, guide), target)
+
+    def unit(self, target: Tensor) -> Tensor:
+        """Return the value at F = 0, whose Gram matrix is s² everywhere."""
+        return self._distance(torch.full_like(target, self.shift**2), target)
+
+    def blend(self, targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+        """Average the Gram matrices."""
+        return weighted_mean(targets, weights)
+
+    def _distance(self, G: Tensor, A: Tensor) -> Tensor:
+        return per_canvas((G - A) ** 2) / (4 * A.shape[1] * A.shape[2])
+
+    def _between(self, finer: Tensor, coarser: Tensor, guide: Tensor | None) -> Tensor:
+        if self.shift:
+            finer, coarser = finer + self.shift, coarser + self.shift
+        if guide is None:
+            weights = finer.new_ones(1, 1, *finer.shape[2:])
+        else:
+            weights = interpolate(guide.to(finer), size=finer.shape[2:], mode="nearest")
+            finer = finer * weights
+        factors = _whole_factors(finer.shape[2:], coarser.shape[2:])
+        if factors is None:
+            coarser = interpolate(coarser, size=finer.shape[2:], mode="nearest")
+        elif factors != (1, 1):
+            # A position of every whole block; an incomplete last one is dropped.
+            finer, weights = avg_pool2d(finer, factors), avg_pool2d(weights, factors)
+        total = weights.flatten(2).sum(dim=2, keepdim=True)
+        if guide is not None and not bool((total > 0).all()):
+            raise ValueError("the guide is 0 everywhere: its region has no position at this layer")
+        return finer.flatten(2) @ coarser.flatten(2).transpose(1, 2) / total
+
+
+def _whole_factors(finer: Sequence[int], coarser: Sequence[int]) -> tuple[int, int] | None:
+    """Return how many times finer a map is in height and width, if poolings that round down made it so."""
+    (h, w), (m, n) = finer, coarser
+    vertical, horizontal = h // m, w // n
+    rounded_down = h - vertical * m < vertical and w - horizontal * n < horizontal
+    return (vertical, horizontal) if rounded_down else None

@@ -1,0 +1,94 @@
+"""Means and covariances of feature maps, plain and of a region."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nstbench.losses.functional import gram_matrix
+
+
+def share(guide: Tensor) -> Tensor:
+    """Return each position's share of a region, ``(1 or B, 1, M)``: the guide divided by its sum.
+
+    Raises:
+        ValueError: if the guide is 0 everywhere.
+    """
+    g = guide.flatten(2)
+    total = g.sum(dim=2, keepdim=True)
+    if not bool((total > 0).all()):
+        raise ValueError("the guide is 0 everywhere: its region has no position at this layer")
+    return g / total
+
+
+def channel_means(features: Tensor, guide: Tensor | None = None) -> Tensor:
+    """Return the mean of every channel, ``(B, N)``, of feature maps ``(B, N, h, w)``."""
+    F = features.flatten(2)
+    return F.mean(dim=2) if guide is None else (F * share(guide)).sum(dim=2)
+
+
+def mean_and_factor(features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the mean μ, ``(B, N)``, and X, ``(B, N, M)``, with ``XXᵀ`` the covariance: ``(F - μ)/√M``."""
+    mean = channel_means(features, guide)
+    # The mean here is a constant for the gradient: Σ (f - μ) = 0, so it has no first derivative.
+    centred = features.flatten(2) - mean.detach()[..., None]
+    return mean, centred * (centred.shape[2] ** -0.5 if guide is None else share(guide).sqrt())
+
+
+def mean_and_covariance(features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the mean ``(B, N)`` and the covariance ``(B, N, N)`` of the features over positions.
+
+    The covariance is ``Σ_m (f_m - μ)(f_m - μ)ᵀ / M`` (M, not M - 1), centred before it is multiplied,
+    which keeps the digits that ``FFᵀ/M - μμᵀ`` would cancel.
+    """
+    mean = channel_means(features, guide)
+    centred = features - mean.detach()[..., None, None]  # as in `mean_and_factor`
+    return mean, gram_matrix(centred, guide)
+
+
+def sums(features: Tensor) -> Tensor:
+    """Return ``[FFᵀ | F1]``, ``(B, N, N + 1)``: all that means and covariances depend on.
+
+    It may be added up over blocks of a picture.
+    """
+    F = features.flatten(2)
+    return torch.cat([F @ F.transpose(1, 2), F.sum(dim=2, keepdim=True)], dim=2)
+
+
+def from_sums(statistic: Tensor, positions: int) -> tuple[Tensor, Tensor]:
+    """Return the mean and the covariance from the `sums` over all ``positions``."""
+    mean = statistic[..., -1] / positions
+    return mean, statistic[..., :-1] / positions - outer(mean)
+
+
+def outer(mean: Tensor) -> Tensor:
+    """Return ``μμᵀ``, ``(B, N, N)``."""
+    return mean[:, :, None] * mean[:, None, :]
+
+
+def in_double(x: Tensor) -> Tensor:
+    """Return ``x`` in float64; on the CPU where the device has no such numbers."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
+
+
+class ScatterInDouble(torch.autograd.Function):
+    """``XXᵀ`` in float64 for X ``(B, N, M)`` of any precision, whose gradient stays in X's own.
+
+    Only blocks of X are ever held in float64.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, X: Tensor) -> Tensor:
+        """Return XXᵀ."""
+        ctx.save_for_backward(X)
+        blocks = (in_double(block) for block in torch.split(X, 16384, dim=2))
+        return torch.stack([block @ block.transpose(1, 2) for block in blocks]).sum(0)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Return ``(Ḡ + Ḡᵀ)X``."""
+        (X,) = ctx.saved_tensors
+        result: Tensor = (gradient + gradient.transpose(1, 2)).to(X) @ X
+        return result
