@@ -92,10 +92,7 @@ def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape
             edge = min(shape) // stride
             if edge < term.loss.smallest_map:
                 setting, need = f"loss.{term.name.replace('/', '.')}", term.loss.smallest_map
-                reason = (
-                    f"the {what}, {shape[1]}×{shape[0]} pixels, has {edge} positions on an edge at {layer}"
-                )
-                hint = (
-                    f"It compares {need}×{need}: give a size of {need * stride} or more, or earlier layers."
-                )
+                height, width = shape
+                reason = f"the {what}, {width}×{height} pixels, has {edge} positions on an edge at {layer}"
+                hint = f"It compares {need}×{need}: give a size of {need * stride} or more, or other layers."
                 raise UserError(setting, term.asks_for, reason, hint)

@@ -31,10 +31,11 @@ HERE = Path(__file__).parent
 COSTS = HERE.parent.parent / "benchmarks" / "losses.json"
 CONTENT, STYLE, SIZE = "sample:chelsea", "procedural:strokes", 256
 COMMON = [f"pictures.style={STYLE}", f"size={SIZE}", "logger=none", "output=outputs", "study=cards"]
-TEXTURE = ["pictures.content=null", "loss/content=none", "canvas.start=noise", "metrics=none"]
+TEXTURE = ["pictures.content=null", "loss/content=none", "canvas.start=noise", "schedule=coarse_to_fine"]
 ROLES = ("style", "content", "regularizer")
-# What an option looks like with: a regulariser alone shows nothing, nor does a loss for RGB alone.
-WITH = {"content/laplacian": "[features,laplacian]", "regularizer/none": ""}
+# Options that are meant to stand beside others.
+WITH = {"content/laplacian": "[features,laplacian]"}
+WITH |= {f"regularizer/{name}": f"[tv,{name}]" for name in ("pixel_histogram", "pixel_range", "alpha_norm")}
 
 Made = dict[str, tuple[Tensor, RunRecord]]
 
@@ -112,7 +113,7 @@ def write_cards(transfers: Made, textures: Made) -> None:
                 cells.append((f"texture synthesis from noise\n{key}", textures[key][0]))
             save(f"{role}-{option}", contact_sheet(cells, columns=2, cell=SIZE))
             lines.append(f"![{key}](pictures/{role}-{option}.jpg)\n")
-        texture = f" {choice(*of_card[0])} {' '.join(TEXTURE[:3])}" if of_card[0][0] == "style" else ""
+        texture = f" {choice(*of_card[0])} {' '.join(TEXTURE)}" if of_card[0][0] == "style" else ""
         lines.append(
             f"`nstbench run content={CONTENT} style={STYLE} {choice(*of_card[0])}`, "
             f"{SIZE} px, all else at the defaults "
@@ -151,7 +152,7 @@ def main() -> None:
         key = f"{role}/{option}"
         transfers[key] = make([content, choice(role, option), "metrics=cross"])
         if role == "style":
-            textures[key] = make([choice(role, option), *TEXTURE])
+            textures[key] = make([choice(role, option), *TEXTURE, "metrics=none"])
         print(key, f"{transfers[key][1].timings['optimize_s']:.0f} s", flush=True)
     write_cards(transfers, textures)
     pair = [(source, load(source, setting="card").pixels) for source in (CONTENT, STYLE)]

@@ -24,7 +24,7 @@ class Contextual(Loss):
 
     i counts the canvas's positions and j, k the style picture's: each canvas feature shares itself
     out among the style features, each style feature takes its largest share, and these are
-    averaged. That is the paper's (eq. 2 to 5) and the official code's axis; ports that exchange
+    averaged. That is the paper's and the official code's axis; ports that exchange
     the two ask that each canvas feature be found, and say nothing of style features that are missing.
 
     Mechrez, Talmi & Zelnik-Manor (2018), "The Contextual Loss for Image Transformation with

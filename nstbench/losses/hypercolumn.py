@@ -51,15 +51,18 @@ def _read(features: Tensor, rows: Tensor, columns: Tensor, height: int, width: i
     flat = features.flatten(2)
     if (h, w) == (height, width):
         return at_least_float32(flat.index_select(2, rows * w + columns))
-    (top, bottom, down), (left, right, across) = _between(rows, h, height), _between(columns, w, width)
+    top, bottom, down = _between(rows, h, height)
+    left, right, across = _between(columns, w, width)
 
     def at(row: Tensor, column: Tensor) -> Tensor:
         return at_least_float32(flat.index_select(2, row * w + column))
 
     # index_select and not grid_sample, whose gradient has no deterministic algorithm on a GPU.
-    upper = torch.lerp(at(top, left), at(top, right), across.to(flat.dtype).to(at(top, left).dtype))
-    lower = torch.lerp(at(bottom, left), at(bottom, right), across.to(upper.dtype))
-    return torch.lerp(upper, lower, down.to(upper.dtype))
+    upper_left = at(top, left)
+    down, across = down.to(upper_left), across.to(upper_left)
+    upper = torch.lerp(upper_left, at(top, right), across)
+    lower = torch.lerp(at(bottom, left), at(bottom, right), across)
+    return torch.lerp(upper, lower, down)
 
 
 def _between(cells: Tensor, size: int, of: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,7 +113,7 @@ def relaxed_emd(x: Tensor, y: Tensor, floor: Tensor | float, *, euclidean: bool 
     """Return the relaxed earth mover's distance of two sets of vectors, ``(B,)``.
 
     ``max(mean_i min_j C_ij, mean_j min_i C_ij)`` with the cosine distance ``C``
-    (Kolkin et al. 2019, eq. 3 to 5). Each minimum's place is found without a gradient and its
+    (Kolkin et al. 2019). Each minimum's place is found without a gradient and its
     distance again with one: the same gradient, without n·m numbers to keep for it.
 
     Args:

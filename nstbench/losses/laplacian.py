@@ -20,7 +20,7 @@ class Laplacian(Loss):
 
     Li, Xu, Nie & Liu (2017), "Laplacian-Steered Neural Style Transfer", add it to content and style
     ("Lapstyle"). The paper sums over positions; the authors' code takes the mean on pixels in
-    [0, 255] with weight 100 at p=4, and in its example of two, 100 at p=4 and 1600 at p=16,
+    [0, 255] with weight 100 at p=4, and in one of its experiments, 100 at p=4 and 1600 at p=16,
     beside neural-style's content 5 or 20 and style 100.
 
     With a guide ``(1 or B, 1, H, W)``, pooled alike, positions count by their weight.

@@ -80,7 +80,7 @@ class MRF(Loss):
         super().__init__()
         if min(patch, style_stride, canvas_stride) < 1 or min(rotations, scales) < 0 or scale_step <= 0:
             raise ValueError("patches, strides and steps are at least 1, numbers of copies at least 0")
-        self.patch = patch
+        self.patch = self.smallest_map = patch
         self.style_stride = style_stride
         self.canvas_stride = canvas_stride
         self.angles = [i * rotation_step for i in _by_distance(rotations)]
@@ -112,9 +112,13 @@ class MRF(Loss):
         Raises:
             ValueError: if the weights differ: a patch is there to be found, or it is not.
         """
+        self.check_blend(weights)
+        return self.join(targets)
+
+    def check_blend(self, weights: Sequence[float]) -> None:
+        """Raise ValueError if the weights differ."""
         if max(weights) - min(weights) > 1e-6:
             raise ValueError("patches of several style pictures are united: their weights must be equal")
-        return self.join(targets)
 
     def forward(self, features: Tensor, target: Remembered, guide: Tensor | None = None) -> Tensor:
         """Return the distance per canvas, ``(B,)``.

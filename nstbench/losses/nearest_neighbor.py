@@ -82,9 +82,13 @@ class NearestNeighbor(JointLoss):
         Raises:
             ValueError: if the weights differ: a hypercolumn is there to be found, or it is not.
         """
+        self.check_blend(weights)
+        return self.join(targets)
+
+    def check_blend(self, weights: Sequence[float]) -> None:
+        """Raise ValueError if the weights differ."""
         if max(weights) - min(weights) > 1e-6:
             raise ValueError("hypercolumns of several style pictures are united: their weights must be equal")
-        return self.join(targets)
 
     def forward(
         self, features: Sequence[Tensor], target: Hypercolumns, guide: Tensor | None = None

@@ -36,8 +36,8 @@ class RelaxedEMD(JointLoss):
 
     With hypercolumns x_i of the canvas (n positions, D channels) and y_j of the style picture (m positions):
 
-    - ``ℓ_r = max(mean_i min_j C_ij, mean_j min_i C_ij)``, ``C_ij = 1 - cos(x_i, y_j)`` (eq. 5)
-    - ``ℓ_m = Σ|μ_x - μ_y|/D + Σ|Σ_x - Σ_y|/D²`` (eq. 7), which also ties the features' magnitude
+    - ``ℓ_r = max(mean_i min_j C_ij, mean_j min_i C_ij)``, ``C_ij = 1 - cos(x_i, y_j)``
+    - ``ℓ_m = Σ|μ_x - μ_y|/D + Σ|Σ_x - Σ_y|/D²``, which also ties the features' magnitude
     - ``ℓ_p``: as ``ℓ_r`` on colours, with ``‖x_i - y_j‖/√3`` added to ``C_ij``
 
     Kolkin, Salavon & Shakhnarovich (2019), "Style Transfer by Relaxed Optimal Transport and

@@ -34,7 +34,7 @@ class SelfSimilarity(JointLoss):
     ``(1/n) · Σ_ij |D_ij(x)/Σ_k D_kj(x) - D_ij(c)/Σ_k D_kj(c)|`` with ``D_ij = 1 - cos(x_i, x_j)``
     for the hypercolumns of canvas x and content c at the same n sampled positions: for each
     position the total variation (twice) between two distributions over the others, so between 0
-    and 2. Kolkin, Salavon & Shakhnarovich (2019), eq. 8, print 1/n²; their code multiplies by n.
+    and 2. Kolkin, Salavon & Shakhnarovich (2019) print 1/n²; their code multiplies by n.
     The value is 0 at the content picture, and has no scale: the unit is 1.
 
     Distances, not features, are kept: a canvas may change colours and features everywhere if it

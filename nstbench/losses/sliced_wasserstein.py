@@ -54,7 +54,7 @@ class SlicedWasserstein(Loss):
             steps; 1 draws at every step, as published; 0 keeps the first for the whole run.
     """
 
-    def __init__(self, directions: int | None = None, redraw_every: int = 50) -> None:
+    def __init__(self, directions: int | None = None, redraw_every: int = 100) -> None:
         super().__init__()
         if directions is not None and directions < 1:
             raise ValueError(f"at least one direction is needed, not {directions}")

@@ -45,13 +45,21 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
             units = {layer: term.loss.unit(term.targets.get(layer)) for layer in term.layers}
             term.scales = {layer: 1 / _or_one(u) for layer, u in units.items()}
     elif unit == "gradient":
-        norms = gradient_norms(objective.terms, encode, canvas)
-        grey = gradient_norms(objective.terms, encode, torch.full_like(canvas, 0.5))
+        here = _measured(objective.terms, encode, canvas)
+        blank = _measured(objective.terms, encode, torch.full_like(canvas, 0.5))
         for term in objective.terms:
-            here, blank = norms[term.name], grey[term.name]
-            # Rounding leaves a vanishing gradient at some 1e-7 of a real one, not at 0.
-            norm = torch.where(here > 1e-5 * blank, here, blank)
-            term.scales = dict.fromkeys(term.layers, 1 / _or_one(norm))
+            (value, norm), (of_grey, on_grey) = here[term.name], blank[term.name]
+            # Rounding leaves some 1e-7 of a real value or gradient, not 0; and at the kink of an
+            # absolute value a gradient of no meaning.
+            tells = (norm > 1e-5 * on_grey) & (value > 1e-5 * of_grey)
+            term.scales = dict.fromkeys(term.layers, 1 / _or_one(torch.where(tells, norm, on_grey)))
+
+
+def _measured(terms: Sequence[Term], encode: Encode, canvas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each term's value, and the norm of its gradient, ``(B,)`` each."""
+    values, slopes = gradients(terms, encode, canvas)
+    totals = {name: torch.stack(list(v.values())).sum(0) for name, v in values.items()}
+    return {name: (totals[name], slope.flatten(1).norm(dim=1)) for name, slope in slopes.items()}
 
 
 def gradients(

@@ -135,6 +135,27 @@ def test_a_canvas_too_small_for_the_layers(complain: Complain) -> None:
 # --------------------------------------------------------------------- values and ranges
 
 
+def test_a_map_smaller_than_a_patch(complain: Complain) -> None:
+    said = complain("loss/style=mrf", "size=44", "loss.style.mrf.layers=[relu5_1]")
+    check(
+        said,
+        "loss.style.mrf=[relu5_1]",
+        "positions on an edge at relu5_1",
+        "It compares 3×3: give a size of 48",
+    )
+
+
+def test_pictures_that_cannot_be_blended(complain: Complain, pair: dict[str, str]) -> None:
+    two = f"style=[{pair['photo']},{pair['painting']}]"
+    said = complain(two, "loss/style=mrf", "pictures.style_weights=[1,2]")
+    assert "their weights must be equal. Remove pictures.style_weights" in said
+
+
+def test_a_loss_of_two_layers_that_gets_one(complain: Complain) -> None:
+    said = complain("loss/style=cross_layer_gram", "loss.style.cross_layer_gram.layers=[relu1_1]")
+    check(said, "loss.style.cross_layer_gram.layers=[relu1_1]", "needs two layers", "Give other layers")
+
+
 @pytest.mark.parametrize(
     ("typed", "reason", "hint"),
     [

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor
 
 from nstbench.losses.relaxed_emd import RelaxedEMD
 
-Array = np.ndarray
+Array = npt.NDArray[np.float64]
 
 
 def picture(height: int = 6, width: int = 8, seed: int = 0, batch: int = 1) -> list[Tensor]:
@@ -24,7 +25,7 @@ def hypercolumns(maps: list[Tensor]) -> Array:
     """Return all hypercolumns as rows."""
     size = maps[0].shape[2:]
     same = [torch.nn.functional.interpolate(m, size, mode="bilinear", align_corners=False) for m in maps]
-    return torch.cat(same, 1)[0].flatten(1).T.numpy()
+    return np.asarray(torch.cat(same, 1)[0].flatten(1).T)
 
 
 def relaxed(C: Array) -> float:
@@ -32,7 +33,7 @@ def relaxed(C: Array) -> float:
 
 
 def cosine(X: Array, Y: Array) -> Array:
-    return 1 - (X @ Y.T) / np.linalg.norm(X, axis=1)[:, None] / np.linalg.norm(Y, axis=1)[None]
+    return np.asarray(1 - (X @ Y.T) / np.linalg.norm(X, axis=1)[:, None] / np.linalg.norm(Y, axis=1))
 
 
 def oracle(canvas: list[Tensor], style: list[Tensor], moments: float, palette: float) -> float:
@@ -44,7 +45,7 @@ def oracle(canvas: list[Tensor], style: list[Tensor], moments: float, palette: f
     R = np.array([[0.577350] * 3, [-0.577350, 0.788675, -0.211325], [-0.577350, -0.211325, 0.788675]])
     colours, theirs = (X[:, :3] - 0.5) @ R.T, (Y[:, :3] - 0.5) @ R.T
     apart = np.sqrt(((colours[:, None] - theirs[None]) ** 2).sum(2) / 3)
-    return value + palette * relaxed(cosine(colours, theirs) + apart)
+    return float(value + palette * relaxed(cosine(colours, theirs) + apart))
 
 
 @pytest.mark.parametrize(("moments", "palette"), [(1.0, 0.5), (0.0, 0.0), (2.0, 0.0), (0.0, 1.0)])
@@ -120,20 +121,44 @@ def test_a_region_is_compared_with_a_region() -> None:
 
 
 def test_a_blend_holds_both_pictures() -> None:
-    loss = RelaxedEMD(samples=100, style_samples=100)
-    one, two = picture(seed=1), picture(seed=2)
-    targets = [loss.target(one), loss.target(two)]
-    blended = loss.blend(targets, [0.5, 0.5])
-    side_by_side = [torch.cat([a, b], 3) for a, b in zip(one[:2], two[:2], strict=True)]
-    columns = torch.cat([t.columns for t in targets], 2)
-    torch.testing.assert_close(blended.mean, columns[..., blended.columns.shape[2] * [0]] * 0 + blended.mean)
-    fine = RelaxedEMD(samples=200, style_samples=200)
-    halves = fine.blend([fine.target(one[:2]), fine.target(two[:2])], [0.5, 0.5])
-    united = fine.target(side_by_side)
-    assert halves.columns.shape == (1, 7, 48)  # as many as one picture has: half of each
-    whole = fine(side_by_side, united)
-    assert whole.item() < 1e-12 < fine(side_by_side, halves).item() < fine(side_by_side, targets_of(fine, one))
+    loss = RelaxedEMD(samples=200, style_samples=200)
+    one, two = picture(seed=1)[:2], picture(seed=2)[:2]
+    blended = loss.blend([loss.target(one), loss.target(two)], [0.5, 0.5])
+    assert blended.columns.shape == (1, 7, 48)  # as many as one picture has: half of each
+    both = loss([torch.cat([a, b], 3) for a, b in zip(one, two, strict=True)], blended).item()
+    assert both < loss(one, blended).item()
+    assert both < loss(two, blended).item()
+    only = loss.blend([loss.target(one), loss.target(two)], [1.0, 0.0])
+    torch.testing.assert_close(only.mean, loss.target(one).mean)
 
 
-def targets_of(loss: RelaxedEMD, maps: list[Tensor]) -> object:
-    return loss.target(maps[:2])
+@pytest.mark.parametrize(("moments", "palette"), [(1.0, 0.5), (0.0, 0.0)])
+def test_a_unit_is_the_value_of_a_black_canvas_without_features(moments: float, palette: float) -> None:
+    loss = RelaxedEMD(moments=moments, palette=palette)
+    target = loss.target(picture(seed=2, batch=2))
+    blank = [torch.zeros_like(m) for m in picture(batch=2)]
+    torch.testing.assert_close(loss.unit(target), loss(blank, target), rtol=1e-12, atol=0)
+    assert (loss.unit(target) >= 0.5).all()
+
+
+def test_pictures_of_one_colour_give_numbers() -> None:
+    loss = RelaxedEMD(samples=30, style_samples=30)
+    busy = [m.float() for m in picture()]
+    nothing, grey = [0 * m for m in busy], [0 * m + 0.5 for m in busy]
+    dead = [busy[0], *nothing[1:]]
+    for canvas, style in ((nothing, busy), (busy, nothing), (grey, grey), (grey, busy), (busy, dead)):
+        leaves = [m.clone().requires_grad_() for m in canvas]
+        value = loss(leaves, loss.target(style))
+        slopes = torch.autograd.grad(value.sum(), leaves)
+        assert torch.isfinite(value).all()
+        assert all(torch.isfinite(g).all() for g in slopes)
+    one = [m[..., :1, :1] for m in busy]
+    assert loss(one, loss.target(one)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_half_precision_features_are_compared_in_float32() -> None:
+    loss = RelaxedEMD()
+    halves = [[m.float() if i == 0 else m.bfloat16() for i, m in enumerate(picture(seed=s))] for s in (1, 2)]
+    value = loss(halves[0], loss.target(halves[1]))
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value).all()
