@@ -124,11 +124,13 @@ class Canvas:
         parametrization: a node with the ``_target_`` of a `nstbench.modules.canvas.Canvas`.
         start: ``content``, ``style``, ``noise``, or the path (or ``sample:…``) of a picture.
         noise: a named distribution (`nstbench.modules.canvas.NOISES`) or one spelt out.
+        noise_share: how much of the start is noise, where it is a picture: 0 none, 1 all.
     """
 
     parametrization: Node
     start: str
     noise: str | NoiseSettings
+    noise_share: Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(config=_STRICT)

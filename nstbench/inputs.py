@@ -101,12 +101,13 @@ def style_shapes(config: Config, inputs: Inputs, shape: Shape, size: int) -> lis
 
 def start_at(config: Config, inputs: Inputs, shape: Shape) -> Tensor:
     """Return what the canvas starts as, ``(1, 3, H, W)``; noise comes from the run's seed."""
+    noise = draw(_noise(config), shape, torch.Generator().manual_seed(config.seed))
     if config.canvas.start == "noise":
-        return draw(_noise(config), shape, torch.Generator().manual_seed(config.seed))
+        return noise
     chosen = {"content": inputs.content, "style": inputs.styles[0] if inputs.styles else None}
     picture = chosen.get(config.canvas.start, inputs.start)
     assert picture is not None
-    return resize(picture.pixels, shape)
+    return torch.lerp(resize(picture.pixels, shape), noise, config.canvas.noise_share)
 
 
 def _noise(config: Config) -> Noise:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nstbench.config import Config
 from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.inputs import canvas_shape, load_inputs, start_at
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.pictures.io import read_picture, read_provenance
 from nstbench.run import Result, run
@@ -337,8 +338,6 @@ def test_the_canvas_may_start_from_each_of_its_beginnings(
 def test_white_noise_is_the_noise_that_was_published(
     compose_config: Compose, noise: str, mean: float, std: float
 ) -> None:
-    from nstbench.inputs import load_inputs, start_at
-
     config = compose_config("canvas.start=noise", f"canvas.noise={noise}")
     picture = start_at(config, load_inputs(config), (200, 300)).double()
     assert picture.mean().item() == pytest.approx(mean, abs=0.01)
@@ -354,3 +353,15 @@ def test_an_animation_of_the_snapshots(compose_config: Compose) -> None:
     with Image.open(result.folder / "canvas.gif") as gif:
         assert gif.size == (192, 144)
         assert 4 <= gif.n_frames <= 6  # equal frames are joined
+
+
+def test_a_start_can_be_a_picture_with_a_share_of_noise(compose_config: Callable[..., Config]) -> None:
+    def start(*overrides: str) -> torch.Tensor:
+        config = compose_config(*overrides)
+        inputs = load_inputs(config)
+        return start_at(config, inputs, canvas_shape(config, inputs, config.size))
+
+    photo, noise = start(), start("canvas.start=noise")
+    torch.testing.assert_close(start("canvas.noise_share=0.25"), 0.75 * photo + 0.25 * noise)
+    assert torch.equal(start("canvas.noise_share=0"), photo)
+    assert not torch.equal(start("canvas.noise_share=0.25", "seed=1"), start("canvas.noise_share=0.25"))

@@ -103,7 +103,9 @@ def _metrics_table(result: Result) -> Table:
 
 
 def _line(metrics: dict[str, float]) -> str:
-    return " ".join(f"{name} {value:.3g}" for name, value in metrics.items())
+    # Of metrics that are many numbers, the one that sums them up.
+    shown = {n: v for n, v in metrics.items() if "/" not in n or n.endswith("/others")}
+    return " ".join(f"{name} {value:.3g}" for name, value in shown.items())
 
 
 def _console() -> Console:
