@@ -73,7 +73,14 @@ def user_error(
     if missing := next((c for c in here if c["type"] == "missing"), None):
         name = _dotted(name, missing["loc"][-1])
         return UserError(name, "", "it has no value", f"Give it one: {name}=…")
+    if key := next((c for c in here if c["loc"][-1:] == ("[key]",) and "expected" in c.get("ctx", {})), None):
+        known = re.findall(r"'([^']*)'", str(key["ctx"]["expected"]))
+        return UserError(
+            name, value, "there is no such setting", did_you_mean(str(path[-1]), known, what="settings")
+        )
     plain = [c for c in here if c["type"] != "is_instance_of"]  # a tensor cannot be typed
+    # Where a number would do as well as a mapping, the number was meant.
+    plain = [c for c in plain if c["type"] != "dict_type"] or plain
     reason, hint = _reason_and_hint(name, value, plain or here)
     return UserError(name, value, reason, hint or f"`{command} --help` lists the settings.")
 

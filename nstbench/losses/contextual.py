@@ -34,7 +34,7 @@ class Contextual(Loss):
 
     Args:
         bandwidth: h. 0.5 in the official code's settings for single pictures and style; 0.1 is the
-            default of its function.
+            default of its class.
         samples: positions drawn of the canvas and of the style picture, where a map has more (official:
             65² = 4225). Time and memory grow with its square.
         redraw_every: steps between draws; 0: one draw (official: every evaluation).
@@ -42,6 +42,8 @@ class Contextual(Loss):
 
     def __init__(self, bandwidth: float = 0.1, samples: int = 1024, redraw_every: int = 0) -> None:
         super().__init__()
+        if bandwidth <= 0 or samples < 1 or redraw_every < 0:
+            raise ValueError("the bandwidth is above 0, samples at least 1, redraw_every at least 0")
         self.bandwidth, self.samples = bandwidth, samples
         self.redraw_every = redraw_every
 

@@ -25,7 +25,7 @@ class CrossLayerGram(JointLoss):
     Rows and columns that a pooling dropped (the last of an odd size) are left out. Sizes that no whole
     factor relates (a pooling that rounds up) are upsampled.
 
-    Novak & Nikulin, "Improving the Neural Algorithm of Artistic Style" (2016), sections 3.4-3.5: the
+    Novak & Nikulin, "Improving the Neural Algorithm of Artistic Style" (2016): the
     chain of neighbouring layers; they shift the activations too. Yeh & Tang, "Improved Style Transfer
     by Respecting Inter-layer Correlations" (2018), match cross-layer Gram matrices alone.
 

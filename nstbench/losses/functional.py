@@ -49,7 +49,7 @@ def total_variation(pictures: Tensor, *, exponent: float, isotropic: bool) -> Te
     With differences dx, dy to the right and lower neighbour:
 
     - isotropic: ``Σ (dx² + dy²)^(exponent/2)`` over positions that have both neighbours
-      (Mahendran & Vedaldi 2015, eq. 4; exponent is their β);
+      (Mahendran & Vedaldi 2015; exponent is their β);
     - otherwise: ``Σ |dx|^exponent + Σ |dy|^exponent``.
 
     Args:

@@ -60,6 +60,8 @@ class GaussianWasserstein(Loss):
 
     def __init__(self, normalization: Normalization = "mean", eps: float = 1e-6) -> None:
         super().__init__()
+        if eps <= 0:
+            raise ValueError(f"eps is above 0, not {eps}")
         self.normalization, self.eps = normalization, eps
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Gaussian:

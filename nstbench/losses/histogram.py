@@ -53,6 +53,8 @@ class Histogram(Loss):
         super().__init__()
         if bins is not None and bins < 1:
             raise ValueError(f"a histogram needs at least one bin, not {bins}")
+        if redraw_every < 0:
+            raise ValueError(f"redraw_every is at least 0, not {redraw_every}")
         self.bins, self.redraw_every = bins, redraw_every
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Distribution:

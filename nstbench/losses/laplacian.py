@@ -18,7 +18,7 @@ class Laplacian(Loss):
     padding) and sums the channels: one map ``(H/p - 2, W/p - 2)``. The sum makes it a measure of
     lightness: opposite edges of two colours cancel.
 
-    Li, Xu, Nie & Liu (2017), "Laplacian-Steered Neural Style Transfer", add it to content and style
+    Li, Xu, Nie & Chua (2017), "Laplacian-Steered Neural Style Transfer", add it to content and style
     ("Lapstyle"). The paper sums over positions; the authors' code takes the mean on pixels in
     [0, 255] with weight 100 at p=4, and in one of its experiments, 100 at p=4 and 1600 at p=16,
     beside neural-style's content 5 or 20 and style 100.

@@ -19,7 +19,7 @@ class LinearMMD(Loss):
 
     ``MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y)`` over pairs of positions of the canvas's features x and
     the style's y; feature maps ``(B, N, h, w)``. Li, Wang, Liu & Hou, "Demystifying Neural Style
-    Transfer" (2017), section 4.1, up to their constant for each kernel.
+    Transfer" (2017), up to their constant for each kernel.
     """
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
@@ -51,17 +51,18 @@ class LinearMMD(Loss):
 
 
 class PolynomialMMD(Loss):
-    """Squared MMD under k(x, y) = (xᵀy + c)²: ``[Σ (G - A)² + 2c ‖μ - μ̂‖²] / (4N²)``.
+    """Squared MMD under k(x, y) = (xᵀy + c·s)²: ``[Σ (G - A)² + 2c·s ‖μ - μ̂‖²] / (4N²)``.
 
     G and A are the Gram matrices ``FFᵀ/M`` of canvas and style, μ and μ̂ the means: the sum over all pairs
-    of positions, computed from sums over positions. With c = 0 it is the Gram loss of Gatys et al.
-    (2016), the paper's observation. Li, Wang, Liu & Hou (2017), section 3.2.
+    of positions, computed from sums over positions. s is the style's mean ‖y‖², the trace of A, by
+    which c means the same at all layers and for all encoders. With c = 0, the published setting, it
+    is the Gram loss of Gatys et al. (2016), as Li, Wang, Liu & Hou (2017) observe.
 
     Args:
-        c: in the units of xᵀy, not negative: how much the means count beside the products.
+        c: in units of the style's mean ‖y‖², not negative: how much the means count beside the products.
     """
 
-    def __init__(self, c: float = 0.0) -> None:
+    def __init__(self, c: float = 1.0) -> None:
         super().__init__()
         if c < 0:
             raise ValueError(f"(xᵀy + c)² is a kernel for c of 0 or more, not {c}")
@@ -99,7 +100,8 @@ class PolynomialMMD(Loss):
         (mean, G), (style_mean, A) = canvas, style
         value = per_canvas((G - A) ** 2)
         if self.c:
-            value = value + 2 * self.c * per_canvas((mean - style_mean) ** 2)
+            s = A.diagonal(dim1=1, dim2=2).sum(dim=1)
+            value = value + 2 * self.c * s * per_canvas((mean - style_mean) ** 2)
         return value / (4 * A.shape[1] ** 2)
 
 
@@ -119,7 +121,7 @@ class Positions:
 
 
 class GaussianMMD(Loss):
-    """Squared MMD under k(x, y) = exp(-‖x - y‖² / (b D̂)): zero only for equal distributions of features.
+    """Squared MMD under k(x, y) = exp(-‖x - y‖² / (b D̂)), which sees whole distributions of features.
 
     ``MMD² = mean_ij k(x_i, x_j) + mean_ij k(y_i, y_j) - 2 mean_ij k(x_i, y_j)`` over all pairs, those of
     a position with itself included (the V-statistic: biased, never negative, and zero at the style
@@ -133,7 +135,7 @@ class GaussianMMD(Loss):
       (Rahimi & Recht 2007). Every position feels every draw.
     - ``positions``: all pairs of a sample of positions. Those of a draw alone feel the loss.
 
-    Li, Wang, Liu & Hou, "Demystifying Neural Style Transfer" (2017), section 4.1. Their code takes
+    Li, Wang, Liu & Hou, "Demystifying Neural Style Transfer" (2017). Their code takes
     1/(b D̂) from canvas and style together at every evaluation, with b = 1, and an estimate from
     random pairs, linear in the number of positions, that changes at every evaluation.
 
@@ -152,10 +154,8 @@ class GaussianMMD(Loss):
         redraw_every: int = 25,
     ) -> None:
         super().__init__()
-        if samples < 1 or bandwidth <= 0:
-            raise ValueError(
-                f"samples must be 1 or more and bandwidth above 0, not {samples} and {bandwidth}"
-            )
+        if samples < 1 or bandwidth <= 0 or redraw_every < 0:
+            raise ValueError("samples are at least 1, the bandwidth above 0, redraw_every at least 0")
         self.estimate, self.samples = estimate, samples
         self.bandwidth, self.redraw_every = bandwidth, redraw_every
 
@@ -219,7 +219,7 @@ def _positions(features: Tensor) -> Positions:
     size = features.square().mean(dim=2).sum(dim=1)
     # Where all positions are alike, the kernel has the width of one's own size, or else 1.
     spread = torch.where(spread > 1e-6 * size, spread, size)
-    return Positions(features, torch.where(spread > 0, spread, 1.0)[:, None, None])
+    return Positions(features, torch.where(spread > 1e-30, spread, 1.0)[:, None, None])
 
 
 def _kernel(x: Tensor, y: Tensor, width: Tensor) -> Tensor:
@@ -227,7 +227,8 @@ def _kernel(x: Tensor, y: Tensor, width: Tensor) -> Tensor:
     centre = y.mean(dim=2, keepdim=True).detach()  # distances stay, and lose fewer digits
     x, y = x - centre, y - centre
     squares = x.square().sum(dim=1)[:, :, None] + y.square().sum(dim=1)[:, None, :]
-    return ((2 * x.transpose(1, 2) @ y - squares) / width).exp().mean(dim=(1, 2))
+    # What rounding leaves above 0 would be blown up by a narrow width.
+    return ((2 * x.transpose(1, 2) @ y - squares).clamp(max=0) / width).exp().mean(dim=(1, 2))
 
 
 class _MeanWaves(torch.autograd.Function):

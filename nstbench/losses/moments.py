@@ -42,8 +42,8 @@ class Moments(Loss):
     =============  ========================  ===================================================
     normalization  σ                         whose
     =============  ========================  ===================================================
-    mmd            √(Σ(f-μ)²/M)              Li, Wang, Liu & Hou (2017), "BN statistics"; section 4.2
-    adain          √(Σ(f-μ)²/(M-1) + 1e-5)   Huang & Belongie (2017), eq. 13, as mean squared errors
+    mmd            √(Σ(f-μ)²/M)              Li, Wang, Liu & Hou (2017), "BN statistics"
+    adain          √(Σ(f-μ)²/(M-1) + 1e-5)   Huang & Belongie (2017), as mean squared errors
     =============  ========================  ===================================================
 
     Where all of a channel is one value, √ has no slope: ``mmd`` takes 0 there (the published code

@@ -62,6 +62,8 @@ class NearestNeighbor(JointLoss):
     def views(self, layers: Sequence[str]) -> list[str]:
         """Return all layers together, or each alone, with the canvas, which says how large the picture is."""
         layers = [layer for layer in layers if layer != CANVAS]
+        if not layers:
+            raise ValueError("hypercolumns need at least one layer of the encoder")
         return [f"{CANVAS}+{view}" for view in (layers if self.split else ["+".join(layers)])]
 
     def copies(self, picture: Tensor) -> list[Tensor]:
@@ -134,6 +136,6 @@ def _resizing(like: Tensor, old: int, new: int) -> Tensor:
 
 
 def _directions(columns: Tensor) -> Tensor:
-    """Return columns of length 1; those of zeros stay, at right angles to all, with a finite gradient."""
+    """Return columns of length 1; those of next to nothing stay so, and have a finite gradient."""
     squares = (columns**2).sum(1, keepdim=True)
-    return columns * torch.where(squares > 0, squares, torch.ones_like(squares)).rsqrt()
+    return columns * squares.clamp_min(torch.finfo(squares.dtype).eps ** 2).rsqrt()

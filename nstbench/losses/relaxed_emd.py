@@ -49,7 +49,8 @@ class RelaxedEMD(JointLoss):
     changes neither a cosine nor a length: there is none here. What the code does change is the
     origin, which is mid-grey.
 
-    The value is 0 where canvas and style picture have the same hypercolumns. The unit is the
+    The value is 0 at the style picture itself, where both are sampled at the same positions (one size,
+    the first draw, ``samples = style_samples``), or at all. The unit is the
     value of a black canvas with features 0.
 
     Args:
@@ -69,6 +70,8 @@ class RelaxedEMD(JointLoss):
         redraw_every: int = 0,
     ) -> None:
         super().__init__()
+        if min(samples, style_samples) < 1 or min(moments, palette, redraw_every) < 0:
+            raise ValueError("samples are at least 1; moments, palette and redraw_every at least 0")
         self.samples, self.style_samples = samples, style_samples
         self.moments, self.palette = moments, palette
         self.redraw_every = redraw_every

@@ -50,6 +50,8 @@ class SelfSimilarity(JointLoss):
 
     def __init__(self, samples: int = 1024, redraw_every: int = 0) -> None:
         super().__init__()
+        if samples < 2 or redraw_every < 0:
+            raise ValueError("distances need at least 2 samples, and redraw_every is at least 0")
         self.samples = samples
         self.redraw_every = redraw_every
 

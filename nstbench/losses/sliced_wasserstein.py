@@ -40,8 +40,8 @@ class SlicedWasserstein(Loss):
     """Mean squared difference of sorted projections: ``mean_v mean_k (sort(vᵀF)_k - sort(vᵀF̂)_k)²``.
 
     The mean is over random unit vectors v, the directions, and over positions k. For maps with other
-    numbers of positions, the style's quantiles are interpolated at the canvas's. Zero only where the
-    distributions of the two pictures' features are the same, in all their moments.
+    numbers of positions, the style's quantiles are interpolated at the canvas's. Over all
+    directions it is zero only where the distributions of the two pictures' features are the same.
     The gradient takes the assignment of canvas to style positions as fixed, which is exact where no
     two projections are equal.
 
@@ -58,6 +58,8 @@ class SlicedWasserstein(Loss):
         super().__init__()
         if directions is not None and directions < 1:
             raise ValueError(f"at least one direction is needed, not {directions}")
+        if redraw_every < 0:
+            raise ValueError(f"redraw_every is at least 0, not {redraw_every}")
         self.directions, self.redraw_every = directions, redraw_every
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Samples:

@@ -20,7 +20,7 @@ class TotalVariation(Loss):
     option of ``loss/regularizer``:
 
     - ``tv``: mean of dx² + dy² per value, range 1: ours, comparable between sizes;
-    - ``tv_mahendran``: Σ (dx²+dy²)^(β/2), β = 2 (Mahendran & Vedaldi 2015, eq. 4);
+    - ``tv_mahendran``: Σ (dx²+dy²)^(β/2), β = 2 (Mahendran & Vedaldi 2015);
     - ``tv_squared``: ½Σ(dx²+dy²) on [0, 255], whose gradient CNNMRF and neural-style (Lua) use, weight 1e-3;
     - ``tv_l1``: Σ|dx| + Σ|dy| on [0, 255], of neural-style-pt;
     - ``tv_pystiche``: mean of dx²+dy² over the positions that have both neighbours.
@@ -42,6 +42,8 @@ class TotalVariation(Loss):
         range: float = 1.0,
     ) -> None:
         super().__init__()
+        if exponent < 1:
+            raise ValueError(f"below an exponent of 1 flat areas have no gradient: {exponent}")
         self.exponent, self.isotropic, self.reduction = exponent, isotropic, reduction
         self.factor, self.range = factor, range
 

@@ -23,14 +23,16 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
     """Set the scales of every term so that weights are in ``unit``.
 
     - ``paper``: the published constant on the published formula; scales are 1.
-    - ``unit``: each layer divided by its target's own mean square (`Loss.unit`), so that a canvas
-      without features has the value Σ w_l, whatever the encoder and the formula's constants.
+    - ``unit``: each layer divided by the formulation's own unit (`Formulation.unit`): for most, the
+      target's mean square, so that a canvas without features has the value Σ w_l, whatever the
+      encoder and the formula's constants; for those whose value has no scale, 1.
     - ``gradient``: each term scaled once so that the norm of its gradient on the initial canvas
       equals its weight: formulations given one weight start with one pull.
 
     A term without a gradient on the initial canvas, such as the content when the canvas starts as
-    the content picture, is measured on a canvas of mid-grey instead: no choice of another term
-    changes that, so comparisons stay fair.
+    the content picture, is measured on a canvas of noise instead, always the same: no choice of
+    another term changes that, so comparisons stay fair. One that has none there either, such as a
+    penalty on values outside [0, 1], keeps its published unit.
 
     Args:
         objective: its terms' ``scales`` are replaced.
@@ -46,13 +48,14 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
             term.scales = {layer: 1 / _or_one(u) for layer, u in units.items()}
     elif unit == "gradient":
         here = _measured(objective.terms, encode, canvas)
-        blank = _measured(objective.terms, encode, torch.full_like(canvas, 0.5))
+        noise = torch.rand(canvas.shape[1:], generator=torch.Generator().manual_seed(0))
+        elsewhere = _measured(objective.terms, encode, noise.to(canvas).expand_as(canvas))
         for term in objective.terms:
-            (value, norm), (of_grey, on_grey) = here[term.name], blank[term.name]
-            # Rounding leaves some 1e-7 of a real value or gradient, not 0; and at the kink of an
-            # absolute value a gradient of no meaning.
-            tells = (norm > 1e-5 * on_grey) & (value > 1e-5 * of_grey)
-            term.scales = dict.fromkeys(term.layers, 1 / _or_one(torch.where(tells, norm, on_grey)))
+            (value, norm), (of_noise, on_noise) = here[term.name], elsewhere[term.name]
+            # At its target a term is rounding, in bf16 some 1e-4 of a real value, and its gradient
+            # has no meaning: at the kink of an absolute value it need not even be small.
+            tells = (norm > 1e-5 * on_noise) & (value > 1e-3 * of_noise)
+            term.scales = dict.fromkeys(term.layers, 1 / _or_one(torch.where(tells, norm, on_noise)))
 
 
 def _measured(terms: Sequence[Term], encode: Encode, canvas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

@@ -105,7 +105,7 @@ class CrossEvaluation(Metric):
             of_style = _value(terms, pair.styles[0]) if len(pair.styles) == 1 else 0.0
             self._ends[key] = of_style, _value(terms, pair.content)
         of_style, of_content = self._ends[key]
-        if not abs(of_content - of_style) > 1e-9:
+        if not of_content - of_style > 1e-3 * abs(of_content):
             raise ValueError("it does not tell the content picture from the style picture")
         return (_value(terms, pair.picture) - of_style) / (of_content - of_style)
 

@@ -135,6 +135,11 @@ def test_a_canvas_too_small_for_the_layers(complain: Complain) -> None:
 # --------------------------------------------------------------------- values and ranges
 
 
+def test_a_weight_for_a_unit_that_does_not_exist(complain: Complain) -> None:
+    said = complain("loss.style.gram.weight={unti: 2}")
+    check(said, "loss.style.gram.weight.unti=2", "there is no such setting", "Did you mean unit?")
+
+
 def test_a_map_smaller_than_a_patch(complain: Complain) -> None:
     said = complain("loss/style=mrf", "size=44", "loss.style.mrf.layers=[relu5_1]")
     check(
@@ -171,7 +176,8 @@ def test_a_loss_of_two_layers_that_gets_one(complain: Complain) -> None:
         ("pictures=hello", "there is no such option", "own"),
         ("loss.style.gram.normalization=papr", "it must be paper, authors", "normalization=paper"),
         ("loss.style.gram.weight=heavy", "it must be a number", "weight=0.5"),
-        ("loss.style.gram.layer_weights=[1,2]", "2 weights for 5 layers", "one per layer"),
+        ("loss.style.gram.weight=-1", "it must be at least 0", "weight=0"),
+        ("loss.style.gram.layer_weights=[1,2]", "2 weights for 5: relu1_1", "one for each"),
         ("optimizer.lr=abc", "it must be a number", "optimizer.lr=0.5"),
         ("optimizer.lr=-1", "Invalid learning rate", "Its default is 1"),
         ("optimizer._target_=torch.optim.Nope", "torch.optim has no such class", "LBFGS"),

@@ -13,6 +13,7 @@ from nstbench.losses.base import JointLoss, Loss
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
 from nstbench.losses.objective import CANVAS, Objective, Term
+from nstbench.losses.pixel_range import PixelRange
 from nstbench.losses.total_variation import TotalVariation
 from nstbench.losses.units import gradient_norms, set_units
 
@@ -119,18 +120,39 @@ def test_in_gradient_units_every_term_pulls_with_its_weight() -> None:
         )
 
 
-def test_content_at_the_content_picture_is_measured_on_grey() -> None:
+def test_content_at_the_content_picture_is_measured_on_noise() -> None:
     objective = make()
     set_units(objective, "gradient", encode, picture(1))
     scale = objective.terms[0].scales["second"].item()
     objective.terms[0].scales = {}
-    grey = torch.full((1, 3, 8, 8), 0.5, dtype=torch.float64)
-    expected = gradient_norms(objective.terms, encode, grey)["content/features"].item()
+    noise = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))[None].double()
+    expected = gradient_norms(objective.terms, encode, noise)["content/features"].item()
     assert scale == pytest.approx(1 / expected, rel=1e-9)
 
 
+@pytest.mark.parametrize("rounding", [0.0, 1e-7, 1e-4])
+def test_a_kink_at_the_content_picture_is_not_taken_for_a_gradient(rounding: float) -> None:
+    term = Term("content/l1", Absolute(), {"second": 1.0}, 1.0)
+    term.remember([[encode(picture(1))]])
+    set_units(Objective([term]), "gradient", encode, picture(1))
+    expected = term.scales["second"].item()
+    set_units(Objective([term]), "gradient", encode, picture(1) + rounding * picture(2))
+    assert expected != 1
+    assert term.scales["second"].item() == pytest.approx(expected)
+
+
+class Absolute(Loss):
+    """A loss with a kink at its target."""
+
+    def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
+        return features
+
+    def forward(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
+        return (features - target).abs().mean((1, 2, 3))
+
+
 def test_a_term_that_pulls_nowhere_keeps_its_published_unit() -> None:
-    objective = Objective([Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 1.0)])
+    objective = Objective([Term("regularizer/range", PixelRange(), {CANVAS: 1.0}, 1.0)])
     set_units(objective, "gradient", encode, torch.full((1, 3, 8, 8), 0.5))
     assert objective.terms[0].scales[CANVAS].item() == 1.0
 

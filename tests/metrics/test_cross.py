@@ -76,6 +76,14 @@ def test_a_judged_texture_is_held_against_noise() -> None:
     assert scores["gram"] == pytest.approx(1)
 
 
+def test_every_formulation_finds_the_content_farther_from_the_style_than_the_style_itself() -> None:
+    metric = CrossEvaluation(JUDGE)
+    metric(Subject(STYLE, CONTENT, [STYLE], [1.0], RandomVGG("vgg11", width=0.0625, seed=1)))
+    assert len(metric._ends) == len(ALL)
+    for key, (of_style, of_content) in metric._ends.items():
+        assert of_content > 1.2 * of_style + 0.01, key  # in units of the formulation
+
+
 def test_what_one_formulation_cannot_judge_the_others_do() -> None:
     node = {"_target_": "nstbench.metrics.cross.CrossEvaluation", "_recursive_": False, "encoder": JUDGE}
     grey = torch.full_like(STYLE, 0.5)
