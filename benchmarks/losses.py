@@ -36,6 +36,7 @@ from torch import Tensor
 from nstbench.config import Role
 from nstbench.config_files import conf_dir, groups
 from nstbench.encoders.random import RandomVGG
+from nstbench.errors import UserError
 from nstbench.losses.base import JointLoss
 from nstbench.losses.build import build_term
 from nstbench.losses.objective import CANVAS, Term
@@ -110,7 +111,10 @@ class Bench:
         node = dict(nodes(role)[name])
         if layer != CONFIGURED:
             node |= {"layers": [layer], "layer_weights": "mean"}
-        term = build_term(role, name, node, self.encoder)
+        try:
+            term = build_term(role, name, node, self.encoder)
+        except UserError:  # it needs several layers
+            return None
         if layer != CONFIGURED and isinstance(term.loss, JointLoss):
             return None
         picture = self.pictures[term.loss.yardstick if role == "regularizer" else role]

@@ -27,11 +27,13 @@ your pictures:
 often set:
   size=256                      of the canvas: its longer edge (pictures.size_is=short_edge, area)
   steps=200                     optimiser steps of the last stage
-  weights.content=1 weights.style=30 weights.regularizer=0.2
+  weights.content=1 weights.style=20 weights.regularizer=0.02
   weights.unit=unit             what a weight of 1 means: paper, unit or gradient
   canvas.start=content          content, style, noise, or a picture
   seed=0 study=first output=outputs
   record.snapshot_every=20      PNGs along the way; record.animation=gif joins them
+  record.diagnostics_every=20   what each layer and each term's gradient does, in diagnostics.csv
+  metrics=cross                 every loss/style judges the picture, under another encoder
   trainer.threads=2             CPU threads
 
 flags:
@@ -40,7 +42,7 @@ flags:
   --info defaults               print where each part of it comes from
   --config-dir DIR              a folder with options of your own
 
-groups and their options, chosen with GROUP=OPTION; those in loss/style and logger may be several: [a,b]
+groups and their options, chosen with GROUP=OPTION; those in loss and logger may be several: [a,b]
 """
 
 
