@@ -10,7 +10,7 @@ Gram loss on the style layers it is compared with, so that a busy machine slows 
     python -m benchmarks.losses --sizes 128 --only gram mrf
 
 Memory is the process's high-water mark above what it held before the call (Linux); on a GPU, PyTorch's
-own count. An evaluation that takes longer than a minute is given up, and marked so.
+own count. An evaluation that takes longer than 25 seconds is given up, and marked so.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ROLES: tuple[Role, ...] = ("style", "content", "regularizer")
 CONTENT, STYLE = "sample:astronaut", "sample:coffee"
 CONFIGURED = "configured"
 README, RESULTS = Path(__file__).with_name("README.md"), Path(__file__).with_name("losses.json")
-PATIENCE = 60
+PATIENCE = 25
 """Seconds after which an evaluation is given up."""
 
 
