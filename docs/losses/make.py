@@ -136,9 +136,8 @@ def index_table(transfers: Made) -> str:
         name = f"[{role}/{option}]({card.name})" if card else f"{role}/{option}"
         cost = f"{row['milliseconds']:.0f} | {row['milliseconds'] / row['gram']:.1f}" if row else " | "
         others = f"{metrics['cross/others']:.2f}" if role == "style" else ""
-        lines.append(
-            f"| {name} | {describe(f'loss/{role}', option)} | {cost} | {others} | {metrics['ssim']:.2f} |"
-        )
+        what = describe(f"loss/{role}", option).replace("|", "\\|")
+        lines.append(f"| {name} | {what} | {cost} | {others} | {metrics['ssim']:.2f} |")
     return "\n".join(lines)
 
 

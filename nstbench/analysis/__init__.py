@@ -1,0 +1,1 @@
+"""What finished runs say: reads run records, imports nothing that trains."""
