@@ -265,7 +265,9 @@ def test_nothing_is_written_or_said_but_what_was_asked_for(tmp_path: Path) -> No
         text=True,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.returncode == 0, ran.stderr
+    said = [line.split()[0] for line in ran.stderr.splitlines()]
+    assert said == ["term", "content/features", "style/gram", "regularizer/tv"]  # how the terms start
     assert "wandb" not in ran.stdout
     assert [p.name for p in here.iterdir()] == ["outputs"]
     assert list(home.rglob("*")) == []
