@@ -172,7 +172,7 @@ class Record:
     Attributes:
         curves_every: evaluations between rows of curves.csv and points in dashboards.
         diagnostics_every: evaluations between rows of diagnostics.csv (per-layer values, gradient
-            norms, the angle between content and style), which cost two evaluations or so each; 0: none.
+            norms, the angle between content and style), which cost an evaluation or two each; 0: none.
         snapshot_every: steps between snapshots of the canvas; 0: none.
         animation: also write the snapshots as ``canvas.gif``.
         checkpoint_every: steps between checkpoints; 0: none.
