@@ -30,11 +30,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from nstbench.config import Role
-from nstbench.config_files import conf_dir, groups
+from nstbench.config_files import formulations
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.losses.base import JointLoss
@@ -78,14 +77,7 @@ class Cost:
 
 def nodes(role: Role) -> dict[str, Mapping[str, Any]]:
     """Return the node of every option of conf/loss/<role>, with the default layers."""
-    found = {}
-    layers = OmegaConf.load(conf_dir() / "layers" / "default.yaml")
-    for option in groups()[f"loss/{role}"]:
-        terms = OmegaConf.load(conf_dir() / "loss" / role / f"{option}.yaml")
-        plain: Any = OmegaConf.to_container(OmegaConf.create({"layers": layers, "t": terms}), resolve=True)
-        if plain["t"]:  # `none` has no term
-            found[option] = next(iter(plain["t"].values()))
-    return found
+    return {option: next(iter(terms.values())) for option, terms in formulations(role).items()}
 
 
 class Bench:

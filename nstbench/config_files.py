@@ -50,13 +50,13 @@ def describe(group: str, option: str, folder: Path | None = None) -> str:
     return ""
 
 
-def style_formulations() -> dict[str, dict[str, Any]]:
-    """Return the terms of every option of ``loss/style``, by its name, with the default layers."""
+def formulations(role: str) -> dict[str, dict[str, Any]]:
+    """Return the terms of every option of ``loss/<role>``, by its name, with the default layers."""
     folder = conf_dir()
     layers = OmegaConf.load(folder / "layers" / "default.yaml")
     found = {}
-    for option in groups(folder)["loss/style"]:
-        terms = OmegaConf.load(folder / "loss" / "style" / f"{option}.yaml")
+    for option in groups(folder)[f"loss/{role}"]:
+        terms = OmegaConf.load(folder / "loss" / role / f"{option}.yaml")
         plain = OmegaConf.to_container(OmegaConf.create({"layers": layers, "terms": terms}), resolve=True)
         if isinstance(plain, dict) and plain["terms"]:  # `none` has no term
             found[option] = plain["terms"]

@@ -197,6 +197,7 @@ def _record_judgement(record: RunRecord, judgement: Judgement) -> None:
     record.metrics.update(judgement.values)
     for name in judgement.values:
         record.unavailable_metrics.pop(name, None)
+        record.unavailable_metrics.pop(name.split("/")[0], None)  # of several numbers: as a whole
     record.unavailable_metrics.update(judgement.unavailable)
 
 

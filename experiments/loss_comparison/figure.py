@@ -12,9 +12,9 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from scipy.stats import bootstrap
 from torch import Tensor
 
+from nstbench.analysis.statistics import mean_interval
 from nstbench.pictures.io import read_picture, to_image
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
@@ -44,7 +44,7 @@ def of_pairs(runs: Runs, name: str, number: Callable[[RunRecord], float]) -> np.
 
 def interval(values: np.ndarray) -> str:
     """Return a mean with its 95 % bootstrap interval."""
-    low, high = bootstrap((values,), np.mean, method="percentile", rng=0).confidence_interval
+    low, high = mean_interval(values)
     return f"{values.mean():.2f} ({low:.2f}–{high:.2f})"
 
 

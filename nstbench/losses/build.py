@@ -28,6 +28,9 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
         term = build_term(role, name, node, encoder, unit=config.weights.unit, seed=config.seed)
         term.weight *= getattr(config.weights, role)
         styles = config.pictures.styles
+        if role == "regularizer" and term.loss.yardstick == "style" and not styles:
+            setting, reason = f"loss.{role}.{name}", "it compares with the style picture, and there is none"
+            raise UserError(setting, "", reason, "Give pictures.style, or another loss/regularizer.")
         if role == "style" and len(styles) > 1:
             try:
                 term.loss.check_blend(config.pictures.style_weights or [1.0] * len(styles))

@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from nstbench.config_files import style_formulations
+from nstbench import config_files
 from nstbench.encoders.base import Encoder
-from nstbench.encoders.build import build_encoder
 from nstbench.errors import UserError, did_you_mean
 from nstbench.losses.build import build_term
 from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.units import set_units
 from nstbench.metrics.base import Metric, Subject, Unavailable, styles_of
+from nstbench.metrics.judging import JudgingEncoder
 
 OTHERS = "others"
 """The mean over the formulations that the run did not optimise, by which none grades itself."""
@@ -48,34 +48,25 @@ class CrossEvaluation(Metric):
         formulations: Sequence[str] | Literal["all"] = "all",
         seed: int = 0,
     ) -> None:
-        known = style_formulations()
+        known = config_files.formulations("style")
         chosen = list(known) if formulations == "all" else list(formulations)
         for name in chosen:
             if name not in known:
                 hint = did_you_mean(name, known, what="formulations")
                 raise UserError("metrics.cross.formulations", name, "loss/style has no such option", hint)
-        self.missing = ""
-        try:
-            self.encoder = build_encoder(encoder).cpu()
-        except UserError as error:  # weights that are not here: no mistake, but no metric either
-            self.missing = str(error)
-            return
-        self.terms = {
-            name: [
-                build_term("style", key, node, self.encoder, seed=seed) for key, node in known[name].items()
-            ]
-            for name in chosen
-        }
+        self.judge = JudgingEncoder(encoder)
+        self.terms: dict[str, list[Term]] = {}
+        if self.judge.encoder is not None:
+            eyes = self.judge.encoder
+            for name in chosen:
+                nodes = known[name].items()
+                self.terms[name] = [build_term("style", key, node, eyes, seed=seed) for key, node in nodes]
         self._ends: dict[str, tuple[float, float]] = {}
 
     def __call__(self, subject: Subject) -> dict[str, float | Unavailable]:
         """Return the distance by every formulation, and the mean over the others."""
-        if self.missing:
-            raise Unavailable(self.missing)
-        if self.encoder.weights_sha256 == subject.optimized.weights_sha256:
-            raise Unavailable("the judging encoder is the one that was optimised: choose another one")
         found: dict[str, float | Unavailable] = {}
-        pair = _Pair.of(subject, self.encoder, self._layers)
+        pair = _Pair.of(subject, self.judge.of(subject, self._layers), self._layers)
         for name, terms in self.terms.items():
             try:
                 found[name] = self._distance(name, terms, pair)
@@ -125,11 +116,6 @@ class _Pair:
         picture, styles = subject.picture, list(styles_of(subject))
         noise = torch.rand(picture.shape, generator=torch.Generator().manual_seed(0))
         content = noise if subject.content is None else subject.content
-        smallest = encoder.smallest_picture(layers)
-        if min(min(p.shape[-2:]) for p in [picture, *styles]) < smallest:
-            raise Unavailable(f"a picture is smaller than the {smallest} pixels the judging encoder needs")
-        # A run that optimises this very encoder, in the same sweep, may have moved it to its device.
-        encoder = encoder.cpu()
 
         def seen(x: Tensor) -> Mapping[str, Tensor]:
             return {**encoder(x, layers), CANVAS: x}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from nstbench.encoders.build import build_encoder
-from nstbench.errors import UserError
 from nstbench.losses.base import weighted_mean
 from nstbench.losses.functional import gram_matrix
-from nstbench.metrics.base import Metric, Subject, Unavailable, styles_of
+from nstbench.metrics.base import Metric, Subject, styles_of
+from nstbench.metrics.judging import JudgingEncoder
 
 
 class GramDistance(Metric):
@@ -28,26 +27,16 @@ class GramDistance(Metric):
     def __init__(
         self, encoder: Mapping[str, Any], layers: Sequence[str] | Literal["default"] = "default"
     ) -> None:
-        self.missing = ""
-        try:
-            self.encoder = build_encoder(encoder).cpu()
-        except UserError as error:  # weights that are not here: no mistake, but no metric either
-            self.missing = str(error)
-            return
-        self.layers = list(self.encoder.default_layers["style"] if layers == "default" else layers)
-        self.encoder.check(self.layers, "metrics.gram_distance.layers")
+        self.judge = JudgingEncoder(encoder)
+        self.layers: list[str] = []
+        if self.judge.encoder is not None:
+            default = self.judge.encoder.default_layers["style"]
+            self.layers = list(default if layers == "default" else layers)
+            self.judge.encoder.check(self.layers, "metrics.gram_distance.layers")
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
-        if self.missing:
-            raise Unavailable(self.missing)
-        if self.encoder.weights_sha256 == subject.optimized.weights_sha256:
-            raise Unavailable("the judging encoder is the one that was optimised: choose another one")
-        smallest = self.encoder.smallest_picture(self.layers)
-        if min(min(p.shape[-2:]) for p in [subject.picture, *styles_of(subject)]) < smallest:
-            raise Unavailable(f"a picture is smaller than the {smallest} pixels the judging encoder needs")
-        # A run that optimises this very encoder, in the same sweep, may have moved it to its device.
-        encoder = self.encoder.cpu()
+        encoder = self.judge.of(subject, self.layers)
         of_picture = encoder(subject.picture, self.layers)
         of_styles = [encoder(style, self.layers) for style in styles_of(subject)]
         distances = []

@@ -156,6 +156,12 @@ def test_pictures_that_cannot_be_blended(complain: Complain, pair: dict[str, str
     assert "their weights must be equal. Remove pictures.style_weights" in said
 
 
+def test_a_regulariser_that_needs_the_style_picture_without_one(complain: Complain) -> None:
+    said = complain("loss/style=none", "pictures.style=null", "loss/regularizer=[pixel_histogram]")
+    assert said.startswith("nstbench: loss.regularizer.pixel_histogram")
+    assert "it compares with the style picture, and there is none. Give pictures.style" in said
+
+
 def test_a_loss_of_two_layers_that_gets_one(complain: Complain) -> None:
     said = complain("loss/style=cross_layer_gram", "loss.style.cross_layer_gram.layers=[relu1_1]")
     check(said, "loss.style.cross_layer_gram.layers=[relu1_1]", "needs two layers", "Give other layers")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nstbench.config import Config
-from nstbench.config_files import style_formulations
+from nstbench.config_files import formulations
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.metrics.base import Subject, Unavailable
@@ -18,7 +18,7 @@ from nstbench.metrics.evaluate import judge
 from nstbench.run import run
 
 JUDGE = {"_target_": "nstbench.encoders.random.RandomVGG", "shape": "vgg11", "width": 0.0625, "seed": 9}
-ALL = sorted(style_formulations())
+ALL = sorted(formulations("style"))
 
 
 def waves(period: float, size: int = 48, colour: float = 1.0) -> Tensor:

@@ -1,0 +1,43 @@
+"""The encoder that a metric sees through: one that the run did not optimise."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.build import build_encoder
+from nstbench.errors import UserError
+from nstbench.metrics.base import Subject, Unavailable, styles_of
+
+
+class JudgingEncoder:
+    """An encoder for judging; weights that are not on this machine make its metric unavailable.
+
+    Args:
+        node: like the group ``encoder``.
+    """
+
+    def __init__(self, node: Mapping[str, Any]) -> None:
+        self.encoder: Encoder | None = None
+        self.missing = ""
+        try:
+            self.encoder = build_encoder(node).cpu()
+        except UserError as error:  # weights that are not here: no mistake, but no metric either
+            self.missing = str(error)
+
+    def of(self, subject: Subject, layers: Sequence[str]) -> Encoder:
+        """Return the encoder, on the CPU, for the picture and the style pictures of a subject.
+
+        Raises:
+            Unavailable: its weights are missing, the run optimised it, or a picture is too small for it.
+        """
+        if self.encoder is None:
+            raise Unavailable(self.missing)
+        if self.encoder.weights_sha256 == subject.optimized.weights_sha256:
+            raise Unavailable("the judging encoder is the one that was optimised: choose another one")
+        smallest = self.encoder.smallest_picture(layers)
+        if min(min(p.shape[-2:]) for p in [subject.picture, *styles_of(subject)]) < smallest:
+            raise Unavailable(f"a picture is smaller than the {smallest} pixels the judging encoder needs")
+        # A run that optimises this very encoder, in the same sweep, may have moved it to its device.
+        return self.encoder.cpu()
