@@ -189,10 +189,23 @@ class Record:
 
 @dataclass(config=_STRICT)
 class Config:
-    """One run, complete."""
+    """One run, complete.
+
+    Attributes:
+        study: a name for runs that belong together: the folder of their folders.
+        output: the folder of studies.
+        retry_failed: in a sweep, run again what failed before; a single run always is.
+        criterion: what a search over settings, such as Optuna's, is told of a run: a metric, or a loss
+            of the final canvas such as ``loss/total``; or several.
+        seed: of everything random.
+        size: of the last stage.
+        steps: of the last stage.
+    """
 
     study: str
     output: str
+    retry_failed: bool
+    criterion: str | Annotated[list[str], Field(min_length=1)]
     seed: Seed
     size: Edge
     steps: Positive

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 
 def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings: Any) -> None:
@@ -34,6 +35,9 @@ def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings:
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
+            # One process on one device: what a cluster's variables say of tasks is not about us, and
+            # Lightning would take Slurm's signals, which are submitit's.
+            plugins=[LightningEnvironment()],
             **trainer_settings,
         )
         try:
@@ -64,6 +68,7 @@ def quiet_lightning() -> Iterator[None]:
             logging.getLogger(name).setLevel(logging.WARNING)
         for message in (
             ".*LeafSpec.*",
+            ".*srun.*",
             ".*eval mode at the start.*",
             ".*does not have many workers.*",
             ".*resuming from a checkpoint that ended before the epoch.*",

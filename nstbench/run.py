@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
+import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,10 +29,10 @@ from nstbench.pictures.io import read_picture, write_png
 from nstbench.preparation import Prepared, prepare
 from nstbench.stages import optimize
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
+from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
 from nstbench.tracking.record import (
     RunRecord,
-    alone_in,
     remove_if_empty,
     run_folder,
     run_id,
@@ -39,6 +41,19 @@ from nstbench.tracking.record import (
 )
 
 log = logging.getLogger(__name__)
+
+
+class FailedBeforeError(Exception):
+    """The run failed when it was last tried.
+
+    Args:
+        folder: of the run.
+        error: why it failed.
+    """
+
+    def __init__(self, folder: Path, error: str) -> None:
+        self.folder, self.error = folder, error
+        super().__init__(error)
 
 
 @dataclass(frozen=True)
@@ -61,18 +76,25 @@ def run(
     overrides: Sequence[str] = (),
     callbacks: Sequence[pl.Callback] = (),
     prepared: Prepared | None = None,
+    retry_failed: bool = True,
+    on_begin: Callable[[Path], None] | None = None,
 ) -> Result:
     """Stylise one canvas: read, encode, optimise, judge, record.
 
-    A finished run is not run again; an interrupted one continues from its checkpoint.
+    A finished run is not run again; an interrupted one continues from its checkpoint, and so does one
+    that failed, if it is to be tried again.
 
     Args:
         config: from `nstbench.config.validate`.
         overrides: what was typed, for the record.
         callbacks: of the caller's own; an `EvaluationCallback` hears of every evaluation.
         prepared: where `prepare` was called before.
+        retry_failed: whether a run that failed before is run again.
+        on_begin: told the run's folder once it is this process's.
 
     Raises:
+        BusyError: another process is at work on it.
+        FailedBeforeError: it failed before, and is not to be tried again.
         UserError: a setting or an input cannot be used; nothing was written.
         NonFiniteObjectiveError: the objective diverged; the record says so, and ``canvas.png`` is
             the last good canvas.
@@ -101,6 +123,10 @@ def run(
         before = RunRecord.read(folder)
         if before and before.state == "completed" and (folder / "canvas.png").is_file():
             return Result(_judge_more(config, before, folder, inputs, encoder), folder, skipped=True)
+        if before and before.state == "failed" and not retry_failed:
+            raise FailedBeforeError(folder, before.error or "it failed")
+        if on_begin:
+            on_begin(folder)
         record.starts = before.starts if before else {}
         if before and (before.device, before.threads) != (record.device, record.threads):
             other = f"{before.device} with {before.threads} threads"
@@ -215,11 +241,17 @@ def _provenance(record: RunRecord) -> dict[str, str]:
 
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
-    """Write what the run logs, and the traceback of a failure, to a file of its own."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """Write to a file what the run logs, the traceback of a failure, and where it crashed or hung."""
+    handler = logging.StreamHandler(path.open("a", encoding="utf-8"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
+    ours = not faulthandler.is_enabled()
+    if ours:
+        faulthandler.enable(handler.stream.fileno())
+        if hasattr(signal, "SIGUSR2") and signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN:
+            # A worker of nstbench.sweeps.pool; elsewhere the signal is others', such as submitit's.
+            faulthandler.register(signal.SIGUSR2, handler.stream.fileno())
     try:
         yield
     except Exception:
@@ -227,4 +259,8 @@ def _logged_to(path: Path) -> Iterator[None]:
         raise
     finally:
         root.removeHandler(handler)
-        handler.close()
+        if ours:
+            faulthandler.disable()
+            if hasattr(signal, "SIGUSR2"):
+                faulthandler.unregister(signal.SIGUSR2)
+        handler.stream.close()

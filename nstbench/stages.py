@@ -13,7 +13,7 @@ from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from nstbench.building import build
-from nstbench.callbacks.checkpoint import Checkpoint, read_checkpoint
+from nstbench.callbacks.checkpoint import Checkpoint, Stop, read_checkpoint
 from nstbench.callbacks.curves import Curves, scalars_of
 from nstbench.callbacks.diagnostics import Diagnostics
 from nstbench.callbacks.progress import ProgressBar
@@ -90,7 +90,8 @@ def optimize(
         seconds=progress["seconds"],
     )
     with ExitStack() as stack:
-        callbacks = [*_callbacks(config, folder, loggers, curves, stack, progress["step"]), *callbacks]
+        own = _callbacks(config, folder, loggers, curves, stack, progress["step"])
+        callbacks = [*own, *callbacks, Stop()]
         steps, evaluations = 0, progress["evaluations"]
         for i, stage in enumerate(config.schedule.stages):
             if i < progress["stage"]:

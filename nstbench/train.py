@@ -31,9 +31,9 @@ from nstbench.encoders.procedural.weights import read_weights, write_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit, save_checkpoint
 from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE, canonical
+from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
 from nstbench.tracking.record import (
-    alone_in,
     remove_if_empty,
     run_folder,
     run_id,

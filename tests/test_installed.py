@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"
     source.mkdir()
     # A copy: building in place leaves build/ and egg-info behind, which later builds would read.
-    for name in ("pyproject.toml", "README.md", "LICENSE", "nstbench", "conf"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "nstbench", "conf", "hydra_plugins"):
         subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--wheel-dir", str(folder), str(source)], check=True)
@@ -39,7 +39,9 @@ def test_a_wheel_holds_every_config_and_module(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         inside = set(archive.namelist())
     configs = {f"nstbench/conf/{p.relative_to(ROOT / 'conf')}" for p in (ROOT / "conf").rglob("*.yaml")}
-    modules = {str(p.relative_to(ROOT)) for p in (ROOT / "nstbench").rglob("*.py")}
+    modules = {
+        str(p.relative_to(ROOT)) for top in ("nstbench", "hydra_plugins") for p in (ROOT / top).rglob("*.py")
+    }
     weights = {f"nstbench/encoders/procedural/encoder.{kind}" for kind in ("safetensors", "sha256")}
     assert configs | modules | weights | {"nstbench/py.typed"} <= inside
     assert not any(name.startswith("conf/") for name in inside)

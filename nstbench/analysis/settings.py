@@ -16,7 +16,9 @@ ROLES = ("loss.content", "loss.style", "loss.regularizer")
 """Groups of terms; as a setting, each is the names of its terms, joined by ``+``."""
 
 # They leave the picture as it is: as in `nstbench.tracking.fingerprint`.
-_IGNORED = frozenset({"record", "logger", "metrics", "output", "trainer", "study"})
+_IGNORED = frozenset(
+    {"study", "output", "retry_failed", "criterion", "record", "logger", "metrics", "trainer"}
+)
 _PICTURES_AND_SEED = frozenset({"pictures.content", "pictures.style", "seed"})
 
 

@@ -11,6 +11,7 @@ import torch
 
 from nstbench.callbacks.curves import Curves
 from nstbench.fitting import save_checkpoint
+from nstbench.interruption import asked_to_stop
 from nstbench.modules.image_optimization import ImageOptimization
 
 
@@ -29,14 +30,27 @@ class Checkpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write if a checkpoint is due."""
+        """Write if a checkpoint is due, or the run is to stop."""
         assert isinstance(pl_module, ImageOptimization)
-        if (pl_module.steps_before + trainer.global_step) % self.every == 0:
+        if (pl_module.steps_before + trainer.global_step) % self.every == 0 or asked_to_stop():
             save_checkpoint(trainer, self.path)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the clock."""
         return {"seconds": self.curves.seconds}
+
+
+class Stop(pl.Callback):
+    """End the run after the step at which it was asked to."""
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Stop as Ctrl-C does, if asked to.
+
+        Raises:
+            KeyboardInterrupt: the user asked for it.
+        """
+        if asked_to_stop():
+            raise KeyboardInterrupt
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import tempfile
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from nstbench.cli.composition import where_typed, with_hydra
 from nstbench.cli.failures import report
 from nstbench.cli.overrides import overrides_from, split_arguments
 from nstbench.cli.sweep import check_sweep
+from nstbench.config import Config
 from nstbench.errors import UserError
+from nstbench.interruption import asked_to_stop, politely
+from nstbench.sweeps.ledger import Entry, Ledger
+from nstbench.sweeps.plugins import register_launchers
+from nstbench.sweeps.sweep import Sweep
+from nstbench.tracking.lock import BusyError
+from nstbench.tracking.record import RunRecord
 from nstbench.validation import register_resolvers, validate
-
-_LEDGER = "NSTBENCH_SWEEP_LEDGER"
 
 # What stopped a single run. Raised through Hydra, it would come with lines of Hydra's own.
 _failure: list[Exception] = []
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one run of a sweep ended.
-
-    Attributes:
-        overrides: what set it apart.
-        state: ``completed``, ``skipped`` or ``failed``.
-        folder: of the run; "" if it has none.
-        error: of a failed run.
-        mistake: whether the failure was a setting that cannot be used.
-    """
-
-    overrides: list[str]
-    state: str
-    folder: str = ""
-    error: str = ""
-    mistake: bool = False
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -56,27 +38,26 @@ def main(arguments: Sequence[str]) -> int:
     flags, typed, meaning = split_arguments(arguments)
     overrides = overrides_from(typed)
     register_resolvers()
+    register_launchers()
     if meaning.multirun:
         check_sweep(flags, overrides)
-    with tempfile.TemporaryDirectory() as ledger:
-        os.environ[_LEDGER] = ledger
-        try:
-            _failure.clear()
+    _failure.clear()
+    sweep = Sweep(["nstbench", "run", *arguments])
+    try:
+        with sweep.watching():
             with_hydra(_run_composed, flags, overrides)
-        finally:
-            del os.environ[_LEDGER]
-        outcomes = [Outcome(**json.loads(f.read_text())) for f in sorted(Path(ledger).glob("*.json"))]
+    finally:
+        if sweep.outcomes:  # an experiment may make it a sweep without -m
+            from nstbench.cli.show import show_sweep
+
+            show_sweep(_apart([sweep.outcomes[n] for n in sorted(sweep.outcomes)]))
     if _failure:
         diverged = "Try a smaller optimizer.lr, or smaller weights; canvas.png is the last good canvas"
         return report(_failure[0], "run", diverged=diverged, smaller="a smaller size")
-    if meaning.multirun:
-        from nstbench.cli.show import show_sweep
-
-        show_sweep(_apart(outcomes))
-    return int(any(o.state == "failed" for o in outcomes))
+    return int(any(o.state == "failed" for o in sweep.outcomes.values()))
 
 
-def _apart(outcomes: list[Outcome]) -> list[Outcome]:
+def _apart(outcomes: list[Entry]) -> list[Entry]:
     """Leave out of the overrides what all runs have in common."""
     if len(outcomes) < 2:
         return outcomes
@@ -84,25 +65,17 @@ def _apart(outcomes: list[Outcome]) -> list[Outcome]:
     return [replace(o, overrides=[each for each in o.overrides if each not in common]) for o in outcomes]
 
 
-def _run_composed(composed: DictConfig) -> float | None:
-    """Run one composed configuration; in a sweep a failure is noted and the next run goes on."""
-    in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-    overrides: list[str] = OmegaConf.to_container(HydraConfig.get().overrides.task)  # type: ignore[assignment]
-    try:
-        return _run(composed, overrides, in_sweep)
-    except Exception as error:
-        if not in_sweep:
-            _failure.append(error)
-            return None
-        mistake = isinstance(error, UserError)
-        text = str(error) if mistake else f"{type(error).__name__}: {error}"
-        _note(Outcome(overrides, "failed", error=text, mistake=mistake))
-        print(f"failed: {' '.join(overrides)}: {text}", file=sys.stderr)
-        return float("nan")
+def _run_composed(composed: DictConfig) -> float | tuple[float, ...] | None:
+    """Run one configuration: what was typed, or one of a sweep, perhaps on another machine."""
+    ledger = Ledger.here()
+    if ledger is not None:
+        return _run_in_sweep(composed, ledger)
+    _run_alone(composed)
+    return None
 
 
-def _run(composed: DictConfig, overrides: list[str], in_sweep: bool) -> float | None:
-    register_resolvers()  # again: in a sweep this may be another process
+def _run_alone(composed: DictConfig) -> None:
+    """Run one composed configuration; what goes wrong is kept for later."""
     try:
         config = validate(composed)
         # torch takes seconds to load, Lightning more: each only once what comes before is good.
@@ -112,19 +85,87 @@ def _run(composed: DictConfig, overrides: list[str], in_sweep: bool) -> float | 
         from nstbench.cli.show import show_result
         from nstbench.run import run
 
-        result = run(config, overrides, prepared=prepared)
+        with politely():
+            result = run(config, _typed(), prepared=prepared)
     except UserError as error:
-        raise where_typed(error, composed) from error
-    state = "skipped" if result.skipped else "completed"
-    _note(Outcome(overrides, state, folder=str(result.folder)))
-    show_result(result, brief=in_sweep)
-    return result.record.final_losses.get("loss/total")
+        _failure.append(where_typed(error, composed))
+    except Exception as error:
+        _failure.append(error)
+    else:
+        show_result(result)
 
 
-def _note(outcome: Outcome) -> None:
-    """Leave word of a run for the process that started the sweep, which may be another one."""
-    ledger = os.environ.get(_LEDGER)
-    if ledger:
-        job = HydraConfig.get().job
-        number = 0 if OmegaConf.is_missing(job, "num") else job.num
-        (Path(ledger) / f"{number:06d}.json").write_text(json.dumps(asdict(outcome)))
+def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> float | tuple[float, ...]:
+    """Run one configuration of a sweep, and leave word of what became of it.
+
+    Returns:
+        The criterion's value or values; NaN if there is none.
+    """
+    if asked_to_stop():
+        raise KeyboardInterrupt
+    register_resolvers()
+    entry = Entry(HydraConfig.get().job.num, _typed(), "running")
+    ledger.note(entry)
+    try:
+        ended, value = _attempt(composed, ledger, entry)
+    except Exception as error:  # whatever it is, the others go on
+        mistake = isinstance(error, UserError)
+        shown = where_typed(error, composed) if isinstance(error, UserError) else error
+        text = str(shown) if mistake else f"{type(error).__name__}: {error}"
+        folder = (ledger.of(entry.number) or entry).folder
+        log = Path(folder) / "run.log"
+        where = str(log) if folder and log.is_file() else ""
+        ended = replace(entry, state="failed", error=text, mistake=mistake, folder=folder, log=where)
+        value = math.nan
+    ledger.note(ended)
+    return value
+
+
+def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> tuple[Entry, float | tuple[float, ...]]:
+    """Run, and return what the ledger is told of it, and the criterion's value."""
+    config = validate(composed)
+    from nstbench.preparation import prepare
+
+    prepared = prepare(config)
+    from nstbench.cli.show import brief
+    from nstbench.run import FailedBeforeError, run
+    from nstbench.sweeps.reporting import Reporting
+
+    config.record.progress = False  # the sweep has a view of its own
+    reporting = Reporting(ledger, replace(entry, steps=sum(s.steps for s in config.schedule.stages)))
+    try:
+        result = run(
+            config,
+            entry.overrides,
+            callbacks=[reporting],
+            prepared=prepared,
+            retry_failed=config.retry_failed,
+            on_begin=reporting.begin,
+        )
+    except BusyError as error:
+        return replace(entry, state="busy", folder=str(error.folder)), math.nan
+    except FailedBeforeError as error:
+        text = f"{error.error} (when it last ran; retry_failed=true runs it again)"
+        log = error.folder / "run.log"
+        where = str(log) if log.is_file() else ""
+        return replace(entry, state="failed", folder=str(error.folder), error=text, log=where), math.nan
+    ended = replace(
+        entry,
+        state="skipped" if result.skipped else "completed",
+        folder=str(result.folder),
+        line=brief(result),
+    )
+    return ended, _criterion(config, result.record)
+
+
+def _criterion(config: Config, record: RunRecord) -> float | tuple[float, ...]:
+    """Return what a search is told of a run."""
+    values = {**record.metrics, **record.final_losses}
+    names = [config.criterion] if isinstance(config.criterion, str) else config.criterion
+    numbers = tuple(values.get(name, math.nan) for name in names)
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _typed() -> list[str]:
+    overrides: list[str] = OmegaConf.to_container(HydraConfig.get().overrides.task)  # type: ignore[assignment]
+    return overrides

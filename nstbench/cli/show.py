@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,21 +14,24 @@ from rich.text import Text
 from nstbench.metrics.evaluate import direction
 
 if TYPE_CHECKING:
-    from nstbench.cli.run import Outcome
     from nstbench.run import Result
+    from nstbench.sweeps.ledger import Entry
     from nstbench.train import Trained
 
 _WIDTH = 110
 
 
-def show_result(result: Result, *, brief: bool) -> None:
-    """Print where the picture and the record are, and the metrics; in a sweep, one line."""
+def brief(result: Result) -> str:
+    """Return what is said of a run that ended in a sweep: its time and its metrics."""
+    seconds = result.record.timings.get("optimize_s", 0.0)
+    state = "done before" if result.skipped else f"{seconds:.1f} s"
+    return f"{state}  {_line(result.record.metrics)}"
+
+
+def show_result(result: Result) -> None:
+    """Print where the picture and the record are, and the metrics."""
     console = _console()
     record, folder = result.record, result.folder
-    if brief:
-        state = "done before" if result.skipped else f"{record.timings.get('optimize_s', 0):.1f} s"
-        console.print(Text(f"{folder}  {state}  {_line(record.metrics)}"), soft_wrap=True)
-        return
     if result.skipped:
         console.print(
             Text(
@@ -45,18 +49,25 @@ def show_result(result: Result, *, brief: bool) -> None:
     console.print(Text(f"curves   {folder / 'curves.csv'}"), soft_wrap=True)
 
 
-def show_sweep(outcomes: Sequence[Outcome]) -> None:
+def show_sweep(outcomes: Sequence[Entry]) -> None:
     """Print how many runs ended how, and why those that failed did."""
+    if not outcomes:
+        return
     console = _console()
-    count = {state: sum(o.state == state for o in outcomes) for state in ("completed", "skipped", "failed")}
-    skipped = f", {count['skipped']} done before" if count["skipped"] else ""
-    console.print(f"{len(outcomes)} runs: {count['completed']} completed{skipped}, {count['failed']} failed")
+    count = Counter(outcome.state for outcome in outcomes)
+    parts = [f"{count['completed']} completed"]
+    parts += [f"{count['skipped']} done before"] * bool(count["skipped"])
+    parts += [f"{count['busy']} at work elsewhere"] * bool(count["busy"])
+    parts += [f"{count['stopped']} not finished"] * bool(count["stopped"])
+    console.print(f"{len(outcomes)} runs: {', '.join(parts)}, {count['failed']} failed", soft_wrap=True)
     failed = [o for o in outcomes if o.state == "failed"]
     if failed:
         table = Table("run", "why it failed", title="failed runs", title_justify="left")
         for outcome in failed:
             table.add_row(Text("\n".join(outcome.overrides)), Text(outcome.error))
         console.print(table)
+        for log in dict.fromkeys(o.log for o in failed if o.log):
+            console.print(Text(f"log  {log}"), soft_wrap=True)
 
 
 def show_training(trained: Trained) -> None:

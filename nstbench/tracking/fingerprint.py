@@ -12,7 +12,9 @@ from nstbench.encoders.weights import REGISTRY
 
 # Settings that leave the picture as it is: where results go, what is logged, judged and shown,
 # and on which machine. Everything else is part of the fingerprint.
-LEAVES_THE_PICTURE = frozenset({"study", "output", "record", "logger", "metrics", "trainer"})
+LEAVES_THE_PICTURE = frozenset(
+    {"study", "output", "retry_failed", "criterion", "record", "logger", "metrics", "trainer"}
+)
 
 
 def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:

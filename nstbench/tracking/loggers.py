@@ -105,16 +105,19 @@ def wandb_logger(
     import wandb
 
     wanted = mode if mode != "auto" else "offline" if _unreachable else wandb_mode()
-    run_id = f"{str(run.config.get('fingerprint', run.run_id))[:8]}-{secrets.token_hex(3)}"
+    own = f"{str(run.config.get('fingerprint', run.run_id))[:8]}-{secrets.token_hex(3)}"
+    # `wandb agent` says which run of which project this is; only then does it count for its sweep.
+    agent = by_agent()
+    run_id = os.environ.get("WANDB_RUN_ID", own) if agent else own
 
     def start(mode: str | None) -> Any:
         with _wandb_files_under(run.folder.parent / "wandb"):
             return wandb.init(
-                project=project,
-                entity=entity,
-                id=run_id,
+                project=None if agent else project,
+                entity=None if agent else entity,
+                id=None if agent else run_id,
                 name=run.run_id,
-                group=run.study,
+                group=os.environ.get("WANDB_RUN_GROUP", run.study),
                 job_type="stylize",
                 tags=list(run.tags),
                 config=dict(run.config),
@@ -146,6 +149,27 @@ def wandb_logger(
     # Lightning would start the run itself, and tell wandb to draw every curve over a step of
     # Lightning's that we do not log.
     return WandbLogger(experiment=experiment, save_dir=str(run.folder.parent), project=project)
+
+
+def by_agent() -> bool:
+    """Return whether ``wandb agent`` started this process, for a run of its sweep."""
+    return bool(os.environ.get("WANDB_SWEEP_ID"))
+
+
+def tell_agent(nodes: Mapping[str, Mapping[str, Any]], record: RunRecord, folder: Path) -> None:
+    """Log the result of a run that was finished before, if ``wandb agent`` waits for it.
+
+    Args:
+        nodes: the configuration's checked ``logger`` nodes.
+        record: of the run.
+        folder: of the run.
+    """
+    ours = {name: node for name, node in nodes.items() if str(node["_target_"]).endswith(".wandb_logger")}
+    if not by_agent() or not ours:
+        return
+    summary = {**record.final_losses, **{f"metrics/{k}": v for k, v in record.metrics.items()}}
+    loggers = build_loggers(ours, RunInfo.of(record, folder))
+    finish(loggers, summary, step=record.evaluations, success=True)
 
 
 def tensorboard_logger(run: RunInfo) -> Logger:

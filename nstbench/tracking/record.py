@@ -6,8 +6,8 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -106,31 +106,18 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
     return folder
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder, so that two processes never work on one run.
-
-    The lock is the operating system's: it ends with the process, however that ends.
-
-    Raises:
-        UserError: if another process holds it.
-    """
-    with (folder / ".lock").open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            hint = "Wait until it is done, or give another study=…"
-            raise UserError("run", folder.name, "another process is at work on it", hint) from error
-        except (ImportError, OSError):
-            pass  # Windows, or a file system without locks: as before
-        yield
+def mark_failed(folder: Path, reason: str) -> None:
+    """Say in the record of a run whose process is no more that it failed, unless it had ended before."""
+    record = RunRecord.read(folder)
+    if record is not None and record.state == "running":
+        record.state, record.error = "failed", reason
+        record.write(folder)
 
 
 def remove_if_empty(folder: Path) -> None:
     """Take back `run_folder`, and the folders above it, as far as they hold nothing."""
-    (folder / ".lock").unlink(missing_ok=True)
+    for name in (".lock", ".owner"):
+        (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
         for each in (folder, folder.parent, folder.parent.parent):
             each.rmdir()

@@ -23,6 +23,8 @@ def test_an_option_composes_and_validates(
     group: str, option: str, compose_config: Callable[..., Config]
 ) -> None:
     """With no weights on the machine, and no GPU: what is valid does not depend on it."""
+    if group.startswith("hydra/"):
+        pytest.skip("an option of Hydra's, not of a run's: tests/sweeps")
     extra = ["canvas.start=content"] if group == "loss/content" else []
     config = compose_config(f"{group}={option}", *extra, "steps=7", tiny=False)
     assert config.steps == 7

@@ -270,7 +270,11 @@ def test_nothing_is_written_or_said_but_what_was_asked_for(tmp_path: Path) -> No
     assert said == ["term", "content/features", "style/gram", "regularizer/tv"]  # how the terms start
     assert "wandb" not in ran.stdout
     assert [p.name for p in here.iterdir()] == ["outputs"]
-    assert list(home.rglob("*")) == []
+    # torchmetrics imports matplotlib, which keeps a list of the fonts of the machine.
+    assert {str(p.relative_to(home)) for p in home.rglob("*") if "matplotlib" not in str(p)} <= {
+        ".cache",
+        ".config",
+    }
 
 
 @pytest.fixture

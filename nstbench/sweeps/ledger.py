@@ -1,0 +1,118 @@
+"""How the processes of a sweep tell each other what became of each run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from nstbench.tracking.record import write_text
+
+State = Literal["running", "completed", "skipped", "failed", "busy", "stopped"]
+ENDED = frozenset({"completed", "skipped", "failed", "busy", "stopped"})
+
+_VARIABLE = "NSTBENCH_SWEEP_LEDGER"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one run of a sweep.
+
+    Attributes:
+        number: of the run in the sweep, from 0.
+        overrides: what was typed for it.
+        state: ``running``; ``completed``; ``skipped``, it was finished before; ``failed``; ``busy``,
+            another process is at work on it; ``stopped``, the user stopped the sweep.
+        folder: of the run; "" while it has none.
+        error: why it failed, in one line.
+        mistake: whether that was a setting that cannot be used.
+        log: path of what the run logged, where there is one.
+        line: about a finished run, as it is printed.
+        step: that a running one has reached.
+        steps: of its whole schedule.
+    """
+
+    number: int
+    overrides: list[str]
+    state: State
+    folder: str = ""
+    error: str = ""
+    mistake: bool = False
+    log: str = ""
+    line: str = ""
+    step: int = 0
+    steps: int = 0
+
+
+class Ledger:
+    """A folder with a file for each run, on a file system that all of a sweep's processes share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def new(cls, sweep: Path) -> Ledger:
+        """Open a ledger of this process's in a sweep's folder; those of killed ones are cleared away."""
+        host = socket.gethostname()
+        for folder in sweep.glob(f"{host}-*"):
+            if not psutil.pid_exists(int(folder.name.removeprefix(f"{host}-"))):
+                cls(folder).remove()
+        ledger = cls(sweep / f"{host}-{os.getpid()}")
+        ledger.folder.mkdir(parents=True, exist_ok=True)
+        os.environ[_VARIABLE] = str(ledger.folder.absolute())  # for the processes that this one starts
+        return ledger
+
+    @classmethod
+    def here(cls) -> Ledger | None:
+        """Return the ledger of the sweep that this process works for; None outside of sweeps."""
+        folder = os.environ.get(_VARIABLE)
+        return cls(Path(folder)) if folder else None
+
+    def close(self) -> None:
+        """Remove the folder: the run records have all that lasts."""
+        os.environ.pop(_VARIABLE, None)
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def note(self, entry: Entry) -> None:
+        """Write what is known of a run, in place of what was."""
+        write_text(self.folder / f"{entry.number:06d}.json", json.dumps(asdict(entry)))
+
+    def entries(self) -> dict[int, Entry]:
+        """Return the latest entry of each run that has one, by its number."""
+        found = [Entry(**json.loads(file.read_text())) for file in sorted(self.folder.glob("*.json"))]
+        return {entry.number: entry for entry in found}
+
+    def of(self, number: int) -> Entry | None:
+        """Return the latest entry of a run; None if it has none."""
+        try:
+            return Entry(**json.loads((self.folder / f"{number:06d}.json").read_text()))
+        except FileNotFoundError:
+            return None
+
+    def lost(self, number: int, overrides: Sequence[str], reason: str, log: str = "") -> None:
+        """Note that a run ended without a word, unless it had its last word.
+
+        Args:
+            number: of the run.
+            overrides: what was typed for it.
+            reason: as a clause: "killed by SIGSEGV".
+            log: path of what it logged; by default ``run.log`` in its folder.
+        """
+        before = self.of(number)
+        if before and before.state in ENDED:
+            return
+        folder = before.folder if before else ""
+        own = Path(folder) / "run.log" if folder else None
+        log = log or (str(own) if own and own.is_file() else "")
+        self.note(Entry(number, list(overrides), "failed", folder=folder, error=reason, log=log))

@@ -1,0 +1,123 @@
+"""The lock of a run's folder: two processes never work on one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import psutil
+
+from nstbench.errors import UserError
+from nstbench.tracking.record import write_text
+
+BEAT = 5.0
+"""Seconds between two heartbeats of a process that holds a folder."""
+STALE = 60.0
+"""Seconds without a heartbeat after which its owner is taken for dead."""
+
+
+class BusyError(UserError):
+    """Another process is at work on the run.
+
+    Args:
+        folder: of the run.
+        by: who that is, where it is known.
+    """
+
+    def __init__(self, folder: Path, by: str = "") -> None:
+        self.folder, self.by = folder, by
+        hint = "Wait until it is done, or give another study=…"
+        super().__init__("run", folder.name, f"another process is at work on it{by}", hint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.by)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a run's folder.
+
+    Two locks in one. The operating system's on ``.lock`` ends with the process, however that ends; but
+    some file systems that clusters share do not pass it on to other nodes. So the owner also leaves its
+    name in ``.owner`` and touches it every `BEAT` seconds: where that has not happened for `STALE`
+    seconds, or the owner was a process of this machine that is no more, the folder is taken over.
+
+    Raises:
+        BusyError: if another process holds it.
+    """
+    with (folder / ".lock").open("w") as file:
+        locked = _locked(file)
+        if locked is False:
+            raise BusyError(folder)
+        owner = folder / ".owner"
+        other = _owner(owner)
+        if other is not None and _alive(other, owner, locked=bool(locked)):
+            raise BusyError(folder, f" ({other['host']}, process {other['pid']})")
+        me = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+        write_text(owner, json.dumps(me))
+        done = threading.Event()
+        heart = threading.Thread(target=_beat, args=(owner, me, done), daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            done.set()
+            heart.join()
+            if _owner(owner) == me:
+                owner.unlink(missing_ok=True)
+
+
+def _locked(file: IO[str]) -> bool | None:
+    """Take the operating system's lock; return False if another process has it, None if there are none."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        return None  # Windows, or a file system without locks: the heartbeat must do
+    return True
+
+
+def _owner(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if {"host", "pid"} <= found.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
+    """Tell whether the owner is still at work, given whether the operating system's lock could be had."""
+    try:
+        beat = path.stat().st_mtime
+    except OSError:
+        return False
+    here = owner["host"] == socket.gethostname()
+    # Within a machine the lock is sure. A process number may be another process's by now.
+    if here and (locked or not psutil.pid_exists(owner["pid"])):
+        return False
+    # By the file system's clock, not ours: those of two nodes differ.
+    probe = path.with_name(f".clock.{os.getpid()}")
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+    except OSError:
+        now = time.time()
+    return now - beat < STALE
+
+
+def _beat(path: Path, me: dict[str, Any], done: threading.Event) -> None:
+    while not done.wait(BEAT):
+        if _owner(path) == me:
+            os.utime(path)

@@ -1,0 +1,258 @@
+"""Sweeps of which something dies, as a user sees them: in processes of their own, with signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from misbehaviour import misbehaving
+
+from nstbench.tracking.record import RunRecord
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMAND = [sys.executable, "-m", "nstbench", "run", "-m", *TINY]
+WELL = [f"w{i}" for i in range(8)]
+BADLY = ["raise", "abort", "memory", "hang"]
+
+
+def environment() -> dict[str, str]:
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    return {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def sweep(*arguments: str, status: int = 0) -> str:
+    process = start(*arguments)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == status, printed
+    return printed
+
+
+def records(study: Path) -> dict[str, RunRecord]:
+    found = {file.parent.name: RunRecord.read(file.parent) for file in study.glob("*/run.json")}
+    return {name: record for name, record in found.items() if record is not None}
+
+
+def pictures(study: Path) -> dict[str, bytes]:
+    return {file.parent.name: file.read_bytes() for file in study.glob("*/canvas.png")}
+
+
+def how(record: RunRecord) -> str:
+    return str(record.config["loss"]["regularizer"]["misbehave"]["how"])
+
+
+def wait_until(condition: Iterable[bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    for met in condition:
+        if met or time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
+
+
+def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: dict[str, str]) -> None:
+    values = ",".join([*BADLY, *WELL])
+    printed = sweep(
+        *misbehaving(tmp_path / "own"),
+        *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=bad", "steps=20"),
+        f"loss.regularizer.misbehave.how={values}",
+        *("hydra/launcher=pool", "hydra.launcher.workers=2", "hydra.launcher.timeout=12"),
+        "hydra.launcher.memory_limit=2GiB",
+        status=1,
+    )
+    found = records(tmp_path / "out" / "bad")
+    assert len(found) == 12
+    by_how = {how(record): record for record in found.values()}
+    assert {name for name, record in by_how.items() if record.state == "completed"} == set(WELL)
+    reasons = {
+        "raise": r"RuntimeError: the loss is out of order",
+        "abort": r"its process was killed by SIGABRT",
+        "memory": r"it used \d+ MiB of memory, more than memory_limit=2048 MiB",
+        "hang": r"it took longer than timeout=12 seconds",
+    }
+    assert "12 runs: 8 completed, 4 failed" in printed
+    summary = printed.partition("12 runs:")[2]
+    for name, reason in reasons.items():
+        record = by_how[name]
+        assert record.state == "failed"
+        assert re.fullmatch(reason, record.error or "")
+        line = next(line for line in summary.splitlines() if f".how={name} " in line)
+        assert re.search(reason, line)
+    logs = {name: (tmp_path / "out" / "bad" / r.run_id / "run.log") for name, r in by_how.items()}
+    for name in BADLY:
+        assert str(Path("out/bad") / logs[name].parent.name / "run.log") in summary
+    # The logs say where: Python's traceback, or that of the interpreter's last moment.
+    assert "RuntimeError: the loss is out of order" in logs["raise"].read_text()
+    assert "Aborted" in logs["abort"].read_text()
+    for name in ("abort", "hang"):
+        assert "misbehaviour.py" in logs[name].read_text()
+
+
+@pytest.mark.parametrize("launcher", ["basic", "pool"])
+def test_what_failed_is_tried_again_only_when_asked(
+    tmp_path: Path, pair: dict[str, str], launcher: str
+) -> None:
+    arguments = [
+        *misbehaving(tmp_path / "own"),
+        *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=again", "steps=20"),
+        *("loss.regularizer.misbehave.how=raise,well", f"hydra/launcher={launcher}"),
+    ]
+    study = tmp_path / "out" / "again"
+    assert "2 runs: 1 completed, 1 failed" in sweep(*arguments, status=1)
+    first = {name: (study / name / "run.json").read_bytes() for name in records(study)}
+    printed = sweep(*arguments, status=1)
+    assert "2 runs: 0 completed, 1 done before, 1 failed" in printed
+    assert "retry_failed=true" in printed
+    assert {name: (study / name / "run.json").read_bytes() for name in records(study)} == first
+    # The fault is mended: the same run, from its checkpoint, is completed.
+    mended = (Path(__file__).parent / "misbehaviour.py").read_text().replace('"raise"', '"never"')
+    (tmp_path / "own" / "misbehaviour.py").write_text(mended)
+    path = os.pathsep.join([str(tmp_path / "own"), str(ROOT)])
+    done = subprocess.run(
+        [*COMMAND, *arguments, "retry_failed=true"],
+        env={**environment(), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 runs: 1 completed, 1 done before, 0 failed" in done.stdout
+    assert [r.state for r in records(study).values()] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "pool"])
+def test_a_sweep_killed_three_times_ends_with_the_same_bytes(
+    tmp_path: Path, pair: dict[str, str], launcher: str
+) -> None:
+    arguments = [
+        *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "steps=60"),
+        *("canvas.start=noise", "seed=range(12)", "record.checkpoint_every=7", "record.curves_every=1"),
+        *(f"hydra/launcher={launcher}", "metrics=fast"),
+    ]
+    if launcher == "pool":
+        arguments += ["hydra.launcher.workers=2"]
+    sweep(*arguments, "study=whole")
+    broken = tmp_path / "out" / "broken"
+    ended: dict[str, int] = {}
+    rng = random.Random(launcher)
+    rows = sorted(rng.sample(range(30, 12 * 60 - 60), 3))
+    for kill_at in rows:
+        process = start(*arguments, "study=broken")
+
+        def far_enough(kill_at: int = kill_at, process: subprocess.Popen[str] = process) -> Iterable[bool]:
+            while process.poll() is None:
+                yield (
+                    sum(len(f.read_bytes().splitlines()) - 1 for f in broken.glob("*/curves.csv")) >= kill_at
+                )
+            yield True
+
+        wait_until(far_enough())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL, "the sweep ended before it could be killed"
+        for name, record in records(broken).items():
+            if record.state == "completed":
+                written = (broken / name / "run.json").stat().st_mtime_ns
+                assert ended.setdefault(name, written) == written, "a finished run ran again"
+    assert 0 < len(ended) < 12
+    printed = sweep(*arguments, "study=broken")
+    assert f"12 runs: {12 - len(ended)} completed, {len(ended)} done before, 0 failed" in printed
+    for name, written in ended.items():
+        assert (broken / name / "run.json").stat().st_mtime_ns == written
+    whole = pictures(tmp_path / "out" / "whole")
+    assert len(whole) == 12
+    assert pictures(broken) == whole
+    assert not [*broken.glob("*/checkpoint*"), *broken.glob("*/.owner"), *broken.glob(".sweep/*-*")]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "pool"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_stops_where_the_same_command_continues(
+    tmp_path: Path, pair: dict[str, str], launcher: str, times: int
+) -> None:
+    arguments = [
+        *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=stopped"),
+        *("canvas.start=noise", "seed=0,1,2", "steps=3000", "record.checkpoint_every=100000"),
+        *("record.curves_every=1", f"hydra/launcher={launcher}"),
+    ]
+    study = tmp_path / "out" / "stopped"
+    process = start(*arguments)
+
+    def under_way() -> Iterable[bool]:
+        while process.poll() is None:
+            yield any(len(f.read_bytes().splitlines()) > 30 for f in study.glob("*/curves.csv"))
+        yield True
+
+    wait_until(under_way())
+    for _ in range(times):
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the sweep
+        time.sleep(0.02)
+    printed, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, printed
+    assert "Traceback" not in printed
+    assert "the same command continues" in printed
+    assert re.search(r"3 runs: 0 completed, 3 not finished, 0 failed", printed)
+    states = {record.state for record in records(study).values()}
+    assert states == {"running"}
+    # Stopped where it can continue: no checkpoint was due for long, yet none of the work is lost.
+    if times == 1:
+        assert [*study.glob("*/checkpoint.ckpt")]
+
+    def alone() -> Iterable[bool]:
+        while subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True).stdout:
+            yield False
+        yield True
+
+    wait_until(alone(), seconds=5)
+    assert next(iter(alone())), "processes of the sweep are left"
+
+
+def test_two_processes_share_a_sweep(tmp_path: Path, pair: dict[str, str]) -> None:
+    arguments = [
+        *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=shared"),
+        *("canvas.start=noise", "seed=range(6)", "steps=150", "record.curves_every=1"),
+    ]
+    both = [start(*arguments) for _ in range(2)]
+    printed = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    counts = [
+        {word: int(n) for n, word in re.findall(r"(\d+) (completed|done|at work)", text.split("6 runs:")[1])}
+        for text in printed
+    ]
+    assert sum(count["completed"] for count in counts) == 6  # each run by one of the two, none by both
+    assert all(sum(count.values()) == 6 for count in counts)
+    found = records(tmp_path / "out" / "shared")
+    assert [record.state for record in found.values()] == ["completed"] * 6
+    for name in found:
+        rows = (tmp_path / "out" / "shared" / name / "curves.csv").read_text().splitlines()
+        assert len(rows) == 1 + 151, "two processes wrote one file"
+
+
+def test_the_ledger_leaves_nothing_behind(tmp_path: Path, pair: dict[str, str]) -> None:
+    sweep(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=clean", "seed=0,1")
+    inside = {p.name for p in (tmp_path / "out" / "clean" / ".sweep").iterdir()}
+    assert inside == {"commands.txt", "multirun.yaml"}
+    (line,) = (tmp_path / "out" / "clean" / ".sweep" / "commands.txt").read_text().splitlines()
+    assert line.partition("\t")[2].startswith("nstbench run -m ")
+    assert (
+        json.loads((next((tmp_path / "out" / "clean").glob("*/run.json"))).read_text())["state"]
+        == "completed"
+    )
