@@ -12,9 +12,10 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
-from nstbench.analysis.statistics import mean_interval
+from nstbench.analysis.crossed import Sample
 from nstbench.pictures.io import read_picture, to_image
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
@@ -42,9 +43,10 @@ def of_pairs(runs: Runs, name: str, number: Callable[[RunRecord], float]) -> np.
     return np.array([fmean(number(record) for record, _ in of_pair) for of_pair in runs[name].values()])
 
 
-def interval(values: np.ndarray) -> str:
-    """Return a mean with its 95 % bootstrap interval."""
-    low, high = mean_interval(values)
+def interval(values: np.ndarray, pairs: Sequence[Pair]) -> str:
+    """Return a mean with its 95 % interval, content and style pictures taken as random."""
+    sample = Sample.of(pd.MultiIndex.from_tuples(pairs, names=["content", "style"]))
+    (low,), (high,) = sample.interval(values[:, None])
     return f"{values.mean():.2f} ({low:.2f}–{high:.2f})"
 
 
@@ -60,7 +62,8 @@ def table(runs: Runs) -> str:
     order = sorted(runs, key=lambda name: of_pairs(runs, name, first).mean())
     lines = [f"| optimised | {' | '.join(measures)} | ms per evaluation |", "|---|" + "---:|" * 5]
     for name in order:
-        cells = [interval(of_pairs(runs, name, number)) for number in measures.values()]
+        pairs = [*runs[name]]
+        cells = [interval(of_pairs(runs, name, number), pairs) for number in measures.values()]
         cost = of_pairs(runs, name, lambda r: 1000 * r.timings["optimize_s"] / r.evaluations)
         lines.append(f"| `{name}` | {' | '.join(cells)} | {np.median(cost):.0f} |")
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from nstbench.analysis import statistics as st
+from nstbench.analysis.crossed import Sample
 from nstbench.analysis.records import Study
 from nstbench.analysis.settings import ROLES
 from nstbench.errors import UserError, as_typed, did_you_mean
@@ -45,7 +46,7 @@ class Comparison:
         reference: what differences, win rates and verdicts of `rows` are against: the baseline, or the best.
         against_baseline: whether the family of tests is that with the baseline; else all pairs.
         pairs: number of pairs of pictures.
-        pictures: number of different content and style pictures among them.
+        sample: how these pairs share pictures, and so what the tests take as independent.
         cells: number of runs of each thing: over pairs, seeds and other settings.
         rows: of each compared thing, best first.
         tests: the family of tests: first, second, difference (first minus second), its interval, p.
@@ -58,7 +59,7 @@ class Comparison:
     reference: str
     against_baseline: bool
     pairs: int
-    pictures: dict[str, int]
+    sample: Sample
     cells: int
     rows: pd.DataFrame
     tests: pd.DataFrame
@@ -116,14 +117,15 @@ def compare(
     """
     cells, notes = _cells(study, groups, criterion, baseline)
     blocks = [name for name in PICTURES if name != groups.by]
-    values = cells.groupby(
-        level=blocks, sort=True
-    ).mean()  # seeds and other settings, within a pair of pictures
-    values = values[values.mean().sort_values(ascending=not higher_is_better, kind="stable").index]
+    # Seeds and other settings are averaged within a pair of pictures.
+    values = cells.groupby(level=blocks, sort=True).mean()
+    sample = Sample.of(values.index)
+    means = sample.mean(values)
+    values = values.iloc[:, np.argsort(-means if higher_is_better else means, kind="stable")]
     names, x = [str(name) for name in values.columns], values.to_numpy(dtype=float)
     reference = baseline or names[0]
     family = [(n, reference) for n in names if n != reference] if baseline else list(combinations(names, 2))
-    tests = _tests(x, names, family, higher_is_better=higher_is_better)
+    tests = compare_couples(sample, x, names, family, higher_is_better=higher_is_better)
     if criterion.startswith("cross/") and (judge := criterion.removeprefix("cross/")) in names:
         notes.append(f"Beware: {judge} is judged by itself here. cross/others leaves that out.")
     return Comparison(
@@ -133,27 +135,33 @@ def compare(
         reference=reference,
         against_baseline=baseline is not None,
         pairs=len(x),
-        pictures={name: cells.index.get_level_values(name).nunique() for name in blocks},
+        sample=sample,
         cells=len(cells),
-        rows=_rows(x, names, reference, tests, higher_is_better=higher_is_better),
+        rows=_rows(sample, x, names, reference, tests, higher_is_better=higher_is_better),
         tests=tests,
         notes=tuple(notes),
     )
 
 
 def _rows(
-    x: np.ndarray, names: Sequence[str], reference: str, tests: pd.DataFrame, *, higher_is_better: bool
+    sample: Sample,
+    x: np.ndarray,
+    names: Sequence[str],
+    reference: str,
+    tests: pd.DataFrame,
+    *,
+    higher_is_better: bool,
 ) -> pd.DataFrame:
-    low, high = st.mean_interval(x)
+    low, high = sample.interval(x)
     differences = x - x[:, [names.index(reference)]]
-    d_low, d_high = st.mean_interval(differences)
+    d_low, d_high = sample.interval(differences)
     rows = pd.DataFrame(
         {
             "name": names,
-            "mean": x.mean(axis=0),
+            "mean": sample.mean(x),
             "low": low,
             "high": high,
-            "difference": differences.mean(axis=0),
+            "difference": sample.mean(differences),
             "difference_low": d_low,
             "difference_high": d_high,
             "win_rate": st.win_rate(differences, higher_is_better=higher_is_better),
@@ -176,26 +184,33 @@ def _rows(
     return rows
 
 
-def _tests(
-    x: np.ndarray, names: Sequence[str], family: Sequence[tuple[str, str]], *, higher_is_better: bool
+def compare_couples(
+    sample: Sample,
+    x: np.ndarray,
+    names: Sequence[str],
+    family: Sequence[tuple[str, str]],
+    *,
+    higher_is_better: bool,
 ) -> pd.DataFrame:
+    """Return a family of tests, of the first against the second of each couple, by values ``(pairs, k)``."""
     at = {name: column for column, name in enumerate(names)}
     d = x[:, [at[a] for a, _ in family]] - x[:, [at[b] for _, b in family]]
-    low, high = st.mean_interval(d)
-    p = st.signed_rank(d)
+    low, high = sample.interval(d)
+    p = sample.p(d)
+    side = sample.favours(d, higher_is_better=higher_is_better)
     corrected = st.holm(p)
     return pd.DataFrame(
         {
             "first": [a for a, _ in family],
             "second": [b for _, b in family],
-            "difference": d.mean(axis=0),
+            "difference": sample.mean(d),
             "difference_low": low,
             "difference_high": high,
             "win_rate": st.win_rate(d, higher_is_better=higher_is_better),
             "p": p,
-            "p_sign_flip": st.sign_flip(d),
+            "p_sign_flip": sample.sign_flip(d),
             "p_corrected": corrected,
-            "verdict": st.verdicts(corrected, st.favours(d, higher_is_better=higher_is_better), pairs=len(x)),
+            "verdict": st.verdicts(corrected, side, can_say=sample.can_say(len(family))),
         }
     )
 
@@ -211,6 +226,9 @@ def _cells(
     key["judge"] = study.judges.loc[use, criterion]  # values of another judge are no partners
     table = runs[column].groupby([*(key[c] for c in key), groups.labels[use].rename("of")]).mean()
     notes = []
+    odd = study.runs[(study.runs["state"] == "completed") & study.judges[criterion].notna() & ~use]
+    if len(odd):
+        notes.append(f"Left out, for {criterion} is no finite number: {', '.join(odd['folder'])}.")
     if len(table) < len(runs):
         again = len(runs) - len(table)
         notes.append(f"{_runs(again)} repeated others in all settings and pictures: averaged with them.")

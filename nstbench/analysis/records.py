@@ -16,7 +16,11 @@ from nstbench.errors import UserError, as_typed, did_you_mean
 
 STATES = ("completed", "running", "failed")
 RESULT = "comparison.csv"
-"""A folder with this file in it is a result of ours, not a run."""
+RESULTS = (RESULT, "data-curves.js")
+"""A folder with one of these files in it is a result of ours, a comparison or a report, not a run."""
+
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class Damaged(NamedTuple):
@@ -113,14 +117,20 @@ def _record(folder: Path) -> dict[str, Any] | str | None:
     if not folder.is_dir():
         return "a file, not the folder of a run"
     try:
-        data = json.loads((folder / "run.json").read_bytes())
+        if (folder / "run.json").is_fifo():
+            return "run.json cannot be read: it is a pipe"  # to open it would wait for ever
+        text = (folder / "run.json").read_bytes()
+        data = json.loads(text)
+        if b"\\ud" in text:  # names of files need not be text, and tables must be
+            data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
     except FileNotFoundError:
-        return None if (folder / RESULT).is_file() else "there is no run.json in it"
+        ours = any((folder / name).is_file() for name in RESULTS)
+        return None if ours else "there is no run.json in it"
     except (OSError, ValueError, RecursionError) as error:
         return f"run.json cannot be read: {error}"
     try:
         return _row(data, folder)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         return f"run.json is not a run's record: {_what_lacks(error)}"
 
 
@@ -128,8 +138,8 @@ def _row(data: Mapping[str, Any], folder: Path) -> dict[str, Any] | str:
     config, inputs = data["config"], data.get("inputs") or {}
     if data["state"] not in STATES:
         return f"run.json is not a run's record: its state is {as_typed(data['state'])}"
-    if data["state"] == "completed" and not (folder / "canvas.png").is_file():
-        return "canvas.png is missing"
+    if data["state"] == "completed" and (lacks := _picture_lacks(folder / "canvas.png")):
+        return f"canvas.png {lacks}"
     settings = flatten(config)
     for name in ("weights", "start"):  # a file may be another one under the same name
         settings[f"inputs.{name}"] = canonical(inputs.get(name))
@@ -153,6 +163,24 @@ def _row(data: Mapping[str, Any], folder: Path) -> dict[str, Any] | str:
         "unavailable": dict(data.get("unavailable_metrics") or {}),
         "settings": settings,
     }
+
+
+def _picture_lacks(path: Path) -> str:
+    """Return what is wrong with a PNG file as far as both its ends tell; nothing if it is whole."""
+    if not path.is_file():
+        return "is missing"
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(_PNG_START))
+            file.seek(max(0, path.stat().st_size - len(_PNG_END)))
+            end = file.read()
+    except OSError as error:
+        return f"cannot be read: {error.strerror or error}"
+    if not start:
+        return "is empty"
+    if start != _PNG_START:
+        return "is no PNG picture"
+    return "" if end == _PNG_END else "is cut off"
 
 
 def _name(path: Path) -> str:

@@ -1,32 +1,19 @@
-"""What a comparison says, in sentences, tables and files."""
+"""What a comparison says, in sentences and tables."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from nstbench.analysis import statistics as st
 from nstbench.analysis.compare import Comparison, Groups
-from nstbench.analysis.records import RESULT, STATES, Study
-from nstbench.errors import UserError
-from nstbench.tracking.record import write_text
+from nstbench.analysis.crossed import LEAST, least_t
+from nstbench.analysis.records import STATES, Study
+from nstbench.analysis.tradeoff import Tradeoff
 
-METHOD = (
-    "The unit is a pair of pictures: seeds, and settings swept besides, are averaged within it first. "
-    "They repeat a measurement on the same pictures, so counting them as samples of their own would claim "
-    "more evidence than there is. Pairs are taken as independent. Those that share a picture are not where "
-    "it decides which is better: p is then too small, and intervals too narrow, for claims about "
-    "pictures that were not in the study. In simulated studies of 5 by 5 pictures, with a fifth of a "
-    "difference's variance due to the style picture, a difference that does not exist is claimed 13 times in "
-    "100 instead of 5. More pictures help, more pairs of the same pictures hardly do. "
-    "Intervals: 95 %, expanded percentile bootstrap of the mean over pairs, each for itself. "
-    "p: Wilcoxon's signed-rank test on paired differences, two-sided, exact up to 50 pairs, corrected by "
-    "Holm's method within a criterion. Win rate: the share of pairs in which it is better than the reference."
-)
+_MANY = 10  # pictures of a role: enough for most differences that matter
 
 
 def inventory(study: Study, *, most: int | None = None) -> list[str]:
@@ -52,20 +39,18 @@ def inventory(study: Study, *, most: int | None = None) -> list[str]:
 
 def sentences(c: Comparison) -> list[str]:
     """Return the verdicts of a comparison, what was left out, and what it would take to say more."""
-    said = [f"{_pairs(c)}, {len(c.rows)} values of {c.by}.", *c.notes]
+    said = [f"{pairs(c)}, {len(c.rows)} values of {c.by}.", *c.notes]
     if c.cells > c.pairs and c.cells % c.pairs == 0:
         said[0] += f" Each is the mean of {c.cells // c.pairs} runs."
     family = c.tests
     if (family["verdict"] == st.TOO_FEW).all():
-        least = st.smallest_p(c.pairs)
-        enough = f"at least {st.pairs_needed(len(family))} pairs are needed"
-        fewer = st.pairs_needed(len(c.rows) - 1)
-        if not c.against_baseline and fewer < st.pairs_needed(len(family)):
-            enough += f", or {fewer} with --baseline"
-        reach = f"the smallest possible p is {least:.2g}"
-        if len(family) > 1:
-            reach += f", after correction for {len(family)} comparisons {min(1.0, least * len(family)):.2g}"
-        return [*said, f"{st.TOO_FEW.capitalize()} which is better: {reach}; {enough}."]
+        return [*said, _too_few(c)]
+    if c.sample.fixed:
+        few = _count(c.sample.levels[c.sample.fixed], f"{c.sample.fixed} picture")
+        said.append(
+            f"With only {few}, what follows speaks of other {c.sample.unit} pictures, not of other "
+            f"{c.sample.fixed} pictures."
+        )
     for name in c.rows["name"]:
         won = family[
             ((family["first"] == name) & (family["verdict"] == "better"))
@@ -78,15 +63,39 @@ def sentences(c: Comparison) -> list[str]:
         if by_p:
             beaten = "; ".join(f"{', '.join(names)} ({p})" for p, names in by_p.items())
             said.append(f"{name} is better than {beaten}.")
-    if family["verdict"].isin(["better", "worse"]).any() and max(c.pictures.values()) < c.pairs:
-        said.append("Pairs share pictures: p speaks of these pictures more than of others (see Method).")
     alike = family[family["verdict"] == st.INDISTINGUISHABLE]
     if len(alike) and (c.against_baseline or len(alike) <= 10):
         each = ", ".join(f"{a} and {b}" for a, b in zip(alike["first"], alike["second"], strict=True))
         said.append(f"{st.INDISTINGUISHABLE.capitalize()}: {each}.")
     elif len(alike):
         said.append(f"{st.INDISTINGUISHABLE.capitalize()}: {len(alike)} of {len(family)} couples.")
+    if len(alike) == len(family) and c.sample.unit == "crossed" and c.sample.size < _MANY:
+        now, then = least_t(len(family), c.sample.size), least_t(len(family), _MANY)
+        said.append(
+            f"{f'Corrected for {len(family)} comparisons, a' if len(family) > 1 else 'A'} difference must be "
+            f"{now:.2g} times its standard error with so few pictures; with {_MANY} content and {_MANY} "
+            f"style pictures {then:.2g} times."
+        )
     return said
+
+
+def _too_few(c: Comparison) -> str:
+    """Return why nothing can be said, and how many pictures it takes."""
+    tests, sample = len(c.tests), c.sample
+    unit = {"pair": "pair", "group": "group of pairs that share pictures"}.get(
+        sample.unit, f"{sample.unit} picture"
+    )
+    least = st.smallest_p(sample.size)
+    reach = f"the smallest possible p is {least:.2g}"
+    if tests > 1:
+        reach += f", after correction for {tests} comparisons {min(1.0, least * tests):.2g}"
+    needed, fewer = st.units_needed(tests), st.units_needed(len(c.rows) - 1)
+    enough = f"at least {needed} {unit}s are needed"
+    if not c.against_baseline and fewer < needed:
+        enough += f", or {fewer} with --baseline"
+    if len(sample.levels) == 2:
+        enough += f", or {LEAST} content and {LEAST} style pictures in all combinations"
+    return f"{st.TOO_FEW.capitalize()} which is better: with {_count(sample.size, unit)}, {reach}; {enough}."
 
 
 def title(c: Comparison) -> str:
@@ -121,35 +130,45 @@ def cells(c: Comparison) -> list[list[str]]:
     return table
 
 
-def markdown(study: Study, groups: Groups, comparisons: Sequence[Comparison]) -> str:
-    """Return the whole comparison as Markdown."""
-    parts = [
-        f"# {study.folder.resolve().name}: comparison by {groups.by}",
-        "\n".join(f"- {s}" for s in inventory(study)),
-    ]
-    if groups.along:
-        parts.append(along(groups))
-    for c in comparisons:
-        lines = [header(c), ["---", *["---:"] * 5, "---"], *cells(c)]
-        rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-        parts += [f"## {title(c)}", "\n".join(rows), "\n".join(f"- {s}" for s in sentences(c))]
-    return "\n\n".join([*parts, "## Method", METHOD]) + "\n"
+def tradeoff_title(t: Tradeoff) -> str:
+    """Return the heading of a trade-off."""
+    return f"Trade-off of {t.style} and {t.content} over {', '.join(t.along) or 'one weight'}"
 
 
-def latex(comparisons: Sequence[Comparison]) -> str:
-    """Return a table for each criterion, for LaTeX with the package booktabs."""
-    tables = []
-    for c in comparisons:
-        lines = [" & ".join(_tex(cell) for cell in line) + r" \\" for line in [header(c), *cells(c)]]
-        caption = f"{title(c)}; {_pairs(c)}."
-        tables.append(
-            "\\begin{table}\n  \\centering\n"
-            f"  \\caption{{{_tex(caption)}}}\n"
-            "  \\begin{tabular}{lrrrrrl}\n    \\toprule\n"
-            f"    {lines[0]}\n    \\midrule\n    " + "\n    ".join(lines[1:]) + "\n    \\bottomrule\n"
-            "  \\end{tabular}\n\\end{table}\n"
-        )
-    return "% \\usepackage{booktabs}\n" + "\n".join(tables)
+def tradeoff_header(t: Tradeoff) -> list[str]:
+    """Return the names of the columns of `tradeoff_cells`."""
+    return [t.by, "points", "hypervolume [95 %]", "minus the best [95 %]", "p", "verdict"]
+
+
+def tradeoff_cells(t: Tradeoff) -> list[list[str]]:
+    """Return the table of hypervolumes as text, as shares of the rectangle, best first."""
+    whole = t.fronts["hypervolume"].max() / t.fronts["share"].max()
+    best = t.fronts["of"][0]
+    against = {test["second"]: test for test in t.tests.to_dict("records") if test["first"] == best}
+    table = []
+    for row in t.fronts.to_dict("records"):
+        share = _with_interval(row["share"], row["share_low"], row["share_high"], 3)
+        cells = [str(row["of"]), str(row["points"]), share, "", "", "best" if row["of"] == best else ""]
+        if test := against.get(row["of"]):
+            ends = (-test["difference"], -test["difference_high"], -test["difference_low"])
+            verdict = str(test["verdict"])
+            if verdict == "better":
+                verdict = f"worse than {best} ({st.p_text(test['p_corrected'])})"
+            value, low, high = (end / whole for end in ends)
+            cells[3] = _with_interval(value, low, high, 3, sign="+")
+            cells[4:] = [f"{test['p_corrected']:.3f}" if test["p_corrected"] >= 0.001 else "<0.001", verdict]
+        table.append(cells)
+    return table
+
+
+def tradeoff_sentences(t: Tradeoff) -> list[str]:
+    """Return what the hypervolumes are measured from, and what to beware of."""
+    corners = [f"{t.style} {s:.3g}, {t.content} {c:.3g}" for s, c in (t.reference, t.best)]
+    whole = (
+        f"Hypervolume: the area that a front dominates up to the worst corner of all points ({corners[0]}), "
+        f"as a share of the rectangle to their best corner ({corners[1]}); more is better."
+    )
+    return [whole, *t.notes]
 
 
 def along(groups: Groups) -> str:
@@ -157,49 +176,6 @@ def along(groups: Groups) -> str:
     return f"These settings differ along with {groups.by} and are a part of what is compared: " + (
         f"{', '.join(groups.along)}."
     )
-
-
-def write(study: Study, groups: Groups, comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
-    """Write all files into ``folder``, each in one piece, and return their paths.
-
-    Raises:
-        UserError: the folder cannot be written to.
-    """
-    each = [_long(c, c.rows) for c in comparisons]
-    tests = [_long(c, c.tests) for c in comparisons]
-    texts = {
-        RESULT: pd.concat(each).to_csv(index=False),
-        "tests.csv": pd.concat(tests).to_csv(index=False),
-        "runs.csv": study.runs.to_csv(index=False),
-        "comparison.md": markdown(study, groups, comparisons),
-        "comparison.tex": latex(comparisons),
-    }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            write_text(folder / name, text)
-        part = folder / f".runs.parquet.{os.getpid()}.part"
-        try:
-            study.runs.to_parquet(part, index=False)
-            os.replace(part, folder / "runs.parquet")
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        reason = f"results cannot be written there ({error.strerror or error})"
-        raise UserError("--output", folder, reason, "Give a folder you may write to.") from error
-    return [folder / name for name in (*texts, "runs.parquet")]
-
-
-def _long(c: Comparison, table: pd.DataFrame) -> pd.DataFrame:
-    first = {
-        "criterion": c.criterion,
-        "better": "higher" if c.higher_is_better else "lower",
-        "by": c.by,
-        "reference": c.reference,
-        "pairs": c.pairs,
-        "tests": len(c.tests),
-    }
-    return pd.concat([pd.DataFrame(first, index=table.index), table], axis=1)
 
 
 def _digits(widths: pd.Series) -> int:
@@ -222,18 +198,14 @@ def _some(names: Sequence[str], most: int | None, join: str = ", ") -> str:
     return join.join(names[:most]) + rest
 
 
-def _pairs(c: Comparison) -> str:
-    if len(c.pictures) == 1:  # the other one is what is compared
-        ((role, number),) = c.pictures.items()
+def pairs(c: Comparison) -> str:
+    """Return how many pairs of pictures, and of how many pictures, a comparison is about."""
+    if len(c.sample.levels) == 1:  # the other one is what is compared
+        ((role, number),) = c.sample.levels.items()
         return _count(number, f"{role} picture")
-    of = ", ".join(_count(number, f"{role} picture") for role, number in c.pictures.items())
+    of = ", ".join(_count(number, f"{role} picture") for role, number in c.sample.levels.items())
     return f"{_count(c.pairs, 'pair')} of pictures (from {of})"
 
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _tex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$"}
-    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)

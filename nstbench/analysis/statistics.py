@@ -1,9 +1,10 @@
 """Statistics of paired measurements: intervals, tests, corrections.
 
-A matrix ``(n, k)`` has a row per pair of pictures and a column for each of the k things compared.
-Pairs of pictures are what was sampled of the world: the question is what would happen with other
-pictures. Seeds are repeated measurements of one pair; taking them as samples of their own would
-claim more evidence than there is, so they are averaged before they come here.
+A matrix ``(n, k)`` has a row per unit and a column for each of the k things compared. Units are
+independent: pairs of pictures if each has its own pictures, else what `nstbench.analysis.crossed` says.
+Pictures are what was sampled of the world: the question is what would happen with other pictures.
+Seeds are repeated measurements of one pair; taking them as samples of their own would claim more
+evidence than there is, so they are averaged before they come here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from scipy.stats import rankdata, wilcoxon
 Floats = NDArray[np.float64]
 
 ALPHA = 0.05
-_EXACT_UP_TO = 50  # pairs; beyond, the normal approximation of the signed-rank test is good to 3 digits
+_EXACT_UP_TO = 50  # units; beyond, the normal approximation of the signed-rank test is good to 3 digits
 _FLIPS = 10_000
 
 
@@ -78,7 +79,7 @@ def mean_ranks(values: ArrayLike, *, higher_is_better: bool) -> Floats:
 def signed_rank(differences: ArrayLike) -> Floats:
     """Return the two-sided p of Wilcoxon's signed-rank test for each column of ``(n, m)``.
 
-    Exact up to 50 pairs, with ties too; zeros are dropped (Wilcoxon 1945). A column of zeros has p = 1.
+    Exact up to 50 units, with ties too; zeros are dropped (Wilcoxon 1945). A column of zeros has p = 1.
     """
     d = np.asarray(differences, dtype=np.float64)
     p = np.ones(d.shape[1])
@@ -112,7 +113,7 @@ def _signed_rank_with_ties(d: Floats) -> float:
 def sign_flip(differences: ArrayLike, *, seed: int = 0) -> Floats:
     """Return the two-sided p of the sign-flip permutation test of the mean, per column of ``(n, m)``.
 
-    Exact up to 13 pairs: all ``2^n`` patterns of signs. Beyond, 10,000 seeded ones, with the observed
+    Exact up to 13 units: all ``2^n`` patterns of signs. Beyond, 10,000 seeded ones, with the observed
     pattern counted among them (Phipson and Smyth 2010).
     """
     d = np.asarray(differences, dtype=np.float64)
@@ -144,15 +145,15 @@ def holm(p: ArrayLike) -> Floats:
     return corrected
 
 
-def smallest_p(pairs: int) -> float:
+def smallest_p(units: int) -> float:
     """Return the smallest p that the signed-rank and the sign-flip test can reach: ``2 / 2^n``."""
-    return min(1.0, 2.0 ** (1 - pairs))
+    return min(1.0, 2.0 ** (1 - units))
 
 
-def pairs_needed(tests: int, alpha: float = ALPHA) -> int:
-    """Return from how many pairs on `smallest_p`, times the number of tests, is at most alpha."""
-    pairs = max(1, math.floor(1 - math.log2(alpha / max(1, tests))))
-    return pairs if smallest_p(pairs) * tests <= alpha else pairs + 1
+def units_needed(tests: int, alpha: float = ALPHA) -> int:
+    """Return from how many units on `smallest_p`, times the number of tests, is at most alpha."""
+    units = max(1, math.floor(1 - math.log2(alpha / max(1, tests))))
+    return units if smallest_p(units) * tests <= alpha else units + 1
 
 
 def favours(differences: ArrayLike, *, higher_is_better: bool) -> NDArray[np.int_]:
@@ -166,20 +167,20 @@ def favours(differences: ArrayLike, *, higher_is_better: bool) -> NDArray[np.int
     return np.where(by_rank == by_mean, by_rank, 0).astype(int)
 
 
-TOO_FEW = "too few pairs to say"
-INDISTINGUISHABLE = "indistinguishable at this number of pairs"
+TOO_FEW = "too few pictures to say"
+INDISTINGUISHABLE = "indistinguishable at this number of pictures"
 
 
-def verdicts(corrected: ArrayLike, side: Sequence[int] | NDArray[np.int_], *, pairs: int) -> list[str]:
+def verdicts(corrected: ArrayLike, side: Sequence[int] | NDArray[np.int_], *, can_say: bool) -> list[str]:
     """Return in words what each of a family of tests says of its first against its second.
 
     Args:
         corrected: p after `holm`, of the whole family.
         side: from `favours`.
-        pairs: number of pairs of pictures.
+        can_say: whether there are enough pictures to bear out any difference.
     """
     p = np.asarray(corrected, dtype=np.float64)
-    if smallest_p(pairs) * len(p) > ALPHA:
+    if not can_say:
         return [TOO_FEW] * len(p)
     words = {1: "better", -1: "worse"}
     return [

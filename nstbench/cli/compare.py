@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from nstbench.errors import UserError
 
 if TYPE_CHECKING:
-    from nstbench.analysis.compare import Comparison
+    from nstbench.analysis.compare import Comparison, Groups
+    from nstbench.analysis.records import Study
+    from nstbench.analysis.tradeoff import Tradeoff
 
 _NAMES = 10  # of unfinished, failed and damaged runs on the terminal; comparison.md has all
 
@@ -31,6 +33,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="default: cross/others, or else gram_distance; and ssim",
     )
     parser.add_argument("--baseline", metavar="NAME", help="test the others against this value only")
+    parser.add_argument(
+        "--tradeoff",
+        metavar=("STYLE", "CONTENT"),
+        nargs=2,
+        help="draw one metric against the other over weights.style; default: cross/others, or else "
+        "gram_distance, and ssim",
+    )
     parser.add_argument("--output", metavar="DIR", type=Path, help="default: STUDY/comparison")
     parser.set_defaults(func=main)
 
@@ -39,9 +48,10 @@ def main(args: argparse.Namespace) -> int:
     """Compare, print and write the files; return the exit status 0.
 
     Raises:
-        UserError: no such folder, nothing to compare, an unknown setting, metric or baseline.
+        UserError: no such folder, nothing to compare, an unknown setting, metric or baseline, no trade-off
+            though one was asked for.
     """
-    from nstbench.analysis import report
+    from nstbench.analysis import files, report
     from nstbench.analysis.compare import compare, group
     from nstbench.analysis.criteria import choose, higher_is_better
     from nstbench.analysis.records import read_study
@@ -55,14 +65,32 @@ def main(args: argparse.Namespace) -> int:
         compare(study, groups, name, higher_is_better=higher_is_better(study, name), baseline=args.baseline)
         for name in choose(study, args.criterion)
     ]
+    trade, why_not = _tradeoff(study, groups, args.tradeoff)
     output = args.output.expanduser() if args.output else study.folder / "comparison"
-    written = report.write(study, groups, comparisons, output)
+    written = files.write(study, groups, comparisons, output, trade)
     said = [*report.inventory(study, most=_NAMES), *([report.along(groups)] if groups.along else [])]
-    _show(said, comparisons, written)
+    _show([*said, *why_not], comparisons, trade, written)
     return 0
 
 
-def _show(said: list[str], comparisons: list[Comparison], written: list[Path]) -> None:
+def _tradeoff(study: Study, groups: Groups, asked: list[str] | None) -> tuple[Tradeoff | None, list[str]]:
+    """Return the trade-off, or none and why: only one that was asked for must be had."""
+    from nstbench.analysis.tradeoff import default_metrics, tradeoff
+
+    metrics = asked or default_metrics(study)
+    if not metrics:
+        return None, []
+    try:
+        return tradeoff(study, groups, *metrics), []
+    except UserError as error:
+        if asked:
+            raise
+        return None, [f"No trade-off of {' and '.join(metrics)}: {error.reason}."]
+
+
+def _show(
+    said: list[str], comparisons: list[Comparison], trade: Tradeoff | None, written: list[Path]
+) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -74,15 +102,20 @@ def _show(said: list[str], comparisons: list[Comparison], written: list[Path]) -
         console.width = 300  # a file or a pipe has no width: one line per entry, for grep
     for sentence in said:
         console.print(Text(sentence), soft_wrap=not console.is_terminal)
-    for c in comparisons:
-        table = Table(title=Text(report.title(c)), title_justify="left", box=None, pad_edge=False)
-        for place, name in enumerate(report.header(c)):
-            table.add_column(Text(name), justify="right" if 1 <= place <= 5 else "left", overflow="fold")
-        for row in report.cells(c):
+    parts = [(report.title(c), report.header(c), report.cells(c), report.sentences(c)) for c in comparisons]
+    if trade:
+        heading, header = report.tradeoff_title(trade), report.tradeoff_header(trade)
+        parts.append((heading, header, report.tradeoff_cells(trade), report.tradeoff_sentences(trade)))
+    for heading, header, rows, sentences in parts:
+        table = Table(title=Text(heading), title_justify="left", box=None, pad_edge=False)
+        for name in header:
+            words = name in (header[0], "verdict")
+            table.add_column(Text(name), justify="left" if words else "right", overflow="fold")
+        for row in rows:
             table.add_row(*(Text(cell) for cell in row))
         console.print()
         console.print(table)
-        for sentence in report.sentences(c):
+        for sentence in sentences:
             console.print(Text(sentence), soft_wrap=not console.is_terminal)
     console.print()
     for path in written:

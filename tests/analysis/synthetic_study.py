@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+PNG = b"\x89PNG\r\n\x1a\n...\0\0\0\0IEND\xaeB`\x82"
+"""Both ends of a picture."""
+
 _CONFIG: dict[str, Any] = {
     "pictures": {
         "content": "",
@@ -97,5 +100,5 @@ def write_run(
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps(record, indent=2))
     if state == "completed":
-        (folder / "canvas.png").write_bytes(b"picture")
+        (folder / "canvas.png").write_bytes(PNG)
     return folder

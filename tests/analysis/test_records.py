@@ -135,7 +135,7 @@ def test_reading_records_loads_nothing_that_trains(tmp_path: Path) -> None:
     code = (
         "import sys, argparse, pathlib; from nstbench.cli import compare;"
         "compare.main(argparse.Namespace(study=pathlib.Path('study'), by='loss.style', criterion=None,"
-        " baseline=None, output=None));"
+        " baseline=None, tradeoff=None, output=None));"
         "print(json.dumps(sorted(sys.modules)))"
     )
     done = subprocess.run(

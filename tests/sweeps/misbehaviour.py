@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.random import RandomVGG
 from nstbench.losses.base import Loss, per_canvas
 
 _AT = 12  # the evaluation at which it happens: between two checkpoints of a tiny run
@@ -58,3 +60,10 @@ def misbehaving(folder: Path) -> list[str]:
     file.parent.mkdir(parents=True)
     file.write_text(YAML)
     return ["--config-dir", str(folder), "loss/regularizer=misbehave"]
+
+
+def counted(width: float) -> Encoder:
+    """Return a random encoder, and note in the file ``$LOADS`` which process asked for it."""
+    with Path(os.environ["LOADS"]).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return RandomVGG(shape="vgg11", width=width)

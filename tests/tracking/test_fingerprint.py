@@ -20,7 +20,8 @@ Compose = Callable[..., Config]
 
 INPUTS = {"content": "c" * 64, "style": ["a" * 64, "b" * 64], "start": None, "weights": "e" * 64}
 # The settings that leave the picture as it is, or whose bytes are hashed instead.
-COSMETIC = ("study", "output", "retry_failed", "criterion", "record.", "logger.", "metrics.", "trainer.", "encoder.download")
+COSMETIC = ("study", "output", "retry_failed", "criterion", "record.", "logger.", "metrics.", "trainer.")
+COSMETIC += ("encoder.download",)
 HASHED = ("pictures.content", "pictures.style", "pictures.max_pixels")
 
 

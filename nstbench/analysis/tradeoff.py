@@ -1,0 +1,266 @@
+"""The trade-off between style and content over weights: fronts and their hypervolumes.
+
+Source: Yeh et al., Improving Style Transfer with Calibrated Metrics (WACV 2020; arXiv 2019), for plots
+of effectiveness against coherence; Zitzler and Thiele, Multiobjective Evolutionary Algorithms (1999), for
+the hypervolume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from nstbench.analysis.compare import PICTURES, Groups, compare_couples, text
+from nstbench.analysis.criteria import higher_is_better
+from nstbench.analysis.crossed import Sample
+from nstbench.analysis.records import Study
+from nstbench.analysis.statistics import Floats
+from nstbench.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Style against content, of each thing compared, over the other swept settings.
+
+    Attributes:
+        by: the compared setting.
+        style: the metric of style.
+        content: the metric of content.
+        style_higher: whether more of the metric is better.
+        content_higher: likewise.
+        along: the settings that `points` run over.
+        points: a row for each thing and value of these settings: of, at (``weights.style=10``), style and
+            content (means over pictures and seeds), style_low, style_high, content_low, content_high,
+            runs, on_front (of its own thing), on_common_front (of all).
+        fronts: of each thing, best first: of, hypervolume with its interval low, high, and as shares
+            of the rectangle between the best and the worst corner: share, share_low, share_high; points.
+        tests: of each couple of more than one point: first, second, difference of hypervolumes with its
+            interval, p, verdict.
+        reference: the worst style and the worst content of all points: the corner hypervolumes are to.
+        best: the best style and the best content of all points: the opposite corner.
+        notes: what was left out and what to beware of, in sentences.
+    """
+
+    by: str
+    style: str
+    content: str
+    style_higher: bool
+    content_higher: bool
+    along: tuple[str, ...]
+    points: pd.DataFrame
+    fronts: pd.DataFrame
+    tests: pd.DataFrame
+    reference: tuple[float, float]
+    best: tuple[float, float]
+    notes: tuple[str, ...]
+
+
+def pareto_front(points: ArrayLike) -> NDArray[np.bool_]:
+    """Tell of each of ``(n, 2)`` points, both criteria to be minimised, whether none dominates it.
+
+    A point dominates another if it is as good in both and better in one; of equal points none does.
+    """
+    x = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    front = np.zeros(len(x), dtype=bool)
+    lowest, of_first = np.inf, np.nan  # the least second criterion so far, and where it was first reached
+    for place in np.lexsort((x[:, 1], x[:, 0])):
+        first, second = x[place]
+        front[place] = second < lowest or (second == lowest and first == of_first)
+        if second < lowest:
+            lowest, of_first = second, first
+    return front
+
+
+def hypervolume(points: ArrayLike, reference: Sequence[float]) -> float:
+    """Return the area that ``(n, 2)`` points dominate, both criteria to be minimised, up to a corner.
+
+    With the front in order of the first criterion, and ``x_{n+1} = r_1``::
+
+        sum_i (x_{i+1} - x_i) (r_2 - y_i)
+    """
+    return _hypervolume(np.asarray(points, dtype=np.float64).reshape(-1, 2), reference)[0]
+
+
+def _hypervolume(x: Floats, reference: Sequence[float]) -> tuple[float, Floats]:
+    """Return the hypervolume and its gradient by the points, 0 for those behind the front."""
+    gradient = np.zeros_like(x)
+    inside = (x < np.asarray(reference)).all(axis=1)
+    chosen = np.flatnonzero(inside)[pareto_front(x[inside])]
+    order = chosen[np.argsort(x[chosen, 0], kind="stable")]
+    widths = np.diff(np.append(x[order, 0], reference[0]))
+    heights = reference[1] - x[order, 1]
+    gradient[order, 0] = -np.diff(heights, prepend=0.0)
+    gradient[order, 1] = -widths
+    return float(widths @ heights), gradient
+
+
+def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff:
+    """Return the trade-off of two metrics of each thing compared.
+
+    It runs over the swept settings that are neither pictures nor seed nor a part of what is compared,
+    ``weights.style`` as a rule. All points are means over the same pairs of pictures and seeds. The area
+    is to the worst corner of all points, which is taken as given; so a thing whose only point is
+    the worst in one metric has none. A hypervolume is not a mean over pairs; its intervals and tests are
+    of its linear part (delta method), which is one number for each pair, and so as those of any metric.
+
+    Raises:
+        UserError: no completed run has a metric, or no pair of pictures has all points.
+    """
+    for name in (style, content):
+        if name not in study.metrics:
+            reason = f"no completed run has the metric {name}"
+            raise UserError("--tradeoff", f"{style} {content}", reason, did_you_mean(name, study.metrics))
+    if style == content:
+        reason = "one metric has no trade-off with itself"
+        raise UserError("--tradeoff", f"{style} {content}", reason, "Give one of style, one of content.")
+    directions = (higher_is_better(study, style), higher_is_better(study, content))
+    along = tuple(name for name in groups.key if name not in (*PICTURES, "seed"))
+    cells, points, notes = _cells(study, groups, along, (style, content))
+    blocks = [name for name in PICTURES if name != groups.by]
+    values = [cells[f"metric/{name}"].groupby(level=blocks, sort=True).mean() for name in (style, content)]
+    sample = Sample.of(values[0].index)
+    matrices = [each[points.index].to_numpy(dtype=float) for each in values]
+    for role, matrix in zip(("style", "content"), matrices, strict=True):
+        low, high = sample.interval(matrix)
+        points[role], points[f"{role}_low"], points[f"{role}_high"] = sample.mean(matrix), low, high
+    # From here both are to be minimised.
+    signs = np.array([-1.0 if higher else 1.0 for higher in directions])
+    x = points[["style", "content"]].to_numpy() * signs
+    corners = x.max(axis=0), x.min(axis=0)
+    points["on_common_front"] = pareto_front(x)
+    points["on_front"] = False
+    names = list(dict.fromkeys(points["of"]))
+    areas, linear = [], []
+    for name in names:
+        mine = (points["of"] == name).to_numpy()
+        points.loc[mine, "on_front"] = pareto_front(x[mine])
+        area, gradient = _hypervolume(x[mine], corners[0].tolist())
+        parts = [(m[:, mine] * s - x[mine, k]) @ gradient[:, k] for k, (m, s) in enumerate(
+            zip(matrices, signs, strict=True))]  # fmt: skip
+        areas.append(area)
+        linear.append(area + parts[0] + parts[1])
+    h = np.column_stack(linear)
+    h[:, np.array(areas) == 0] = np.nan  # at the corner that all are measured from: nothing is known
+    rectangle = float(np.prod(corners[0] - corners[1]))
+    fronts = _fronts(names, areas, sample.interval(h), rectangle, points)
+    traded = fronts.loc[(fronts["points"] > 1) & (fronts["hypervolume"] > 0), "of"]
+    couples = [(str(a), str(b)) for a, b in combinations(traded, 2)]
+    tests = compare_couples(sample, h, names, couples, higher_is_better=True).drop(columns="win_rate")
+    return Tradeoff(
+        by=groups.by,
+        style=style,
+        content=content,
+        style_higher=directions[0],
+        content_higher=directions[1],
+        along=along,
+        points=points.reset_index(drop=True)[_COLUMNS],
+        fronts=fronts,
+        tests=tests,
+        reference=(float(corners[0][0] * signs[0]), float(corners[0][1] * signs[1])),
+        best=(float(corners[1][0] * signs[0]), float(corners[1][1] * signs[1])),
+        notes=(*notes, *_beware(groups, along, fronts)),
+    )
+
+
+_COLUMNS = [
+    "of", "at", "style", "style_low", "style_high", "content", "content_low", "content_high",
+    "runs", "on_front", "on_common_front",
+]  # fmt: skip
+
+
+def _cells(
+    study: Study, groups: Groups, along: Sequence[str], metrics: tuple[str, str]
+) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Return both metrics by pictures and seed (rows) and point (columns), and what the points are."""
+    columns = [f"metric/{name}" for name in metrics]
+    runs = study.runs[
+        (study.runs["state"] == "completed") & np.isfinite(study.runs[columns]).all(axis=1)
+    ].copy()
+    at = pd.Series("", index=runs.index)
+    for name in along:
+        at = at.where(at == "", at + ", ") + f"{name}=" + text(runs[name])
+    labels = groups.labels[runs.index]
+    # In the order of the values, numbers as numbers.
+    order = pd.DataFrame({name: _sortable(runs[name]) for name in along}, index=runs.index)
+    table = pd.DataFrame({"of": labels, "at": at}).join(order.add_prefix("by "))
+    points = table.drop_duplicates(["of", "at"]).sort_values(
+        ["of", *(f"by {name}" for name in along)], kind="stable"
+    )[["of", "at"]]
+    points.index = pd.RangeIndex(len(points))
+    number = table.merge(points.reset_index(names="point"), on=["of", "at"], how="left")["point"].to_numpy()
+    key = [text(runs[name]) for name in groups.key if name not in along]
+    key += [study.judges.loc[runs.index, name].rename(f"judge {name}") for name in metrics]
+    by = [*key, pd.Series(number, index=runs.index, name="point")]
+    grouped = runs[columns].groupby(by)
+    cells = grouped.mean().unstack("point")
+    has = cells[columns[0]].notna().sum().reindex(points.index, fill_value=0)
+    notes = []
+    sparse = points.index[2 * has < has.max()]
+    if len(sparse):
+        each = ", ".join(f"{_point(points.loc[p])} ({has[p]} of {has.max()})" for p in sparse)
+        notes.append(f"Left out, for they have less than half of the combinations: {each}.")
+    points = points.drop(index=sparse)
+    wide = cells.loc[:, cells.columns.get_level_values("point").isin(points.index)]
+    complete = wide.dropna()
+    if complete.empty:
+        reason = f"no combination of pictures and seed has {' and '.join(metrics)} at all points"
+        raise UserError("--tradeoff", " ".join(metrics), reason, "Finish the study first.")
+    if dropped := int(wide[columns[0]].notna().to_numpy().sum()) - len(complete) * len(points):
+        runs_were = "1 run was" if dropped == 1 else f"{dropped} runs were"
+        notes.append(f"{runs_were} dropped, for other points lack these pictures or seeds.")
+    counts = grouped.size().unstack("point").loc[complete.index]
+    points["runs"] = counts[points.index].sum().astype(int)
+    return complete, points, notes
+
+
+def _sortable(column: pd.Series) -> pd.Series:
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers if numbers.notna().all() else text(column)
+
+
+def _point(row: pd.Series) -> str:
+    return f"{row['of']} at {row['at']}" if row["at"] else str(row["of"])
+
+
+def _fronts(
+    names: Sequence[str],
+    areas: Sequence[float],
+    interval: tuple[Floats, Floats],
+    rectangle: float,
+    points: pd.DataFrame,
+) -> pd.DataFrame:
+    low, high = np.maximum(interval[0], 0), interval[1]
+    fronts = pd.DataFrame({"of": names, "hypervolume": areas, "low": low, "high": high})
+    for share, column in (("share", "hypervolume"), ("share_low", "low"), ("share_high", "high")):
+        fronts[share] = (fronts[column] / rectangle).clip(upper=1) if rectangle > 0 else np.nan
+    fronts["points"] = fronts["of"].map(points.groupby("of").size())
+    return fronts.sort_values("hypervolume", ascending=False, kind="stable", ignore_index=True)
+
+
+def _beware(groups: Groups, along: Sequence[str], fronts: pd.DataFrame) -> list[str]:
+    single = fronts.loc[fronts["points"] == 1, "of"]
+    if len(single) < len(fronts):
+        few = ", ".join(single)
+        return [f"One point only, not a trade-off: {few}."] if few else []
+    said = "One weight is one point of the trade-off, and hypervolumes of single points say little."
+    if groups.by == "weights.style":
+        return [said]
+    typed = "weights.style=0.2,2,20,200"
+    if groups.by == "loss.style":
+        names = [f"[{name.replace('+', ',')}]" if "+" in name else name for name in fronts["of"]]
+        if not any(", " in name or name == "none" for name in names):
+            typed = f"'loss/style={','.join(sorted(names))}' {typed}"
+    return [f"{said} All of it: nstbench run -m {typed}, with the study's other settings."]
+
+
+def default_metrics(study: Study) -> tuple[str, str] | None:
+    """Return a metric of style and one of content that the study has, or none."""
+    known = study.metrics
+    style = [name for name in ("cross/others", "gram_distance") if name in known]
+    content = [name for name in ("ssim", "ms_ssim", "lpips_vgg", "lpips_alex", "psnr") if name in known]
+    return (style[0], content[0]) if style and content else None
