@@ -18,8 +18,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 
-demo: $(READY)  ## repaint a photograph (no files, no network): prints where the picture and its metrics are
+demo: $(READY)  ## repaint a photograph, then run a small sweep and report on it (no files, no network)
 	$(BIN)/nstbench run study=demo
+	$(BIN)/nstbench run -m experiment=demo hydra/launcher=pool
+	$(BIN)/nstbench compare outputs/demo_sweep
+	$(BIN)/nstbench report outputs/demo_sweep
 
 test: $(READY)  ## run the tests, but for the slow ones
 	$(BIN)/python -m pytest -n 2

@@ -30,7 +30,7 @@ from nstbench.preparation import Prepared, prepare
 from nstbench.stages import optimize
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
 from nstbench.tracking.lock import alone_in
-from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
+from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step, tell_agent
 from nstbench.tracking.record import (
     RunRecord,
     remove_if_empty,
@@ -122,7 +122,9 @@ def run(
     with alone_in(folder):
         before = RunRecord.read(folder)
         if before and before.state == "completed" and (folder / "canvas.png").is_file():
-            return Result(_judge_more(config, before, folder, inputs, encoder), folder, skipped=True)
+            judged = _judge_more(config, before, folder, inputs, encoder)
+            tell_agent(config.logger, judged, folder)
+            return Result(judged, folder, skipped=True)
         if before and before.state == "failed" and not retry_failed:
             raise FailedBeforeError(folder, before.error or "it failed")
         if on_begin:

@@ -20,6 +20,7 @@ from nstbench.complaints import user_error
 from nstbench.config import Config, Node, TermSettings, settings
 from nstbench.encoders.procedural.settings import TrainConfig
 from nstbench.errors import UserError, did_you_mean
+from nstbench.sweeps.criterion import check_criterion
 from nstbench.targets import TERM_KEYS, check_target, try_to_build
 
 Schema = TypeVar("Schema", Config, TrainConfig)
@@ -188,6 +189,7 @@ def _check_together(config: Config) -> None:
             hint = did_you_mean(config.canvas.noise, NOISES, what="noises")
             raise UserError("canvas.noise", config.canvas.noise, "there is no such noise", hint)
     _check_study(config.study, "first")
+    check_criterion(config)
 
 
 def _check_study(study: str, example: str) -> None:

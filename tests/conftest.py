@@ -115,10 +115,12 @@ def compose_config(pair: dict[str, str]) -> Callable[..., Config]:
     from hydra import compose, initialize_config_dir
 
     from nstbench.config_files import conf_dir
+    from nstbench.sweeps.plugins import register_launchers
     from nstbench.validation import register_resolvers, validate
 
     def make(*overrides: str, tiny: bool = True) -> Config:
         register_resolvers()
+        register_launchers()
         inputs = [f"pictures.content={pair['photo']}", f"pictures.style={pair['painting']}"]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return validate(compose("config", overrides=[*(TINY if tiny else ()), *inputs, *overrides]))

@@ -29,6 +29,7 @@ NEEDS: dict[str, list[str]] = {
     "encoder=torchvision": ["encoder.weights=none", "size=96"],
     "encoder=squeezenet": ["size=96"],
     "encoder=alexnet": ["size=96"],
+    "experiment=search": ["criterion=loss/total"],
     "trainer=cuda": [],
     "trainer=mps": [],
 }

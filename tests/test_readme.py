@@ -56,7 +56,7 @@ def test_a_command_of_the_readme_works(command: str, capsys: pytest.CaptureFixtu
             main([*typed[:2], "--help"])
         assert shown.value.code == 0
         return
-    if typed[0] == "compare":  # there must be something to compare
+    if typed[0] in {"compare", "report"}:  # there must be something to compare
         sweep = ["-m", "weights.style=3,30", f"study={Path(typed[1]).name}", "metrics=fast", "logger=none"]
         assert main(["run", *sweep, *SMALL]) == 0
         capsys.readouterr()

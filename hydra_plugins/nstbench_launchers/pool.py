@@ -29,12 +29,17 @@ class PoolLauncher(Launcher):
         timeout: float | None = None,
         memory_limit: str | int | None = None,
     ) -> None:
-        from nstbench.sweeps.local import settings
-
-        self.settings = settings(workers, threads, timeout, memory_limit)
+        self.given = workers, threads, timeout, memory_limit
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what runs and with which configuration."""
+        """Remember what runs and with which configuration.
+
+        Raises:
+            UserError: a setting of the launcher cannot be used. (Hydra would hide it if __init__ raised it.)
+        """
+        from nstbench.sweeps.local import settings
+
+        self.settings = settings(*self.given)
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -1,4 +1,4 @@
-"""The command line: ``nstbench run | train | images | weights | compare | doctor``."""
+"""The command line: ``nstbench run | train | images | weights | compare | report | doctor``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nstbench import __version__
 from nstbench.errors import UserError, did_you_mean
 
 # Each is a module of this package with `add_parser` and `main`. `run` and `train` are Hydra's.
-_COMMANDS = ("images", "weights", "compare", "doctor")
+_COMMANDS = ("images", "weights", "compare", "report", "doctor")
 
 _EPILOG = """\
 first steps:
@@ -21,6 +21,7 @@ first steps:
   nstbench run --help                                 all settings and choices
   nstbench run -m weights.style=1,10,100              a sweep
   nstbench compare outputs/first                      what it says, with intervals and tests
+  nstbench report outputs/first                       its pictures, curves and tables as a page
 """
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -14,14 +15,13 @@ from nstbench.cli.composition import where_typed, with_hydra
 from nstbench.cli.failures import report
 from nstbench.cli.overrides import overrides_from, split_arguments
 from nstbench.cli.sweep import check_sweep
-from nstbench.config import Config
 from nstbench.errors import UserError
 from nstbench.interruption import asked_to_stop, politely
+from nstbench.sweeps.criterion import values_of
 from nstbench.sweeps.ledger import Entry, Ledger
 from nstbench.sweeps.plugins import register_launchers
 from nstbench.sweeps.sweep import Sweep
 from nstbench.tracking.lock import BusyError
-from nstbench.tracking.record import RunRecord
 from nstbench.validation import register_resolvers, validate
 
 # What stopped a single run. Raised through Hydra, it would come with lines of Hydra's own.
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     overrides = overrides_from(typed)
     register_resolvers()
     register_launchers()
-    if meaning.multirun:
+    if meaning.multirun and not (meaning.cfg or meaning.info):
         check_sweep(flags, overrides)
     _failure.clear()
     sweep = Sweep(["nstbench", "run", *arguments])
@@ -48,13 +48,25 @@ def main(arguments: Sequence[str]) -> int:
             with_hydra(_run_composed, flags, overrides)
     finally:
         if sweep.outcomes:  # an experiment may make it a sweep without -m
-            from nstbench.cli.show import show_sweep
-
-            show_sweep(_apart([sweep.outcomes[n] for n in sorted(sweep.outcomes)]))
+            _conclude(sweep)
     if _failure:
         diverged = "Try a smaller optimizer.lr, or smaller weights; canvas.png is the last good canvas"
         return report(_failure[0], "run", diverged=diverged, smaller="a smaller size")
     return int(any(o.state == "failed" for o in sweep.outcomes.values()))
+
+
+def _conclude(sweep: Sweep) -> None:
+    """Say what became of a sweep's runs, here and in the dashboards that they have."""
+    from nstbench.cli.show import show_sweep
+    from nstbench.sweeps.dashboards import show_in_dashboards
+    from nstbench.sweeps.search import show_search
+
+    outcomes = [sweep.outcomes[number] for number in sorted(sweep.outcomes)]
+    show_sweep(_apart(outcomes))
+    show_search(sweep.config, outcomes)
+    if not sweep.stopped:
+        loggers: dict[str, Any] = OmegaConf.to_container(sweep.config.logger, resolve=True)  # type: ignore[assignment]
+        show_in_dashboards(outcomes, loggers)
 
 
 def _apart(outcomes: list[Entry]) -> list[Entry]:
@@ -155,15 +167,8 @@ def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> tuple[Entry,
         folder=str(result.folder),
         line=brief(result),
     )
-    return ended, _criterion(config, result.record)
-
-
-def _criterion(config: Config, record: RunRecord) -> float | tuple[float, ...]:
-    """Return what a search is told of a run."""
-    values = {**record.metrics, **record.final_losses}
-    names = [config.criterion] if isinstance(config.criterion, str) else config.criterion
-    numbers = tuple(values.get(name, math.nan) for name in names)
-    return numbers[0] if len(numbers) == 1 else numbers
+    values = values_of(result.record, config.criterion)
+    return ended, values[0] if len(values) == 1 else values
 
 
 def _typed() -> list[str]:

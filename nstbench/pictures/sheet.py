@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -81,6 +81,66 @@ def contact_sheet(
                 draw.text((x + cell / 2, base), text, fill=ink, font=font, anchor="ms")
         y += picture_height + text_height + (gap // 3 if text_height else 0) + row_gap
     return torch.from_numpy(np.asarray(sheet, dtype=np.float32).transpose(2, 0, 1) / 255)[None].contiguous()
+
+
+def table_of_pictures(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    pictures: Mapping[tuple[int, int], Image.Image],
+    *,
+    longest: int = 2000,
+    title: str = "",
+) -> Image.Image:
+    """Draw pictures in a table with a label for each row and each column; cells may be empty.
+
+    Args:
+        rows: labels, left of the table.
+        columns: labels, above it; a line break starts another line.
+        pictures: by (row, column); scaled to fit their cell with their aspect ratio kept.
+        longest: the longer edge of what is drawn, at most, in pixels; cells are 256 at most.
+        title: set above the table, in lines of its own.
+
+    Raises:
+        ValueError: no rows or columns, or so many that cells would be under 16 pixels.
+    """
+    if not rows or not columns:
+        raise ValueError(f"a table needs rows and columns: {len(rows)}, {len(columns)}")
+    gap, margin, text_size = 4, 16, 14
+    line = round(text_size * 1.35)
+    titles = title.splitlines()
+    left = margin + min(longest // 6, round(max(_font(text_size).getlength(_plain(r)) for r in rows))) + 8
+    top = margin + line * (len(titles) + max(len(c.splitlines()) for c in columns)) + (8 if titles else 0)
+    cell = min(
+        256, *((longest - at - margin) // n - gap for at, n in ((left, len(columns)), (top, len(rows))))
+    )
+    if cell < 16:
+        raise ValueError(f"{len(rows)} x {len(columns)} pictures do not fit into {longest} pixels")
+    shapes = [(p.width / max(p.size), p.height / max(p.size)) for p in pictures.values()] or [(1.0, 1.0)]
+    cell_width, cell_height = (max(1, round(cell * max(each))) for each in zip(*shapes, strict=True))
+    width = max(left + len(columns) * (cell_width + gap) + margin, min(longest, 480) if titles else 0)
+    sheet = Image.new("RGB", (width, top + len(rows) * (cell_height + gap) + margin), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, words in enumerate(titles):
+        text, font = _fit_text(words, text_size, width - 2 * margin)
+        draw.text((margin, margin + number * line), text, fill=_INK, font=font)
+    for column, label in enumerate(columns):
+        lines = label.splitlines()
+        for number, words in enumerate(lines):
+            text, font = _fit_text(words, text_size, cell_width)
+            base = top - 8 - (len(lines) - 1 - number) * line
+            x = left + column * (cell_width + gap) + cell_width / 2
+            draw.text((x, base), text, fill=_SECOND_INK if number else _INK, font=font, anchor="ms")
+    for row, label in enumerate(rows):
+        text, font = _fit_text(label, text_size, left - margin - 8)
+        middle = top + row * (cell_height + gap) + cell_height / 2
+        draw.text((left - 8, middle), text, fill=_INK, font=font, anchor="rm")
+    for (row, column), picture in pictures.items():
+        scale = min(cell_width / picture.width, cell_height / picture.height)
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        x, y = left + column * (cell_width + gap), top + row * (cell_height + gap)
+        corner = x + (cell_width - size[0]) // 2, y + (cell_height - size[1]) // 2
+        sheet.paste(picture.convert("RGB").resize(size, Image.Resampling.LANCZOS), corner)
+    return sheet
 
 
 def _fit(picture: Tensor, cell: int) -> Image.Image:

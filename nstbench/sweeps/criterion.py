@@ -86,7 +86,7 @@ def check_told(record: RunRecord, criterion: str | Sequence[str]) -> None:
         if name not in known:
             family = [n for n in known if n.startswith(f"{name.split('/')[0]}/")]
             reason = record.unavailable_metrics.get(name, "it has parts" if family else "it was not computed")
-            hint = did_you_mean(
-                name, family or [n for n in known if not n.startswith("value/")], what="criteria"
-            )
+            hint = did_you_mean(name, [n for n in known if not n.startswith("value/")], what="criteria")
+            if family:
+                hint = f"Choose from {', '.join(sorted(family, key=lambda n: not n.endswith('/others')))}."
             raise UserError("criterion", name, f"run {record.run_id} has no value of it: {reason}", hint)

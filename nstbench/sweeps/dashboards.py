@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _THUMBNAIL = 128  # pixels
 _COLUMNS = 12  # of the grid, at most, where several settings share them
 _LONGEST = 2000  # pixels of the grid
+_LABELLED = 100  # pictures of a plain sheet
 _ASIDE = ("pictures.style", "pictures.content")
 
 
@@ -65,6 +67,7 @@ def show_in_dashboards(entries: Iterable[Entry], loggers: Mapping[str, Mapping[s
                 before.setdefault("wandb_id", f"sweep-{secrets.token_hex(4)}")
                 show(study, runs, targets[name], before["wandb_id"])
                 before[name] = digest
+                (study / ".sweep").mkdir(exist_ok=True)
                 write_text(study / ".sweep" / "dashboards.json", json.dumps(before))
             except Exception as error:  # the sweep is done, whatever becomes of its views
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -189,25 +192,45 @@ def _to_wandb(study: Path, runs: Sequence[Run], node: Mapping[str, Any], run_id:
         mode = "offline" if kinds and kinds[-1].name.startswith("offline") else wandb_mode()
     for old in (study / "wandb").glob(f"offline-run-*-{run_id}"):
         shutil.rmtree(old)
-    with wandb.init(
-        project=node.get("project"),
-        entity=node.get("entity"),
-        id=run_id,
-        resume="allow" if mode == "online" else None,
-        name="sweep",
-        group=study.name,
-        job_type="compare",
-        config={"study": study.name, "runs": len(runs)},
-        dir=str(study.absolute()),
-        mode=mode,  # type: ignore[arg-type]
-        reinit="create_new",
-        settings=wandb.Settings(silent=True, console="off", init_timeout=30.0),
-    ) as run:
+        shutil.rmtree(study / "wandb" / ".data", ignore_errors=True)
+    with (
+        _wandb_files_under(study / "wandb"),
+        wandb.init(
+            project=node.get("project"),
+            entity=node.get("entity"),
+            id=run_id,
+            resume="allow" if mode == "online" else None,
+            name="sweep",
+            group=study.name,
+            job_type="compare",
+            config={"study": study.name, "runs": len(runs)},
+            dir=str(study.absolute()),
+            mode=mode,  # type: ignore[arg-type]
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", init_timeout=30.0),
+        ) as run,
+    ):
         columns = [[wandb.Image(_picture(each, _THUMBNAIL)) for each in runs]]
         columns += [_of_one_type(column) for column in zip(*rows, strict=True)]
         data = [list(row) for row in zip(*columns, strict=True)]
         filled = wandb.Table(columns=["picture", *names], data=data)
         run.log({"sweep/grid": wandb.Image(grid(runs)), "sweep/table": filled})
+
+
+@contextmanager
+def _wandb_files_under(folder: Path) -> Iterator[None]:
+    """Keep wandb's files out of the home folder, which need not be writable, or exist.
+
+    Among them are the pictures of tables, until they are uploaded.
+    """
+    ours = {"WANDB_CACHE_DIR": folder / ".cache", "WANDB_DATA_DIR": folder / ".data"}
+    ours = {name: path.absolute() for name, path in ours.items() if name not in os.environ}
+    os.environ.update({name: str(path) for name, path in ours.items()})
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)
 
 
 def _of_one_type(column: Sequence[Value | None]) -> list[Any]:
@@ -243,12 +266,15 @@ def _sheet(runs: Sequence[Run], names: Sequence[str]) -> Image:
     from nstbench.pictures.io import read_picture, to_image
     from nstbench.pictures.sheet import contact_sheet
 
-    columns = max(1, math.ceil(math.sqrt(len(runs))))
+    title = runs[0].record.study
+    if len(runs) > _LABELLED:
+        title, runs = f"{title}: {_LABELLED} of {len(runs)} runs", runs[:_LABELLED]
+    columns = math.ceil(math.sqrt(len(runs)))
     labels = ["\n".join(f"{n} {_label(n, run.settings[n])}" for n in names[:3]) for run in runs]
     pictures = [(label, read_picture(r.folder / "canvas.png")) for label, r in zip(labels, runs, strict=True)]
     # A cell takes a fourteenth more for the gap, and lines of a fifteenth each for the label.
     cell = min(256, max(16, int(0.7 * _LONGEST / columns)))
-    return to_image(contact_sheet(pictures, columns=columns, cell=cell, title=runs[0].record.study))
+    return to_image(contact_sheet(pictures, columns=columns, cell=cell, title=title))
 
 
 def _picture(run: Run, edge: int = 256) -> Image:

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -86,7 +87,9 @@ class Ledger:
 
     def note(self, entry: Entry) -> None:
         """Write what is known of a run, in place of what was."""
-        write_text(self.folder / f"{entry.number:06d}.json", json.dumps(asdict(entry)))
+        # On a cluster runs go on when the process that started them was killed, and its ledger cleared away.
+        with suppress(FileNotFoundError):
+            write_text(self.folder / f"{entry.number:06d}.json", json.dumps(asdict(entry)))
 
     def entries(self) -> dict[int, Entry]:
         """Return the latest entry of each run that has one, by its number."""

@@ -158,11 +158,9 @@ def on_slurm(
         deadline = time.monotonic() + _STOPPING
         while len(watch.ended()) < len(submitted) and time.monotonic() < deadline:
             time.sleep(0.5)  # while they stop they write to the ledger
+        _tidy(submitted)
         raise
-    finally:
-        for job in submitted:  # megabytes of pickled configurations; what jobs printed stays
-            job.paths.submitted_pickle.unlink(missing_ok=True)
-            job.paths.result_pickle.unlink(missing_ok=True)
+    _tidy(submitted)
     return values
 
 
@@ -187,13 +185,11 @@ def _submit(
 
 def _conclude(job: Job[Any], end: End | None, overrides: list[str], number: int, settings: Settings) -> Any:
     """Return what a job that ended returned; or tell the ledger why it did not."""
-    from submitit.core.utils import pickle_load
-
     deadline = time.monotonic() + _LAST_WORDS
     result = job.paths.result_pickle
     while not result.exists() and end and end.state == "COMPLETED" and time.monotonic() < deadline:
         time.sleep(0.5)
-    outcome, returned = pickle_load(result) if result.exists() else ("", None)
+    outcome, returned = _load(result)
     if outcome == "success":
         return returned
     log = job.paths.stdout
@@ -208,6 +204,26 @@ def _conclude(job: Job[Any], end: End | None, overrides: list[str], number: int,
     if begun and for_good:
         mark_failed(Path(begun), reason)
     return math.nan
+
+
+def _load(result: Path) -> tuple[str, Any]:
+    """Return how submitit says that a job ended, and its value or traceback; ("", None) if it does not."""
+    from submitit.core.utils import pickle_load
+
+    if not result.exists():
+        return "", None
+    try:
+        outcome, returned = pickle_load(result)
+    except Exception as error:  # a pickle may raise anything
+        return "error", f"its result cannot be read ({type(error).__name__}: {error})"
+    return outcome, returned
+
+
+def _tidy(jobs: Sequence[Job[Any]]) -> None:
+    """Remove the pickled work and results: megabytes, of no more use. What the jobs printed stays."""
+    for job in jobs:
+        job.paths.submitted_pickle.unlink(missing_ok=True)
+        job.paths.result_pickle.unlink(missing_ok=True)
 
 
 def _why(end: End | None, traceback: str | None, log: str, settings: Settings) -> tuple[str, bool]:

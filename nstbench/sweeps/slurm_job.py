@@ -33,13 +33,14 @@ def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: st
     Raises:
         SystemExit: the run is stopped; it did not fail.
     """
-    resubmit = signal.getsignal(signal.SIGUSR2)  # submitit's, which requeues the job and exits
+    warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
+    resubmit = signal.getsignal(warned)  # submitit's, which requeues the job and exits
     assert callable(resubmit)
     over, done = threading.Event(), threading.Event()
 
     def leave() -> None:
         try:
-            resubmit(signal.SIGUSR2, None)
+            resubmit(warned, None)
         except UncompletedJobError:  # no attempts left
             ledger = Ledger.here()
             if ledger is not None and ledger.folder.is_dir():
@@ -67,7 +68,7 @@ def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: st
     def on_cancel(received: int, frame: FrameType | None) -> None:
         ask_to_stop()
 
-    signal.signal(signal.SIGUSR2, on_warning)
+    signal.signal(warned, on_warning)
     signal.signal(signal.SIGTERM, on_cancel)
     try:
         yield

@@ -37,6 +37,7 @@ class Sweep:
         self.expected: dict[int, list[str]] = {}
         self.outcomes: dict[int, Entry] = {}
         self.stopped = False
+        self.config: Any = None
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -53,6 +54,7 @@ class Sweep:
         self, launcher: Launcher, config: Any, job_overrides: Sequence[Sequence[str]], first: int
     ) -> Sequence[JobReturn]:
         """Launch a batch of runs; whatever becomes of them, each has an outcome afterwards."""
+        self.config = config
         batch = {first + i: list(overrides) for i, overrides in enumerate(job_overrides)}
         self.expected |= batch
         folder = Path(str(config.hydra.sweep.dir))

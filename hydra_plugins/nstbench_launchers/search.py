@@ -1,0 +1,41 @@
+"""``hydra/sweeper=optuna``: runs proposed by Optuna, by way of hydra-optuna-sweeper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class OptunaSweeper(Sweeper):
+    """Search for the settings that are best by the setting ``criterion``; see `nstbench.sweeps.optuna`.
+
+    Args:
+        **settings: as in ``conf/hydra/sweeper/optuna.yaml``.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        # Checked later: Hydra wraps what is raised here in errors of its own.
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Check the settings, and prepare Optuna.
+
+        Raises:
+            UserError: one of them cannot be used, or Optuna is not installed.
+        """
+        from nstbench.sweeps.optuna import Search
+
+        self.search = Search(self.settings, config)
+        self.search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Propose and launch runs.
+
+        Args:
+            arguments: the overrides that were typed, Hydra's own left out.
+        """
+        self.search.sweep(arguments)
+        return None

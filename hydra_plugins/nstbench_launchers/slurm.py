@@ -1,0 +1,68 @@
+"""``hydra/launcher=slurm``: runs as an array of jobs on a Slurm cluster, each of which may fail alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class _Work:  # not a dataclass: Hydra executes this file before it is in sys.modules, which those need
+    """What a job calls: hydra-submitit-launcher's own way to compose and run, within the job's time."""
+
+    def __init__(self, launcher: Any, grace: float, out_of_time: str) -> None:
+        self.launcher, self.grace, self.out_of_time = launcher, grace, out_of_time
+
+    def __call__(self, overrides: list[str], number: int, singletons: Any) -> Any:
+        from nstbench.sweeps.slurm_job import in_time
+
+        with in_time(number, overrides, self.grace, self.out_of_time):
+            done = self.launcher(overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", singletons)
+        return done.return_value
+
+    def checkpoint(self, *arguments: Any) -> Any:
+        """Return what submitit calls when the job is requeued: the same; the run has its checkpoint."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *arguments)
+
+
+class SlurmLauncher(Launcher):
+    """Submit all runs as a job array and wait for them; see `nstbench.sweeps.slurm`.
+
+    Args:
+        settings: of ``conf/hydra/launcher/slurm.yaml``.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        from nstbench.sweeps.slurm import checked
+
+        # Nested settings come as nodes of OmegaConf's.
+        given = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
+        self.settings = checked(cast(dict[str, Any], given))
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what runs and with which configuration."""
+        from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
+
+        submitit = Submitit()
+        submitit.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.work = _Work(submitit, self.settings.grace, self.settings.out_of_time)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run all jobs; those that were lost are noted in the sweep's ledger, and return NaN."""
+        from nstbench.sweeps.slurm import on_slurm
+
+        setup_globals()
+        singletons = Singleton.get_state()
+        jobs = [(list(o), initial_job_idx + i, singletons) for i, o in enumerate(job_overrides)]
+        values = on_slurm(self.work, jobs, self.settings)
+        return [
+            JobReturn(overrides=o, status=JobStatus.COMPLETED, _return_value=v)
+            for o, v in zip(job_overrides, values, strict=True)
+        ]

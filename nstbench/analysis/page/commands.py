@@ -1,0 +1,76 @@
+"""Which commands made a study, and which one makes a run again."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")  # how Hydra writes a text that is not quoted
+
+
+class Command(NamedTuple):
+    """A command, and when it was typed; "" if that is not known."""
+
+    text: str
+    when: str = ""
+
+
+def typed(study: Path) -> list[Command]:
+    """Return the commands that the sweeps of a study noted in ``.sweep/commands.txt``, oldest first."""
+    try:
+        lines = (study / ".sweep" / "commands.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    parted = [line.partition("\t") for line in lines if line.strip()]
+    return [Command(text, when) if text else Command(when) for when, _, text in parted]
+
+
+def of_run(record: Mapping[str, Any]) -> str:
+    """Return the command that makes a run again."""
+    return _line(_overrides(record))
+
+
+def reconstructed(records: Sequence[Mapping[str, Any]]) -> list[Command]:
+    """Return commands that would make all these runs: one sweep where they are all its combinations.
+
+    None where the overrides do not tell the runs apart: a program made them.
+    """
+    runs = [dict(each.split("=", 1) for each in _overrides(record) if "=" in each) for record in records]
+    plain = [each for record in records for each in _overrides(record) if "=" not in each]
+    if not runs:
+        return []
+    names = dict.fromkeys(name for run in runs for name in run)
+    values = {name: list(dict.fromkeys(run[name] for run in runs if name in run)) for name in names}
+    distinct = {tuple(sorted(run.items())) for run in runs}
+    if len(distinct) < len(runs):
+        return []  # something else told them apart: they were not made by a command alone
+    combinations = 1
+    for name in names:
+        combinations *= len(values[name])
+    if len(distinct) == combinations and not plain and all(len(run) == len(names) for run in runs):
+        swept = [f"{name}={','.join(values[name])}" for name in names]
+        return [Command(_line([*(["-m"] if combinations > 1 else []), *swept]))]
+    return [Command(text) for text in dict.fromkeys(of_run(record) for record in records)]
+
+
+def _overrides(record: Mapping[str, Any]) -> list[str]:
+    overrides = [_as_typed(str(each)) for each in record.get("overrides") or ()]
+    if not any(each.lstrip("+").startswith("study=") for each in overrides) and record.get("study"):
+        overrides.insert(0, f"study={record['study']}")
+    return overrides
+
+
+def _as_typed(override: str) -> str:
+    """Undo Hydra's escapes: `nstbench run` puts in what Hydra needs, and would escape them again."""
+    name, equals, value = override.partition("=")
+    if value.startswith(("'", '"')) or "\\" not in value:
+        return override
+    plain = _ESCAPED.sub(r"\1", value)
+    return f'{name}{equals}"{plain}"' if "," in plain else f"{name}{equals}{plain}"
+
+
+def _line(arguments: Sequence[str]) -> str:
+    return " ".join(["nstbench run", *(shlex.quote(each) for each in arguments)])

@@ -1,0 +1,199 @@
+"""Small and enlarged copies of pictures, made once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from nstbench.errors import UserError
+
+FOLDERS = ("thumb", "large")
+_EDGE = {"thumb": 240, "large": 768}
+# A thousand runs stay below 100 MB: 1,000 × (12 + 74) kB, and as much again for data as for curves.
+_BYTES = {"thumb": 12_000, "large": 74_000}
+_QUALITIES = (90, 80, 68, 52, 36, 20)
+_MANY = 100  # pictures that take long enough to say so
+_NAME = re.compile(r"([0-9a-f]{16})-(\d+)x(\d+)\.webp")
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A picture that the report holds: ``pictures/thumb/<name>`` and ``pictures/large/<name>``."""
+
+    name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """A content or style picture as it was typed, with the hash of what was read."""
+
+    source: str
+    sha256: str
+    setting: str
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Pictures:
+    """The folder ``pictures`` of a report. What is in it already is not made again."""
+
+    def __init__(self, report: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.folder = report / "pictures"
+        self._tell = tell
+        self._lost: dict[str, str] = {}
+
+    def of_canvases(self, files: Iterable[Path]) -> dict[Path, Copy | str]:
+        """Return a copy of each picture file, or the reason why there is none."""
+        here, todo, found = self._here(), dict[Path, str](), dict[Path, Copy | str]()
+        for file in files:
+            try:
+                stat = file.stat()
+            except OSError:
+                found[file] = "there is no picture"
+                continue
+            key = _key(f"{file.parent.name}/{file.name}", stat.st_mtime_ns, stat.st_size)
+            if key in here:
+                found[file] = here[key]
+            elif key in self._lost:
+                found[file] = self._lost[key]
+            else:
+                todo[file] = key
+        if len(todo) >= _MANY:
+            self._tell(f"Making small copies of {len(todo)} pictures, once.")
+        # Pillow computes outside of Python's lock: threads are enough.
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            made = threads.map(lambda item: self._from_file(*item), todo.items())
+            return found | dict(zip(todo, made, strict=True))
+
+    def of_inputs(self, sources: Iterable[Source]) -> dict[str, Copy | str]:
+        """Return, by hash, a copy of each content and style picture, or why it cannot be had any more."""
+        here, found = self._here(), dict[str, Copy | str]()
+        for each in sources:
+            key = _key(each.sha256)
+            if each.sha256 not in found:
+                found[each.sha256] = here.get(key) or self._lost.get(key) or self._from_source(each, key)
+        return found
+
+    def remove_all_but(self, used: Iterable[Copy]) -> None:
+        """Remove copies that no run has any more; what is not a copy of ours is left alone."""
+        names = {copy.name for copy in used}
+        for kind in FOLDERS:
+            for file in (self.folder / kind).glob("*.webp"):
+                if _NAME.fullmatch(file.name) and file.name not in names:
+                    file.unlink(missing_ok=True)
+
+    def _here(self) -> dict[str, Copy]:
+        kinds = [self.folder / kind for kind in FOLDERS]
+        names = [set(os.listdir(kind)) if kind.is_dir() else set() for kind in kinds]
+        matches = [m for m in map(_NAME.fullmatch, names[0] & names[1]) if m]
+        return {m[1]: Copy(m[0], int(m[2]), int(m[3])) for m in matches}
+
+    def _from_file(self, file: Path, key: str) -> Copy | str:
+        try:
+            with Image.open(file) as image:
+                return self._copies(image.convert("RGB"), key)
+        except OSError as error:
+            if self.folder in Path(error.filename or "").parents:
+                raise  # the report's own folder is full, or may not be written to
+        except Exception:  # broken bytes make decoders raise SyntaxError, struct.error, …
+            pass
+        self._lost[key] = f"{file.name} cannot be read"
+        return self._lost[key]
+
+    def _from_source(self, each: Source, key: str) -> Copy | str:
+        self._lost[key] = _gone(each)
+        if self._lost[key]:
+            return self._lost[key]
+        try:
+            # Only now: they load torch.
+            from nstbench.pictures.io import to_image
+            from nstbench.pictures.source import load
+
+            picture = load(each.source, setting=each.setting, background=each.background)
+            if picture.sha256 == each.sha256:
+                del self._lost[key]
+                return self._copies(to_image(picture.pixels), key)
+            self._lost[key] = "it is another picture now than when the runs were made"
+        except UserError as error:
+            self._lost[key] = error.reason
+        except FileNotFoundError as error:
+            self._lost[key] = str(error)
+        return self._lost[key]
+
+    def _copies(self, image: Image.Image, key: str) -> Copy:
+        sizes = {kind: _within(image.size, _EDGE[kind]) for kind in FOLDERS}
+        width, height = sizes["large"]
+        copy = Copy(f"{key}-{width}x{height}.webp", width, height)
+        for kind in FOLDERS:
+            part = self.folder / kind / f".{copy.name}.{os.getpid()}.part"
+            try:
+                small = image.resize(sizes[kind], Image.Resampling.LANCZOS)
+                part.write_bytes(_webp(small, _BYTES[kind]))
+                os.replace(part, self.folder / kind / copy.name)
+            finally:
+                part.unlink(missing_ok=True)
+        return copy
+
+    def make_folders(self) -> None:
+        """Make the folders that hold the copies."""
+        for kind in FOLDERS:
+            (self.folder / kind).mkdir(parents=True, exist_ok=True)
+
+
+def sources_of(record: Mapping[str, Any]) -> dict[str, list[Source]]:
+    """Return a run's content and style pictures; without those whose hash was not noted."""
+    if not record:
+        return {"content": [], "style": []}
+    pictures, inputs = record["config"]["pictures"], record.get("inputs") or {}
+    background = tuple(pictures.get("background") or (1.0, 1.0, 1.0))
+    found = {}
+    for role in ("content", "style"):
+        hashes, names = _as_list(inputs.get(role)), _as_list(pictures.get(role))
+        pairs = zip(names, hashes, strict=False)
+        found[role] = [Source(str(n), str(h), f"pictures.{role}", background) for n, h in pairs if n and h]
+    return found
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def _gone(each: Source) -> str:
+    """Say why a file cannot be had any more, as far as that costs no import of torch; "" if it may be."""
+    if each.source.startswith(("sample:", "procedural:")):
+        return ""
+    try:
+        with Path(each.source).expanduser().open("rb") as file:
+            same = hashlib.file_digest(file, "sha256").hexdigest() == each.sha256
+    except (OSError, ValueError, RuntimeError):
+        return "there is no such file any more"
+    return "" if same else "it is another file now than when the runs were made"
+
+
+def _webp(image: Image.Image, most: int) -> bytes:
+    """Encode at the best quality that fits into a number of bytes."""
+    for quality in _QUALITIES:
+        memory = io.BytesIO()
+        image.save(memory, "WEBP", quality=quality, method=2)  # twice as fast as 4, and 3 % larger
+        if memory.tell() <= most:
+            break
+    return memory.getvalue()
+
+
+def _within(size: tuple[int, int], edge: int) -> tuple[int, int]:
+    scale = min(1.0, edge / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode(errors="surrogateescape")).hexdigest()[:16]
