@@ -116,6 +116,8 @@ def _record(folder: Path) -> dict[str, Any] | str | None:
     """Return what the table needs of a run; the reason if that cannot be had; None for results of ours."""
     if not folder.is_dir():
         return "a file, not the folder of a run"
+    if folder.name == "wandb":
+        return None
     try:
         if (folder / "run.json").is_fifo():
             return "run.json cannot be read: it is a pipe"  # to open it would wait for ever

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from nstbench.cli.composition import where_typed, with_hydra
@@ -80,7 +81,7 @@ def _apart(outcomes: list[Entry]) -> list[Entry]:
 def _run_composed(composed: DictConfig) -> float | tuple[float, ...] | None:
     """Run one configuration: what was typed, or one of a sweep, perhaps on another machine."""
     ledger = Ledger.here()
-    if ledger is not None:
+    if HydraConfig.get().mode == RunMode.MULTIRUN and ledger is not None:
         return _run_in_sweep(composed, ledger)
     _run_alone(composed)
     return None

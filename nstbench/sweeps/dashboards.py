@@ -5,13 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from nstbench.analysis.settings import Value, canonical, flatten, swept
 from nstbench.sweeps.ledger import Entry
-from nstbench.tracking.login import wandb_mode
+from nstbench.tracking.login import wandb_files_under, wandb_mode
 from nstbench.tracking.record import RunRecord, write_text
 
 if TYPE_CHECKING:
@@ -194,7 +193,7 @@ def _to_wandb(study: Path, runs: Sequence[Run], node: Mapping[str, Any], run_id:
         shutil.rmtree(old)
         shutil.rmtree(study / "wandb" / ".data", ignore_errors=True)
     with (
-        _wandb_files_under(study / "wandb"),
+        wandb_files_under(study / "wandb"),
         wandb.init(
             project=node.get("project"),
             entity=node.get("entity"),
@@ -215,22 +214,6 @@ def _to_wandb(study: Path, runs: Sequence[Run], node: Mapping[str, Any], run_id:
         data = [list(row) for row in zip(*columns, strict=True)]
         filled = wandb.Table(columns=["picture", *names], data=data)
         run.log({"sweep/grid": wandb.Image(grid(runs)), "sweep/table": filled})
-
-
-@contextmanager
-def _wandb_files_under(folder: Path) -> Iterator[None]:
-    """Keep wandb's files out of the home folder, which need not be writable, or exist.
-
-    Among them are the pictures of tables, until they are uploaded.
-    """
-    ours = {"WANDB_CACHE_DIR": folder / ".cache", "WANDB_DATA_DIR": folder / ".data"}
-    ours = {name: path.absolute() for name, path in ours.items() if name not in os.environ}
-    os.environ.update({name: str(path) for name, path in ours.items()})
-    try:
-        yield
-    finally:
-        for name in ours:
-            os.environ.pop(name, None)
 
 
 def _of_one_type(column: Sequence[Value | None]) -> list[Any]:

@@ -6,8 +6,7 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,7 +19,7 @@ from nstbench.building import build
 from nstbench.encoders.weights import REGISTRY
 from nstbench.errors import UserError
 from nstbench.pictures.io import write_png
-from nstbench.tracking.login import wandb_mode
+from nstbench.tracking.login import wandb_files_under, wandb_mode
 from nstbench.tracking.record import RunRecord
 
 log = logging.getLogger(__name__)
@@ -111,7 +110,7 @@ def wandb_logger(
     run_id = os.environ.get("WANDB_RUN_ID", own) if agent else own
 
     def start(mode: str | None) -> Any:
-        with _wandb_files_under(run.folder.parent / "wandb"):
+        with wandb_files_under(run.folder.parent / "wandb"):
             return wandb.init(
                 project=None if agent else project,
                 entity=None if agent else entity,
@@ -279,19 +278,6 @@ def _unused(run: RunInfo, name: str) -> str:
     """Return ``name``, or ``name-2``, …: an earlier attempt at the run keeps its curves, as in wandb."""
     names = (name if n == 1 else f"{name}-{n}" for n in count(1))
     return next(n for n in names if not (run.folder / n).exists())
-
-
-@contextmanager
-def _wandb_files_under(folder: Path) -> Iterator[None]:
-    """Keep wandb's logs of itself out of the home folder, which need not be writable, or exist."""
-    if "WANDB_CACHE_DIR" in os.environ:
-        yield
-        return
-    os.environ["WANDB_CACHE_DIR"] = str((folder / ".cache").absolute())
-    try:
-        yield
-    finally:
-        os.environ.pop("WANDB_CACHE_DIR", None)
 
 
 def _media(folder: Path, name: str, step: int) -> Path:

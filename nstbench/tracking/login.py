@@ -1,8 +1,10 @@
-"""Whether wandb would go online; apart from the loggers, which load Lightning."""
+"""Whether wandb would go online, and where its files go; apart from the loggers, which load Lightning."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from netrc import NetrcParseError, netrc
 from pathlib import Path
 from typing import Literal
@@ -36,3 +38,19 @@ def wandb_key() -> str:
         except (OSError, RuntimeError, NetrcParseError, UnicodeDecodeError):
             continue  # there is none, or none that may or can be read
     return ""
+
+
+@contextmanager
+def wandb_files_under(folder: Path) -> Iterator[None]:
+    """Keep wandb's files out of the home folder, which need not be writable, or exist.
+
+    They are its logs of itself, and the pictures of tables until they are uploaded.
+    """
+    ours = {"WANDB_CACHE_DIR": folder / ".cache", "WANDB_DATA_DIR": folder / ".data"}
+    ours = {name: path.absolute() for name, path in ours.items() if name not in os.environ}
+    os.environ.update({name: str(path) for name, path in ours.items()})
+    try:
+        yield
+    finally:
+        for name in ours:
+            os.environ.pop(name, None)

@@ -14,7 +14,7 @@ from nstbench.sweeps.view import View
 
 @pytest.fixture
 def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
-    monkeypatch.delenv("NSTBENCH_SWEEP_LEDGER", raising=False)
+    monkeypatch.setenv("NSTBENCH_SWEEP_LEDGER", "")  # so that it is as before afterwards
     return Ledger.new(tmp_path)
 
 
