@@ -107,7 +107,7 @@ def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: d
         assert "misbehaviour.py" in logs[name].read_text()
 
 
-@pytest.mark.parametrize("launcher", ["basic", "pool"])
+@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.slow), "pool"])
 def test_what_failed_is_tried_again_only_when_asked(
     tmp_path: Path, pair: dict[str, str], launcher: str
 ) -> None:
@@ -138,7 +138,7 @@ def test_what_failed_is_tried_again_only_when_asked(
     assert [r.state for r in records(study).values()] == ["completed", "completed"]
 
 
-@pytest.mark.parametrize("launcher", ["basic", "pool"])
+@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.slow), "pool"])
 def test_a_sweep_killed_three_times_ends_with_the_same_bytes(
     tmp_path: Path, pair: dict[str, str], launcher: str
 ) -> None:
