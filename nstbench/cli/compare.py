@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from nstbench.errors import UserError
 
 if TYPE_CHECKING:
-    from nstbench.analysis.compare import Comparison, Groups
+    from nstbench.analysis.compare import Comparison
+    from nstbench.analysis.grouping import Groups
     from nstbench.analysis.records import Study
     from nstbench.analysis.tradeoff import Tradeoff
 
@@ -24,7 +25,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Compare the runs of a study in pairs that are equal in all but one setting.",
     )
     parser.add_argument("study", metavar="STUDY", type=Path, help="folder that holds a folder for each run")
-    parser.add_argument("--by", metavar="SETTING", default="loss.style", help="default: loss.style")
+    parser.add_argument(
+        "--by",
+        metavar="SETTING",
+        default="loss.style",
+        help="a setting, or a group such as optimizer; default: loss.style",
+    )
     parser.add_argument(
         "--criterion",
         metavar="METRIC",
@@ -52,8 +58,9 @@ def main(args: argparse.Namespace) -> int:
             though one was asked for.
     """
     from nstbench.analysis import files, report
-    from nstbench.analysis.compare import compare, group
+    from nstbench.analysis.compare import compare
     from nstbench.analysis.criteria import choose, higher_is_better
+    from nstbench.analysis.grouping import group
     from nstbench.analysis.records import read_study
 
     study = read_study(args.study.expanduser())

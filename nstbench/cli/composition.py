@@ -86,7 +86,8 @@ def with_hydra(
         if isinstance(error, HydraException):
             raise as_user_error(error, overrides, program) from error
         hint = "Give a folder you may write to: output=…"
-        raise UserError("output", error.filename, f"it cannot be written ({error.strerror})", hint) from error
+        reason = f"it cannot be written ({error.strerror})"
+        raise UserError("output", error.filename or "", reason, hint) from error
     except Exception as error:  # what is typed makes Hydra raise anything; the task raises nothing
         raise as_user_error(error, overrides, program) from error
     finally:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from nstbench.analysis.page.write import Report
 
 _SECONDS = 5.0
+_PATIENCE = 60.0  # seconds for a sweep to have its first run
+_GLANCE = 0.5
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,7 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SECONDS",
         nargs="?",
         const=str(_SECONDS),
-        help=f"write it again while runs are under way, every so many seconds (default: {_SECONDS:g})",
+        help="wait for the first run, and write it again while runs are under way, every so many seconds "
+        f"(default: {_SECONDS:g})",
     )
     parser.set_defaults(func=main)
 
@@ -43,16 +46,38 @@ def main(args: argparse.Namespace) -> int:
         UserError: no such folder, no run in it, or the report cannot be written.
     """
     seconds = _interval(args.watch)
-    from nstbench.analysis.page.write import Report
+    from nstbench.analysis.page.write import Report, refuse_foreign
 
     study = args.study.expanduser()
     output = args.output.expanduser() if args.output else study / "report"
+    if seconds:
+        refuse_foreign(output)  # rather now than in a minute
+        if not _wait_for_first_run(study):
+            return 0
     report = Report(study, output, tell=lambda text: print(text, file=sys.stderr))
     going_on = report.write(watched=seconds)
     print(report.output / "index.html", flush=True)
     if seconds and going_on:
         _watch(report, seconds)
     return 0
+
+
+def _wait_for_first_run(study: Path) -> bool:
+    """Give a sweep that was started just now the time to begin; return False if the user has enough of it."""
+    from nstbench.analysis.page.problems import begun
+
+    if (study / "run.json").exists() or (study.exists() and not study.is_dir()) or begun(study):
+        return True
+    said = f"There is no run in {study} yet: waiting for one, at most {_PATIENCE:g} s. Ctrl-C stops that."
+    print(said, file=sys.stderr, flush=True)
+    until = time.monotonic() + _PATIENCE
+    try:
+        while not begun(study) and time.monotonic() < until:
+            time.sleep(_GLANCE)
+    except KeyboardInterrupt:
+        print("No page was written.", file=sys.stderr)
+        return False
+    return True
 
 
 def _watch(report: Report, seconds: float) -> None:

@@ -50,6 +50,9 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         if sweep.outcomes:  # an experiment may make it a sweep without -m
             _conclude(sweep)
+    if meaning.multirun and not sweep.outcomes and not (meaning.cfg or meaning.info):
+        hint = "A glob that fits no option, or an empty range, has none. `nstbench run --help` lists options."
+        raise UserError("-m", "", "there is no run in this sweep: a setting has no values", hint)
     if _failure:
         diverged = "Try a smaller optimizer.lr, or smaller weights; canvas.png is the last good canvas"
         return report(_failure[0], "run", diverged=diverged, smaller="a smaller size")

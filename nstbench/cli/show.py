@@ -57,7 +57,6 @@ def show_sweep(outcomes: Sequence[Entry]) -> None:
     count = Counter(outcome.state for outcome in outcomes)
     parts = [f"{count['completed']} completed"]
     parts += [f"{count['skipped']} done before"] * bool(count["skipped"])
-    parts += [f"{count['busy']} at work elsewhere"] * bool(count["busy"])
     parts += [f"{count['stopped']} not finished"] * bool(count["stopped"])
     console.print(f"{len(outcomes)} runs: {', '.join(parts)}, {count['failed']} failed", soft_wrap=True)
     failed = [o for o in outcomes if o.state == "failed"]

@@ -55,16 +55,36 @@ def _variants(overrides: Sequence[str]) -> Iterator[tuple[list[str], bool]]:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise as_user_error(error, overrides) from error
+    _check_swept(parsed)
     known = groups()
     # The values of a glob or an interval are known to Hydra alone.
     parsed = [o for o in parsed if not isinstance(o.value(), Glob | IntervalSweep)]
-    first = [next(_values(o)) for o in parsed]
+    first = [next(_values(o), "") for o in parsed]
+    for override, value in zip(parsed, first, strict=True):
+        if not value:
+            typed = str(override.input_line).partition("=")[2]
+            raise UserError(override.get_key_element(), typed, "it has no values", "Give it one at least.")
     yield first, True
     for options in (True, False):
         for i, override in enumerate(parsed):
             if override.is_sweep_override() and (override.key_or_group in known) is options:
                 for value in islice(_values(override), 1, None):
                     yield [*first[:i], value, *first[i + 1 :]], options
+
+
+def _check_swept(overrides: Sequence[Override]) -> None:
+    """Refuse to sweep over what names the sweep itself, or over what only a search can choose from."""
+    searched = any(o.key_or_group == "hydra/sweeper" for o in overrides)
+    for override in overrides:
+        name, typed = override.get_key_element(), str(override.input_line).partition("=")[2]
+        if override.is_sweep_override() and name in {"study", "output"}:
+            hint = "Give a command for each."
+            raise UserError(name, typed, "the runs of one command belong to one study in one folder", hint)
+        if name == "hydra.sweeper.max_batch_size" and override.value() in (0, False):
+            raise UserError(name, typed, "a batch has a run at least", "Leave it out, or type 1000.")
+        if isinstance(override.value(), IntervalSweep) and not searched:
+            hint = "Add hydra/sweeper=optuna, which chooses from intervals, or list values: 1,10,100."
+            raise UserError(name, typed, "an interval has no values to run one after the other", hint)
 
 
 def _values(override: Override) -> Iterator[str]:

@@ -17,7 +17,7 @@ import psutil
 from nstbench.tracking.record import write_text
 
 State = Literal["running", "completed", "skipped", "failed", "busy", "stopped"]
-ENDED = frozenset({"completed", "skipped", "failed", "busy", "stopped"})
+ENDED = frozenset({"completed", "skipped", "failed", "stopped"})
 
 _VARIABLE = "NSTBENCH_SWEEP_LEDGER"
 
@@ -30,7 +30,7 @@ class Entry:
         number: of the run in the sweep, from 0.
         overrides: what was typed for it.
         state: ``running``; ``completed``; ``skipped``, it was finished before; ``failed``; ``busy``,
-            another process is at work on it; ``stopped``, the user stopped the sweep.
+            another process is at work on it, and it is tried again later; ``stopped``, by the user.
         folder: of the run; "" while it has none.
         error: why it failed, in one line.
         mistake: whether that was a setting that cannot be used.
@@ -62,8 +62,8 @@ class Ledger:
     def new(cls, sweep: Path) -> Ledger:
         """Open a ledger of this process's in a sweep's folder; those of killed ones are cleared away."""
         host = socket.gethostname()
-        for folder in sweep.glob(f"{host}-*"):
-            if not psutil.pid_exists(int(folder.name.removeprefix(f"{host}-"))):
+        for folder in sweep.glob("*-*/"):
+            if cls(folder).alive() is False:
                 cls(folder).remove()
         ledger = cls(sweep / f"{host}-{os.getpid()}")
         ledger.folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +76,13 @@ class Ledger:
         folder = os.environ.get(_VARIABLE)
         return cls(Path(folder)) if folder else None
 
+    def alive(self) -> bool | None:
+        """Return whether the process that opened it is there; None if it was one of another machine."""
+        host, _, number = self.folder.name.rpartition("-")
+        if host != socket.gethostname() or not number.isdecimal():
+            return None
+        return psutil.pid_exists(int(number))
+
     def close(self) -> None:
         """Remove the folder: the run records have all that lasts."""
         os.environ.pop(_VARIABLE, None)
@@ -86,9 +93,12 @@ class Ledger:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def note(self, entry: Entry) -> None:
-        """Write what is known of a run, in place of what was."""
-        # On a cluster runs go on when the process that started them was killed, and its ledger cleared away.
-        with suppress(FileNotFoundError):
+        """Write what is known of a run, in place of what was; if it can be written.
+
+        On a cluster runs go on when the process that started them was killed and its ledger cleared away,
+        and a full disk is the run's trouble, which its record tells.
+        """
+        with suppress(OSError):
             write_text(self.folder / f"{entry.number:06d}.json", json.dumps(asdict(entry)))
 
     def entries(self) -> dict[int, Entry]:

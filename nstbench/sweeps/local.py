@@ -22,6 +22,7 @@ from nstbench.sweeps.ledger import Ledger
 from nstbench.sweeps.pool import Limits, Loss, Pool
 from nstbench.tracking.record import mark_failed
 
+_LEAST_MEMORY = 2**28  # PyTorch alone takes that
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -32,7 +33,7 @@ class Settings:
     workers: Annotated[int, Field(ge=1, le=1024)] | None
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     timeout: Annotated[float, Field(gt=0)] | None
-    memory_limit: ByteSize | None
+    memory_limit: Annotated[ByteSize, Field(ge=_LEAST_MEMORY)] | None
 
 
 @dataclasses.dataclass
@@ -74,9 +75,11 @@ def settings(workers: Any, threads: Any, timeout: Any, memory_limit: Any) -> Set
         return TypeAdapter(Settings).validate_python(given)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
-        reason = error.errors()[0]["msg"].removeprefix("Input should be ")
+        reason = f"it must be {error.errors()[0]['msg'].removeprefix('Input should be ')}"
+        if name == "memory_limit":
+            reason = "it must be a size of at least 256MiB, with its unit"
         hint = f"Type hydra.launcher.{name}={examples[name]}, for example, or null."
-        raise UserError(f"hydra.launcher.{name}", given[name], f"it must be {reason}", hint) from error
+        raise UserError(f"hydra.launcher.{name}", given[name], reason, hint) from error
 
 
 def in_pool(
@@ -99,9 +102,12 @@ def in_pool(
         number, overrides = jobs[loss.job]
         if ledger is not None:
             before = ledger.of(number)
-            ledger.lost(number, overrides, loss.reason)
-            if before and before.state == "running" and before.folder:
-                mark_failed(Path(before.folder), loss.reason)
+            # Somebody wanted it out of the way; it would not fail by itself.
+            for_good = "SIGTERM" not in loss.reason
+            reason = loss.reason if for_good else f"{loss.reason}; the same command continues it"
+            ledger.lost(number, overrides, reason)
+            if for_good and before and before.state == "running" and before.folder:
+                mark_failed(Path(before.folder), reason)
 
     limits = Limits(settings.timeout, settings.memory_limit)
     # Hydra's state holds functions that the pickle of the standard library cannot take.

@@ -224,9 +224,11 @@ def _die_with_parent() -> None:
 
 def _cause(exitcode: int | None) -> str:
     """Return why a process ended, as a clause."""
-    if exitcode is None or exitcode >= 0:
+    # Lightning takes SIGTERM, and leaves as shells say that a process was killed.
+    number = -exitcode if exitcode is not None and exitcode < 0 else (exitcode or 0) - 128
+    if number not in [*signal.Signals]:
         return f"its process ended with status {exitcode}"
-    name = signal.Signals(-exitcode).name if -exitcode in [*signal.Signals] else f"signal {-exitcode}"
+    name = signal.Signals(number).name
     hint = ", by hand or for want of memory" if name == "SIGKILL" else ""
     return f"its process was killed by {name}{hint}"
 

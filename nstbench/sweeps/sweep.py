@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +19,16 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from nstbench.errors import UserError
-from nstbench.interruption import politely
-from nstbench.sweeps.ledger import ENDED, Entry, Ledger
+from nstbench.interruption import asked_to_stop, politely
+from nstbench.sweeps.ledger import ENDED, Entry, Ledger, State
 from nstbench.sweeps.view import View
+from nstbench.tracking.lock import is_held
 
 # These look at `nstbench.interruption.asked_to_stop`; others know nothing but KeyboardInterrupt.
 _POLITE = frozenset({"BasicLauncher", "PoolLauncher"})
+
+_GLANCE = 1.0  # seconds between looks at runs that other processes are at work on
+_NO_SPACE = 2**16  # bytes
 
 
 class Sweep:
@@ -30,14 +36,19 @@ class Sweep:
 
     Args:
         command: that was typed, for whoever wants to repeat it.
+
+    Attributes:
+        outcomes: of all runs so far, by number.
+        config: of the sweep, once it is launched.
+        stopped: whether the user stopped it.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
         self.command = shlex.join(command)
-        self.expected: dict[int, list[str]] = {}
         self.outcomes: dict[int, Entry] = {}
-        self.stopped = False
         self.config: Any = None
+        self.stopped = False
+        self._began = time.monotonic()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -54,47 +65,64 @@ class Sweep:
         self, launcher: Launcher, config: Any, job_overrides: Sequence[Sequence[str]], first: int
     ) -> Sequence[JobReturn]:
         """Launch a batch of runs; whatever becomes of them, each has an outcome afterwards."""
-        self.config = config
         batch = {first + i: list(overrides) for i, overrides in enumerate(job_overrides)}
-        self.expected |= batch
         folder = Path(str(config.hydra.sweep.dir))
         ledger = Ledger.new(folder)
-        self._note_command(folder)
+        if self.config is None:
+            _note_command(folder, self.command)
+            self._began = time.monotonic()
+        self.config = config
         common = set.intersection(*map(set, batch.values())) if len(batch) > 1 else set[str]()
-        total = max(len(self.expected), _trials(config))
-        returned: Sequence[JobReturn] = []
-        without_a_word = "its process ended without a word"
+        values: dict[int, Any] = {}
         try:
-            with View(ledger, total, self.outcomes, common):
+            with (
+                View(ledger, _total(config, len(batch)), self.outcomes, common, began=self._began),
+                politely() if type(launcher).__name__ in _POLITE else nullcontext(),
+            ):
+                reason = ""
                 try:
-                    if type(launcher).__name__ in _POLITE:
-                        with politely():
-                            returned = launcher.launch(job_overrides, initial_job_idx=first)
-                    else:
-                        returned = launcher.launch(job_overrides, initial_job_idx=first)
-                except KeyboardInterrupt:
-                    self.stopped = True
+                    for result, number in zip(launcher.launch(job_overrides, first), batch, strict=True):
+                        values[number] = result.return_value
+                    values |= self._wait_for_others(launcher, ledger, batch)
                 except UserError:
                     raise
                 except Exception as error:  # joblib's worker that dies takes all other runs with it
-                    without_a_word = f"the launcher failed: {type(error).__name__}: {_first_line(error)}"
-                if not self.stopped:
-                    for number, overrides in batch.items():
-                        ledger.lost(number, overrides, without_a_word)
+                    reason = f"the launcher failed: {type(error).__name__}: {_first_line(error)}"
+                reason = reason or _without_a_word(folder)
+                for number, overrides in batch.items():
+                    ledger.lost(number, overrides, reason)
+        except KeyboardInterrupt:
+            self.stopped = True
+            raise
         finally:
             entries = ledger.entries()
             ledger.close()
-        for number, overrides in batch.items():
-            entry = entries.get(number) or Entry(number, overrides, "stopped")
-            self.outcomes[number] = entry if entry.state in ENDED else replace(entry, state="stopped")
-        if self.stopped:
-            raise KeyboardInterrupt
-        return returned or [_nothing(overrides) for overrides in job_overrides]
+            for number, overrides in batch.items():
+                entry = entries.get(number) or Entry(number, overrides, "running")
+                if entry.state not in ENDED:
+                    ended: State = "stopped" if self.stopped else "failed"
+                    entry = replace(entry, state=ended, error="" if self.stopped else reason)
+                self.outcomes[number] = entry
+        return [_returned(o, values.get(n, float("nan"))) for n, o in batch.items()]
 
-    def _note_command(self, folder: Path) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        with (folder / "commands.txt").open("a", encoding="utf-8") as file:
-            file.write(f"{now}\t{self.command}\n")
+    def _wait_for_others(
+        self, launcher: Launcher, ledger: Ledger, batch: Mapping[int, list[str]]
+    ) -> dict[int, Any]:
+        """Run again what another process was at work on, when that has ended: it may have died.
+
+        Mostly there is nothing left to do but to read the result.
+        """
+        values = {}
+        while busy := [e for e in ledger.entries().values() if e.state == "busy" and e.number in batch]:
+            if asked_to_stop():
+                raise KeyboardInterrupt
+            free = next((entry for entry in busy if not is_held(Path(entry.folder))), None)
+            if free is None:
+                time.sleep(_GLANCE)
+                continue
+            (result,) = launcher.launch([batch[free.number]], free.number)
+            values[free.number] = result.return_value
+        return values
 
 
 class _Watched(Launcher):
@@ -111,13 +139,28 @@ class _Watched(Launcher):
         return self.sweep.launch(self.launcher, self.config, job_overrides, initial_job_idx)
 
 
-def _trials(config: Any) -> int:
-    """Return how many runs a search will make; 0 for a sweep, which launches all at once."""
-    return int(OmegaConf.select(config, "hydra.sweeper.n_trials", default=0) or 0)
+def _note_command(folder: Path, command: str) -> None:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    with (folder / "commands.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{now}\t{command}\n")
 
 
-def _nothing(overrides: Sequence[str]) -> JobReturn:
-    return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=float("nan"))
+def _total(config: Any, batch: int) -> int | None:
+    """Return how many runs there will be; None where batches follow each other until there is no more."""
+    if trials := OmegaConf.select(config, "hydra.sweeper.n_trials", default=None):
+        return int(trials)
+    return None if OmegaConf.select(config, "hydra.sweeper.max_batch_size", default=None) else batch
+
+
+def _without_a_word(folder: Path) -> str:
+    """Return why a run has no last word: it may have found no room for it."""
+    if shutil.disk_usage(folder).free < _NO_SPACE:
+        return f"no space is left in {folder}"
+    return "its process ended without a word"
+
+
+def _returned(overrides: Sequence[str], value: Any) -> JobReturn:
+    return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=value)
 
 
 def _first_line(error: Exception) -> str:

@@ -27,18 +27,24 @@ class View:
 
     Args:
         ledger: of the sweep.
-        total: number of runs.
+        total: number of runs; None where that is not known.
         before: those that ended in earlier batches.
         common: overrides that all runs share, which tell nothing.
+        began: when the sweep did, by the monotonic clock.
     """
 
     def __init__(
-        self, ledger: Ledger, total: int, before: Mapping[int, Entry], common: Collection[str] = ()
+        self,
+        ledger: Ledger,
+        total: int | None,
+        before: Mapping[int, Entry],
+        common: Collection[str] = (),
+        *,
+        began: float,
     ) -> None:
-        self.ledger, self.total, self.common = ledger, total, common
+        self.ledger, self.total, self.common, self._began = ledger, total, common, began
         self.entries: dict[int, Entry] = dict(before)
         self._told = set(before)
-        self._began = time.monotonic()
         self._done = threading.Event()
         self.console = Console(stderr=True)
         self._live = Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
@@ -82,15 +88,14 @@ class View:
         states = [entry.state for entry in self.entries.values()]
         ended = [s for s in states if s in ENDED]
         running = [e for e in self.entries.values() if e.state == "running"]
-        remaining = self.total - len(ended) - len(running)
-        parts = [f"{len(ended)}/{self.total} done", f"{len(running)} running"]
+        parts = [f"{len(ended)}/{self.total} done" if self.total else f"{len(ended)} done"]
+        parts += [f"{len(running)} running"]
         parts += [f"{states.count('failed')} failed"] if "failed" in states else []
-        parts += [f"{remaining} remaining", self._left()]
+        parts += [f"{states.count('busy')} at work elsewhere"] if "busy" in states else []
+        parts += [f"{self.total - len(ended) - len(running)} remaining"] if self.total else []
         bars = Table.grid(padding=(0, 1))
-        bars.add_row(
-            ProgressBar(total=self.total, completed=len(ended), width=30),
-            Text(" · ".join(p for p in parts if p)),
-        )
+        whole = ProgressBar(total=self.total or max(len(states), 1), completed=len(ended), width=30)
+        bars.add_row(whole, Text(" · ".join(p for p in [*parts, self._left()] if p)))
         for entry in running[:_SHOWN]:
             name = Path(entry.folder).name or f"{self._typed(entry)}: starting"
             at = f"{entry.step}/{entry.steps} " if entry.steps else ""
@@ -103,8 +108,8 @@ class View:
         computed = [e for e in self.entries.values() if e.state in {"completed", "failed"}]
         running = [e for e in self.entries.values() if e.state == "running"]
         done = len(computed) + sum(e.step / e.steps for e in running if e.steps)
-        others = sum(e.state in {"skipped", "busy"} for e in self.entries.values())
-        if done <= 0:
+        others = sum(e.state == "skipped" for e in self.entries.values())
+        if done <= 0 or self.total is None:
             return ""
         left = (time.monotonic() - self._began) * max(0.0, self.total - others - done) / done
         minutes, seconds = divmod(round(left), 60)
@@ -125,8 +130,7 @@ class View:
         if entry.state == "failed":
             self.say(f"failed: {self._typed(entry)}: {entry.error}")
             return
-        what = entry.line if entry.state != "busy" else "another process is at work on it"
-        line = f"{entry.folder}  {what}"
+        line = f"{entry.folder}  {entry.line}"
         if self.console.is_terminal and sys.stdout.isatty():
             self.say(line)
         else:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -75,6 +75,15 @@ def alone_in(folder: Path) -> Iterator[None]:
                 owner.unlink(missing_ok=True)
 
 
+def is_held(folder: Path) -> bool:
+    """Return whether another process holds a run's folder."""
+    try:
+        with alone_in(folder):
+            return False
+    except BusyError:
+        return True
+
+
 def _locked(file: IO[str]) -> bool | None:
     """Take the operating system's lock; return False if another process has it, None if there are none."""
     try:
@@ -119,5 +128,6 @@ def _alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
 
 def _beat(path: Path, me: dict[str, Any], done: threading.Event) -> None:
     while not done.wait(BEAT):
-        if _owner(path) == me:
-            os.utime(path)
+        with suppress(OSError):  # a shared file system may be away for a moment
+            if _owner(path) == me:
+                os.utime(path)

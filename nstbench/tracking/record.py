@@ -94,7 +94,7 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
     try:
         made = [f for f in (folder, *folder.parents) if not f.exists()]
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
+        probe = folder / f".writable.{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -137,8 +137,12 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file in one piece: readers see the old one or the new one."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    try:
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def versions() -> dict[str, str]:

@@ -114,7 +114,8 @@ def test_a_pool_whose_workers_cannot_start_gives_up() -> None:
     [
         ({"workers": 0}, "hydra.launcher.workers=0: it must be greater than or equal to 1"),
         ({"timeout": -1}, "hydra.launcher.timeout=-1: it must be greater than 0"),
-        ({"memory_limit": "much"}, "hydra.launcher.memory_limit=much: "),
+        ({"memory_limit": "much"}, "hydra.launcher.memory_limit=much: it must be a size of at least 256MiB"),
+        ({"memory_limit": 4}, "hydra.launcher.memory_limit=4: it must be a size of at least 256MiB"),
         ({"threads": "two"}, "hydra.launcher.threads=two: "),
     ],
 )

@@ -17,6 +17,8 @@ import pytest
 from conftest import TINY
 from misbehaviour import misbehaving
 
+from nstbench.cli import main
+from nstbench.tracking.lock import STALE
 from nstbench.tracking.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,16 +236,53 @@ def test_two_processes_share_a_sweep(tmp_path: Path, pair: dict[str, str]) -> No
     printed = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     counts = [
-        {word: int(n) for n, word in re.findall(r"(\d+) (completed|done|at work)", text.split("6 runs:")[1])}
+        {word: int(n) for n, word in re.findall(r"(\d+) (completed|done)", text.split("6 runs:")[1])}
         for text in printed
     ]
     assert sum(count["completed"] for count in counts) == 6  # each run by one of the two, none by both
+    # Neither ends before all is done, whoever does it.
     assert all(sum(count.values()) == 6 for count in counts)
     found = records(tmp_path / "out" / "shared")
     assert [record.state for record in found.values()] == ["completed"] * 6
     for name in found:
         rows = (tmp_path / "out" / "shared" / name / "curves.csv").read_text().splitlines()
         assert len(rows) == 1 + 151, "two processes wrote one file"
+
+
+def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
+    tmp_path: Path, pair: dict[str, str]
+) -> None:
+    arguments = [f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=lost"]
+    sweep(*arguments, "canvas.start=noise", "seed=0,1")
+    (one, two) = sorted((tmp_path / "out" / "lost").glob("*/run.json"))
+    for file in (one, two):
+        file.write_text(file.read_text().replace('"completed"', '"running"'))
+    owner = one.parent / ".owner"
+    owner.write_text(json.dumps({"host": "node7", "pid": 1, "token": "x"}))
+    then = time.time() - STALE + 12  # its last beat: 12 seconds are left until it is taken for dead
+    os.utime(owner, (then, then))
+    printed = sweep(*arguments, "canvas.start=noise", "seed=0,1")
+    assert "2 runs: 2 completed, 0 failed" in printed
+    assert [record.state for record in records(tmp_path / "out" / "lost").values()] == ["completed"] * 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("study=a,b", "study=a,b: the runs of one command belong to one study in one folder."),
+        ("seed=range(5,1)", "seed=range(5,1): it has no values."),
+        ("loss/style=glob(zzz*)", "-m: there is no run in this sweep: a setting has no values."),
+        ("weights.style=interval(1,2)", "weights.style=interval(1,2): an interval has no values to run"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused_in_one_line(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path, typed: str, said: str
+) -> None:
+    assert main(["run", "-m", *TINY, typed]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"nstbench: {said}")
+    assert err.count("\n") == 1
+    assert not [*tmp_path.glob("outputs/*/*/run.json")]
 
 
 def test_the_ledger_leaves_nothing_behind(tmp_path: Path, pair: dict[str, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 
 def shown(view: View) -> str:
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=160)
     console.print(view.render())
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert isinstance(text, str)
@@ -27,22 +28,24 @@ def shown(view: View) -> str:
 
 
 def test_it_counts_what_is_done_running_failed_and_remaining(ledger: Ledger) -> None:
-    view = View(ledger, 10, {}, common={"size=64"})
+    view = View(ledger, 11, {}, common={"size=64"}, began=time.monotonic() - 25)
     ledger.note(Entry(0, ["seed=0"], "completed", folder="out/a-1", line="2.0 s"))
     ledger.note(Entry(1, ["seed=1"], "skipped", folder="out/a-2", line="done before"))
     ledger.note(Entry(2, ["seed=2"], "failed", error="it broke"))
     ledger.note(Entry(3, ["seed=3"], "running", folder="out/a-4", step=50, steps=100))
     ledger.note(Entry(4, ["seed=4", "size=64"], "running"))
+    ledger.note(Entry(5, ["seed=5"], "busy", folder="out/a-6"))
     view.look()
-    view._began -= 25  # 2.5 of 9 in 25 s: 65 s are left
+    # 2.5 of 10, for one was skipped, in 25 s: 75 s are left.
     first, third, fourth = shown(view).splitlines()
-    assert "3/10 done · 2 running · 1 failed · 5 remaining · 0:01:05 left" in first
+    assert "3/11 done · 2 running · 1 failed · 1 at work elsewhere" in first
+    assert "6 remaining · 0:01:15 left" in first
     assert "50/100 a-4" in third
     assert "seed=4: starting" in fourth
 
 
 def test_each_run_that_ends_has_its_line_once(ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
-    with View(ledger, 3, {}, common={"size=64"}) as view:
+    with View(ledger, 3, {}, common={"size=64"}, began=time.monotonic()) as view:
         ledger.note(Entry(0, ["seed=0"], "completed", folder="out/a-1", line="2.0 s  ssim 0.5"))
         view.look()
         view.look()
@@ -51,7 +54,6 @@ def test_each_run_that_ends_has_its_line_once(ledger: Ledger, capsys: pytest.Cap
     printed = capsys.readouterr()
     assert printed.out.splitlines() == [
         "out/a-1  2.0 s  ssim 0.5",
-        "out/a-3  another process is at work on it",
     ]
     assert printed.err.splitlines() == ["failed: seed=1: it broke"]
 
