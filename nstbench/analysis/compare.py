@@ -11,28 +11,13 @@ import pandas as pd
 
 from nstbench.analysis import statistics as st
 from nstbench.analysis.crossed import Sample
+from nstbench.analysis.grouping import PICTURES, Groups, known_settings, text
 from nstbench.analysis.records import Study
-from nstbench.analysis.settings import ROLES
+from nstbench.analysis.settings import short_names
 from nstbench.errors import UserError, as_typed, did_you_mean
 
-PICTURES = ("content", "style")
-
-
-@dataclass(frozen=True)
-class Groups:
-    """How the runs of a study are grouped for a comparison.
-
-    Attributes:
-        by: the compared setting.
-        labels: per run, which of the compared things it is.
-        key: settings, and pictures and seed, that two runs of a pair share.
-        along: settings that change together with the compared one and are a part of it.
-    """
-
-    by: str
-    labels: pd.Series
-    key: tuple[str, ...]
-    along: tuple[str, ...]
+NO_PICTURES = "none"
+"""In place of a role: runs that have no pictures, but for those that are compared."""
 
 
 @dataclass(frozen=True)
@@ -66,47 +51,6 @@ class Comparison:
     notes: tuple[str, ...]
 
 
-def group(study: Study, by: str) -> Groups:
-    """Group the runs by a setting.
-
-    Settings below the same node that only some of its values have, or have other values of, are a part
-    of what is compared: ``optimizer.lr`` of L-BFGS is not Adam's. Where they vary under one value, that
-    value is several things: ``gram, loss.style.gram.weight=10``. All others must be equal in a pair.
-
-    Raises:
-        UserError: no run differs in the setting.
-    """
-    by = {"pictures.content": "content", "pictures.style": "style"}.get(by, by)
-    fixed = [name for name in (*PICTURES, "seed") if study.runs[name].nunique() > 1]
-    known = list(dict.fromkeys([*study.settings, *fixed]))
-    if by not in known:
-        if by in study.runs:
-            only = as_typed(study.runs[by].iloc[0])
-            hint = f"These differ: {', '.join(known)}." if known else "Nothing does: there is one run."
-            raise UserError("--by", by, f"all runs have the same: {only}", hint)
-        raise UserError("--by", by, "no run differs in it", did_you_mean(by, known, what="settings"))
-    base = text(study.runs[by])
-    inside = [name for name in study.settings if name != by and _within(name, by)]
-    own, along, varies = set[str](), [], []
-    for name in inside:
-        values = text(study.runs[name]).groupby(base).agg(frozenset)
-        if values.nunique() > 1:  # crossed with the compared setting otherwise: a part of the key
-            own.add(name)
-            if values.map(len).max() > 1:
-                varies.append(name)
-            elif (
-                not name.startswith(("inputs.", "schedule.stages"))
-                and not values.map(lambda v: v == {_ABSENT}).any()
-            ):
-                along.append(name)
-    labels = base
-    for name in varies:
-        values = text(study.runs[name])
-        labels = labels.where(values == _ABSENT, labels + f", {name.removeprefix(_node(by))}=" + values)
-    key = [n for n in (*PICTURES, "seed", *study.settings) if n != by and n not in own]
-    return Groups(by, labels, tuple(key), tuple(along))
-
-
 def compare(
     study: Study, groups: Groups, criterion: str, *, higher_is_better: bool, baseline: str | None = None
 ) -> Comparison:
@@ -116,9 +60,7 @@ def compare(
         UserError: nothing can be paired, or there is no such baseline.
     """
     cells, notes = _cells(study, groups, criterion, baseline)
-    blocks = [name for name in PICTURES if name != groups.by]
-    # Seeds and other settings are averaged within a pair of pictures.
-    values = cells.groupby(level=blocks, sort=True).mean()
+    values = over_pictures(cells, groups.by)
     sample = Sample.of(values.index)
     means = sample.mean(values)
     values = values.iloc[:, np.argsort(-means if higher_is_better else means, kind="stable")]
@@ -141,6 +83,19 @@ def compare(
         tests=tests,
         notes=tuple(notes),
     )
+
+
+def over_pictures(cells: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return the mean of each pair of pictures: seeds and other settings are averaged within it.
+
+    A role that is compared, or null throughout (textures have no content picture), makes no pairs.
+    """
+    roles = [role for role in PICTURES if role != by]
+    had = [role for role in roles if (cells.index.get_level_values(role) != as_typed(None)).any()]
+    means = cells.groupby(level=had or roles[:1], sort=True).mean()
+    if not had:
+        means.index = means.index.rename(NO_PICTURES)
+    return means
 
 
 def _rows(
@@ -267,41 +222,12 @@ def _no_pairs(study: Study, groups: Groups, criterion: str, names: Sequence[str]
     for name in groups.key:
         of_each = text(study.runs.loc[completed, name]).groupby(groups.labels[completed]).agg(frozenset)
         if not frozenset.intersection(*of_each):
-            reason = f"no two of its runs are equal in all else: {name} differs with it"
-            instead = f" or compare by it: --by {name}" if name in study.settings else ""
-            return UserError("--by", groups.by, reason, f"Sweep {name} and {groups.by} apart{instead}.")
+            shown = short_names(known_settings(study)).get(name, name)
+            reason = f"no two of its runs are equal in all else: {shown} differs with it"
+            instead = f" or compare by it: --by {shown}" if name in study.settings else ""
+            return UserError("--by", groups.by, reason, f"Sweep {shown} and {groups.by} apart{instead}.")
     reason = "no combination of pictures, seed and other settings has a completed run of every value"
     return UserError("--by", groups.by, reason, "Finish the study first.")
-
-
-_ABSENT = "(none)"
-
-
-def text(column: pd.Series) -> pd.Series:
-    """Return a setting as text, so that runs that lack it are a group too."""
-    values = {value: _ABSENT if pd.isna(value) else _number(value) for value in column.unique()}
-    return column.map(lambda value: values.get(value, _ABSENT)).astype(object)
-
-
-def _number(value: object) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # a column with gaps holds floats
-    return as_typed(value)
-
-
-def _node(by: str) -> str:
-    return f"{by}." if by in ROLES else by.removesuffix("_target_") if by.endswith("._target_") else ""
-
-
-def _within(name: str, by: str) -> bool:
-    """Tell whether a setting belongs to the compared one: is below its node, or is its other name."""
-    node = _node(by)
-    if node and name.startswith(node):
-        return True
-    if by in ("size", "steps"):
-        return name.startswith("schedule.")
-    hash_of = {"inputs.weights": "encoder.", "inputs.start": "canvas."}.get(name)
-    return hash_of is not None and by.startswith(hash_of)
 
 
 def _runs(number: int) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from nstbench.analysis import report
-from nstbench.analysis.compare import Comparison, Groups
+from nstbench.analysis.compare import Comparison
+from nstbench.analysis.grouping import Groups
 from nstbench.analysis.records import RESULT, Study
 from nstbench.analysis.tradeoff import Tradeoff
 from nstbench.errors import UserError

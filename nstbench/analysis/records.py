@@ -140,7 +140,7 @@ def _row(data: Mapping[str, Any], folder: Path) -> dict[str, Any] | str:
     config, inputs = data["config"], data.get("inputs") or {}
     if data["state"] not in STATES:
         return f"run.json is not a run's record: its state is {as_typed(data['state'])}"
-    if data["state"] == "completed" and (lacks := _picture_lacks(folder / "canvas.png")):
+    if data["state"] == "completed" and (lacks := picture_lacks(folder / "canvas.png")):
         return f"canvas.png {lacks}"
     settings = flatten(config)
     for name in ("weights", "start"):  # a file may be another one under the same name
@@ -167,7 +167,7 @@ def _row(data: Mapping[str, Any], folder: Path) -> dict[str, Any] | str:
     }
 
 
-def _picture_lacks(path: Path) -> str:
+def picture_lacks(path: Path) -> str:
     """Return what is wrong with a PNG file as far as both its ends tell; nothing if it is whole."""
     if not path.is_file():
         return "is missing"

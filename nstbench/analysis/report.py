@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from nstbench.analysis import statistics as st
-from nstbench.analysis.compare import Comparison, Groups
+from nstbench.analysis.compare import NO_PICTURES, Comparison
 from nstbench.analysis.crossed import LEAST, least_t
+from nstbench.analysis.grouping import Groups
 from nstbench.analysis.records import STATES, Study
 from nstbench.analysis.tradeoff import Tradeoff
 
@@ -82,6 +83,8 @@ def sentences(c: Comparison) -> list[str]:
 def _too_few(c: Comparison) -> str:
     """Return why nothing can be said, and how many pictures it takes."""
     tests, sample = len(c.tests), c.sample
+    if sample.unit == NO_PICTURES:
+        return f"{st.TOO_FEW.capitalize()} which is better: seeds are no sample of pictures."
     unit = {"pair": "pair", "group": "group of pairs that share pictures"}.get(
         sample.unit, f"{sample.unit} picture"
     )
@@ -200,6 +203,8 @@ def _some(names: Sequence[str], most: int | None, join: str = ", ") -> str:
 
 def pairs(c: Comparison) -> str:
     """Return how many pairs of pictures, and of how many pictures, a comparison is about."""
+    if NO_PICTURES in c.sample.levels:
+        return "No pictures but those compared"
     if len(c.sample.levels) == 1:  # the other one is what is compared
         ((role, number),) = c.sample.levels.items()
         return _count(number, f"{role} picture")

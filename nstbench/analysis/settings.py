@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any
 
@@ -51,6 +51,19 @@ def canonical(value: Any) -> Value:
     if isinstance(value, list | Mapping):
         return json.dumps(value) if len(as_typed(value)) > 200 else as_typed(value)
     return as_typed(value)
+
+
+def short_names(names: Collection[str]) -> dict[str, str]:
+    """Return ``optimizer`` for ``optimizer._target_``, unless another setting is called that."""
+    short = {name: name.removesuffix("._target_") for name in names}
+    return {name: of if of not in names else name for name, of in short.items()}
+
+
+def short_classes(paths: Iterable[str]) -> dict[str, str]:
+    """Return ``LBFGS`` for ``torch.optim.LBFGS``; the whole path of classes that share their name."""
+    last = {path: path.rpartition(".")[2] for path in paths}
+    names = list(last.values())
+    return {path: name if names.count(name) == 1 else path for path, name in last.items()}
 
 
 def swept(settings: Sequence[Mapping[str, Value]]) -> list[str]:

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from nstbench.analysis.compare import PICTURES, Groups, compare_couples, text
+from nstbench.analysis.compare import compare_couples, over_pictures
 from nstbench.analysis.criteria import higher_is_better
 from nstbench.analysis.crossed import Sample
+from nstbench.analysis.grouping import PICTURES, Groups, text
 from nstbench.analysis.records import Study
+from nstbench.analysis.settings import short_names
 from nstbench.analysis.statistics import Floats
 from nstbench.errors import UserError, did_you_mean
 
@@ -121,8 +123,7 @@ def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff
     directions = (higher_is_better(study, style), higher_is_better(study, content))
     along = tuple(name for name in groups.key if name not in (*PICTURES, "seed"))
     cells, points, notes = _cells(study, groups, along, (style, content))
-    blocks = [name for name in PICTURES if name != groups.by]
-    values = [cells[f"metric/{name}"].groupby(level=blocks, sort=True).mean() for name in (style, content)]
+    values = [over_pictures(cells[f"metric/{name}"], groups.by) for name in (style, content)]
     sample = Sample.of(values[0].index)
     matrices = [each[points.index].to_numpy(dtype=float) for each in values]
     for role, matrix in zip(("style", "content"), matrices, strict=True):
@@ -157,7 +158,7 @@ def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff
         content=content,
         style_higher=directions[0],
         content_higher=directions[1],
-        along=along,
+        along=tuple(short_names(along).values()),
         points=points.reset_index(drop=True)[_COLUMNS],
         fronts=fronts,
         tests=tests,
@@ -182,8 +183,8 @@ def _cells(
         (study.runs["state"] == "completed") & np.isfinite(study.runs[columns]).all(axis=1)
     ].copy()
     at = pd.Series("", index=runs.index)
-    for name in along:
-        at = at.where(at == "", at + ", ") + f"{name}=" + text(runs[name])
+    for name, shown in short_names(along).items():
+        at = at.where(at == "", at + ", ") + f"{shown}=" + text(runs[name])
     labels = groups.labels[runs.index]
     # In the order of the values, numbers as numbers.
     order = pd.DataFrame({name: _sortable(runs[name]) for name in along}, index=runs.index)

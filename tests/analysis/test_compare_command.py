@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import resource
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ from synthetic_study import write_run
 
 from nstbench.analysis.statistics import INDISTINGUISHABLE, TOO_FEW
 from nstbench.cli import compare
+from nstbench.config import Config
 from nstbench.errors import UserError
 
 Compare = Callable[..., str]
@@ -177,20 +181,122 @@ def test_settings_of_an_optimizer_belong_to_it_and_its_variants_are_apart(
         write_run(tmp_path / "s", {"ssim": 0.1}, content=content, settings=adam)
         write_run(tmp_path / "s", {"ssim": 0.2}, content=content)
     said = run_compare(tmp_path / "s", "--by", "optimizer._target_")
+    assert "2 values of optimizer." in said
     assert "optimizer.lr" in said
     assert "a part of what is compared" in said
     assert rows(tmp_path / "s")["verdict"].fillna("").to_dict() == {
-        "torch.optim.LBFGS": "",
-        "torch.optim.Adam": "worse",
+        "LBFGS": "",
+        "Adam": "worse",
     }
     for content in "abcdef":
         write_run(tmp_path / "s", {"ssim": 0.3}, content=content, settings={"optimizer.history_size": 50})
     run_compare(tmp_path / "s", "--by", "optimizer._target_")
     assert list(rows(tmp_path / "s").index) == [
-        "torch.optim.LBFGS, history_size=50",
-        "torch.optim.LBFGS, history_size=10",
-        "torch.optim.Adam",
+        "LBFGS, history_size=50",
+        "LBFGS, history_size=10",
+        "Adam",
     ]
+
+
+@pytest.fixture
+def write_composed(compose_config: Callable[..., Config]) -> Callable[..., Path]:
+    """Return a function that writes a run as the command line would have configured it."""
+
+    def write(study: Path, metrics: dict[str, float], *overrides: str, **of: Any) -> Path:
+        config = compose_config("metrics=fast", *overrides, tiny=False).plain
+        pictures = {name: of.pop(name, f"sample:{name}") for name in ("content", "style")}
+        config["pictures"].update(pictures)
+        name = f"run-{len(list(study.glob('*')))}"
+        inputs = {"weights": json.dumps(config["encoder"])}
+        folder = write_run(
+            study, metrics, seed=config["seed"], config=config, inputs=inputs, fingerprint=name, **of
+        )
+        return folder.rename(study / name)
+
+    return write
+
+
+def test_the_optimizers_of_the_readme_are_compared(
+    tmp_path: Path, run_compare: Compare, write_composed: Callable[..., Path]
+) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    swept = next(line for line in readme.splitlines() if "optimizer=lbfgs,adam" in line)
+    styles = re.search(r"style=(\S+)", swept)
+    assert styles is not None
+    for style, optimizer in product(styles[1].split(","), ("lbfgs", "adam")):
+        value = {"ssim": 0.5 if optimizer == "adam" else 0.4}
+        write_composed(tmp_path / "s", value, f"optimizer={optimizer}", style=style)
+    said = run_compare(tmp_path / "s", "--by", "optimizer")
+    assert "2 pairs of pictures (from 1 content picture, 2 style pictures), 2 values of optimizer." in said
+    found = rows(tmp_path / "s")
+    assert found["mean"].to_dict() == {"Adam": 0.5, "LBFGS": 0.4}
+    assert found["by"].unique() == ["optimizer"]
+    with pytest.raises(UserError, match=r"optimizer differs with it.*compare by it: --by optimizer\."):
+        run_compare(tmp_path / "s", "--by", "optimizer.lr")
+    with pytest.raises(UserError, match=r"Did you mean optimizer"):
+        run_compare(tmp_path / "s", "--by", "optimiser")
+
+
+@pytest.mark.parametrize(
+    ("group", "options", "names"),
+    [
+        ("encoder", ["procedural", "random"], ["ProceduralVGG", "RandomVGG"]),
+        ("encoder", ["vgg16", "vgg19", "vgg19_caffe"], ["vgg16", "vgg19", "vgg19-caffe"]),
+        ("canvas", ["pixels", "spectral"], ["Pixels", "Spectral"]),
+        ("canvas", ["noise", "spectral"], ["Pixels", "Spectral"]),
+        ("canvas", ["spectral", "spectral_noise"], ["content", "noise"]),
+        ("loss/style", ["gram", "mrf"], ["gram", "mrf"]),
+    ],
+)
+def test_a_group_is_compared_by_what_decides_it(
+    group: str,
+    options: list[str],
+    names: list[str],
+    tmp_path: Path,
+    run_compare: Compare,
+    write_composed: Callable[..., Path],
+) -> None:
+    for (place, option), style in product(enumerate(options), "xyzuvw"):
+        write_composed(tmp_path / "s", {"ssim": -place}, f"{group}={option}", style=style)
+    run_compare(tmp_path / "s", "--by", group)
+    found = rows(tmp_path / "s")
+    assert found["mean"].to_dict() == {name: -place for place, name in enumerate(names)}
+    assert found["pairs"].unique() == [6]
+
+
+def test_a_group_of_which_nothing_decides_all_is_refused_with_its_settings(
+    tmp_path: Path, run_compare: Compare
+) -> None:
+    for number, noise in product((0.1, 0.2), ("uniform", "grey")):
+        settings = {"canvas.noise_share": number, "canvas.noise": noise}
+        write_run(tmp_path / "s", {"ssim": number}, settings=settings)
+    several = r"--by=canvas: several settings of it differ: canvas\.noise, canvas\.noise_share\. Give one"
+    with pytest.raises(UserError, match=several):
+        run_compare(tmp_path / "s", "--by", "canvas")
+
+
+def test_textures_have_no_content_pictures_to_tell_of(tmp_path: Path, run_compare: Compare) -> None:
+    for style, loss in product("yz", ("gram", "mrf")):
+        settings = {"pictures.content": None}
+        write_run(tmp_path / "s", {"ssim": len(loss)}, style=style, loss=loss, settings=settings)
+    said = run_compare(tmp_path / "s")
+    assert "2 style pictures, 2 values of loss.style." in said
+    assert "at least 6 style pictures are needed." in said
+    assert "content" not in said.split("ssim (")[1].split(str(tmp_path))[0]
+    said = run_compare(tmp_path / "s", "--by", "style")
+    assert "No pictures but those compared, 2 values of style. Each is the mean of 2 runs." in said
+    assert "Too few pictures to say which is better: seeds are no sample of pictures." in said
+
+
+def test_reconstructions_have_no_style_pictures_to_tell_of(tmp_path: Path, run_compare: Compare) -> None:
+    for content, loss in product("abcdef", ("features", "laplacian")):
+        settings = {"pictures.style": None, "loss.style": {}, "loss.content": {loss: {"weight": 1.0}}}
+        metrics = {"ssim": ord(content) + len(loss), "gram_distance": 0.1}
+        write_run(tmp_path / "s", metrics, content=content, settings=settings)
+    said = run_compare(tmp_path / "s", "--by", "loss.content")
+    assert "6 content pictures, 2 values of loss.content." in said
+    assert "laplacian is better than features (p=0.031)." in said
+    assert "style picture" not in said
 
 
 def test_with_two_content_pictures_the_verdict_is_of_other_style_pictures(

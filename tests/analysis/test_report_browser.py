@@ -387,6 +387,7 @@ def test_a_watched_page_renews_itself_keeps_its_view_and_ends(
     report.write(watched=0.2)
     browser.until(lambda: browser.texts(".grid tbody th") == ["1", "5", "10", "100", "1000"])
     monkeypatch.setattr(problems, "under_way", lambda _: False)
+    monkeypatch.setattr(problems, "_PAUSE", 0.0)
     report.write(watched=0.2)
     browser.until(lambda: "follows" not in browser.texts(".counts")[0])
     assert browser.errors() == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import time
 from html.parser import HTMLParser
@@ -133,6 +134,40 @@ def test_typed_commands_are_shown_rather_than_reconstructed_ones(tmp_path: Path)
     assert "nstbench run -m a='<1>'" in [attrs.get("data-copy") for _, attrs in page.tags]
 
 
+def test_of_many_commands_the_newest_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    study = write_study(tmp_path)
+    (study / ".sweep").mkdir()
+    lines = [f"{number:02}\tnstbench run -m seed={number},100\n" for number in range(30)]
+    (study / ".sweep" / "commands.txt").write_text("".join(lines + lines[-1:] * 25))
+    run_report(study)
+    page = _Page((study / "report" / "index.html").read_text())
+    shown = [
+        attrs["data-copy"] for tag, attrs in page.tags if "nstbench run -m" in (attrs.get("data-copy") or "")
+    ]
+    newest = [f"nstbench run -m seed={number},100" for number in range(29, 9, -1)]
+    assert shown == [newest[0], *newest]  # at the top, and in the list
+    assert "20 of 30 commands" in page.text
+    assert "10 older ones are left out." in page.text
+
+
+def test_classes_are_called_by_their_short_names(tmp_path: Path) -> None:
+    adam = {"optimizer": {"_target_": "torch.optim.Adam", "_partial_": True, "lr": 0.05}}
+    for seed in (0, 1):
+        for settings in ({}, adam):
+            metrics = {"ssim": 0.5 - seed / 10, "gram_distance": 0.2 + seed / 10}
+            picture(
+                write_run(tmp_path / "s", metrics, seed=seed, settings=settings) / "canvas.png", (9, 9, 9)
+            )
+    run_report(tmp_path / "s")
+    data = data_of(tmp_path / "s" / "report")
+    settings = {each["name"]: each for each in data["settings"]}
+    assert settings["optimizer"]["labels"] == ["Adam", "LBFGS"]
+    assert settings["optimizer"]["values"] == ["torch.optim.Adam", "torch.optim.LBFGS"]
+    assert {data["start"]["rows"], data["start"]["columns"]} == {"optimizer", "seed"}
+    assert data["tradeoff"]["by"] == "optimizer"
+    assert {point["of"] for point in data["tradeoff"]["points"]} == {"Adam", "LBFGS"}
+
+
 def test_the_report_is_no_damaged_run_of_its_study(tmp_path: Path) -> None:
     study = write_study(tmp_path)
     run_report(study)
@@ -195,6 +230,7 @@ def test_watching_follows_a_sweep_until_it_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = write_study(tmp_path)
+    monkeypatch.setattr(problems, "_PAUSE", 0.0)
     monkeypatch.delenv("NSTBENCH_SWEEP_LEDGER", raising=False)
     ledger = Ledger.new(study / ".sweep")
     ledger.note(
@@ -218,6 +254,68 @@ def test_watching_follows_a_sweep_until_it_has_ended(
     assert ("6</b> completed" in seen[0][1], "7</b> completed" in seen[1][1]) == (True, True)
     assert "data-watched" not in (study / "report" / "index.html").read_text()
     assert "All runs have ended." in capsys.readouterr().out
+
+
+def test_watching_outlasts_the_pause_between_two_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tmp_path / "s"
+    picture(write_run(study, {"ssim": 0.5}) / "canvas.png", (9, 9, 9))
+    passed = []
+
+    def sleep(seconds: float) -> None:
+        passed.append(seconds)
+        if len(passed) == 2:
+            picture(write_run(study, {"ssim": 0.6}, seed=1) / "canvas.png", (9, 9, 9))
+        for file in study.glob("*/run.json"):  # time goes by
+            seen = file.stat().st_mtime
+            os.utime(file, (seen - seconds, seen - seconds))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert run_report(study, "--watch", "4") == 0
+    assert passed == [4.0] * 4  # a new record after the first, and then 10 s without a change
+    assert len(data_of(study / "report")["runs"]) == 2
+
+
+def test_watching_waits_for_a_sweep_that_has_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = tmp_path / "later"
+    monkeypatch.setattr(problems, "_PAUSE", 0.0)
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        if clock[0] == 10:
+            (study / ".sweep").mkdir(parents=True)
+        if clock[0] == 20:
+            picture(write_run(study, {"ssim": 0.5}) / "canvas.png", (9, 9, 9))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert run_report(study, "--watch") == 0
+    said = capsys.readouterr()
+    assert f"There is no run in {study} yet: waiting for one, at most 60 s" in said.err
+    assert said.out == f"{study / 'report' / 'index.html'}\n"
+    assert clock[0] == 20
+    with pytest.raises(UserError, match="there is no such folder"):
+        run_report(tmp_path / "never", "--watch")
+    assert clock[0] == 80
+    with pytest.raises(UserError, match="there is no such folder"):
+        run_report(tmp_path / "never")
+    assert clock[0] == 80
+
+
+def test_ctrl_c_ends_the_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+    assert run_report(tmp_path / "never", "--watch") == 0
+    assert "No page was written." in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
 
 
 def test_ctrl_c_leaves_a_page_that_no_longer_looks_for_changes(

@@ -92,6 +92,14 @@ def test_typed_commands_are_read_with_their_time(tmp_path: Path) -> None:
     assert commands.typed(tmp_path / "nothing") == []
 
 
+def test_a_command_that_was_typed_again_counts_once_and_the_newest_come_first(tmp_path: Path) -> None:
+    (tmp_path / ".sweep").mkdir()
+    lines = [("1", "nstbench run -m a=1,2"), ("2", "nstbench run -m b=1,2"), ("3", "nstbench run -m a=1,2")]
+    text = "".join(f"{when}\t{command}\n" for when, command in lines)
+    (tmp_path / ".sweep" / "commands.txt").write_text(text)
+    assert commands.typed(tmp_path) == [("nstbench run -m a=1,2", "3"), ("nstbench run -m b=1,2", "2")]
+
+
 _HEAD = "evaluation,step,stage,seconds,loss/total,loss/style/gram,loss/style/mrf,value/style/gram"
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as some
 from PIL import Image
 from synthetic_study import write_run
 
-from nstbench.analysis.compare import group
 from nstbench.analysis.crossed import Sample
+from nstbench.analysis.grouping import group
 from nstbench.analysis.records import read_study
 from nstbench.analysis.tradeoff import Tradeoff, hypervolume, pareto_front, tradeoff
 from nstbench.analysis.tradeoff_figure import draw, spread

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nstbench.analysis import overview
 from nstbench.analysis.records import read_study
 from nstbench.config import Config
 from nstbench.pictures.sheet import table_of_pictures
@@ -27,9 +29,12 @@ from nstbench.sweeps.dashboards import show_in_dashboards
 from nstbench.sweeps.ledger import Entry
 from nstbench.tracking.record import RunRecord
 
+Loggers = dict[str, dict[str, Any]]
 LOGGERS = "nstbench.tracking.loggers"
-WANDB = {"wandb": {"_target_": f"{LOGGERS}.wandb_logger", "project": "mine", "entity": None, "mode": "auto"}}
-TENSORBOARD = {"tensorboard": {"_target_": f"{LOGGERS}.tensorboard_logger"}}
+WANDB: Loggers = {
+    "wandb": {"_target_": f"{LOGGERS}.wandb_logger", "project": "mine", "entity": None, "mode": "auto"}
+}
+TENSORBOARD: Loggers = {"tensorboard": {"_target_": f"{LOGGERS}.tensorboard_logger"}}
 COLOURS = {"gram": (200, 30, 30), "mrf": (30, 200, 30), "moments": (30, 30, 200)}
 Sweep = Callable[..., list[Entry]]
 
@@ -124,7 +129,8 @@ def test_tensorboard_finds_the_grid_and_the_table(sweep: Sweep) -> None:
 def test_what_was_shown_is_replaced_only_if_something_changed(sweep: Sweep) -> None:
     both = {**WANDB, **TENSORBOARD}
     show_in_dashboards(sweep(), both)
-    files = [p for p in Path("outputs/study").rglob("*") if p.is_file() and "sweep" in str(p)]
+    found = (p for p in Path("outputs/study").rglob("*") if p.is_file() and "sweep" in str(p))
+    files = [p for p in found if p.name != ".lock"]
     before = {p: p.stat().st_mtime_ns for p in files}
     skipped = [Entry(e.number, e.overrides, "skipped", folder=e.folder) for e in sweep()]
     show_in_dashboards(skipped, both)
@@ -159,20 +165,71 @@ def test_nothing_is_written_without_a_dashboard(sweep: Sweep, loggers: Mapping[s
 
 
 def test_one_run_is_nothing_to_compare(sweep: Sweep) -> None:
-    show_in_dashboards(sweep()[:1], {**WANDB, **TENSORBOARD})
+    show_in_dashboards(sweep(pairs=[("gram", 1.0)]), {**WANDB, **TENSORBOARD})
     assert not Path("outputs/study/.sweep").exists()
+
+
+def test_of_two_sweeps_that_share_the_work_each_shows_all_of_it(sweep: Sweep) -> None:
+    entries = sweep()
+    show_in_dashboards(entries[:3], TENSORBOARD)
+    first = dict(events().Runs())
+    broken = Path("outputs/study/broken")
+    shutil.copytree(entries[0].folder, broken)
+    (broken / "canvas.png").write_bytes(b"cut off")
+    unfinished = RunRecord.read(Path(entries[5].folder))
+    assert unfinished is not None
+    unfinished.state = "running"
+    unfinished.write(Path(entries[5].folder))
+    show_in_dashboards(entries[3:5], TENSORBOARD)
+    assert set(events().Runs()) == set(first) == {".sweep/tensorboard"}
+    (event,) = events().Tensors(".sweep/tensorboard", "sweep/table/text_summary")
+    shown = [
+        line.split(" | ")[-1].removesuffix(" |")
+        for line in event.tensor_proto.string_val[0].decode().splitlines()
+    ]
+    assert sorted(shown[2:]) == sorted(Path(entry.folder).name for entry in entries[:5])
+
+
+def test_two_sweeps_that_end_together_write_one_after_the_other(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries, at_work, shown = sweep(), [], []
+
+    def show(study: Path, runs: Any, *_: Any) -> None:
+        at_work.append(1)
+        shown.append((len(runs), len(at_work)))
+        time.sleep(0.5)
+        at_work.pop()
+
+    monkeypatch.setattr(dashboards, "_to_tensorboard", show)
+    monkeypatch.setattr(dashboards, "_to_wandb", show)
+    halves = [(entries[:3], TENSORBOARD), (entries[3:], {**WANDB, **TENSORBOARD})]
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(lambda half: show_in_dashboards(*half), halves))
+    assert shown == [(6, 1)] * 2  # each dashboard once, never two at a time
+
+
+def test_classes_are_shown_by_their_short_names(sweep: Sweep) -> None:
+    entries = sweep(pairs=[("gram", 1.0), ("gram", 2.0)])
+    record = RunRecord.read(Path(entries[1].folder))
+    assert record is not None
+    record.config["optimizer"]["_target_"] = "torch.optim.Adam"
+    record.write(Path(entries[1].folder))
+    assert [run.settings for run in runs_of(entries)] == [
+        {"optimizer": "LBFGS", "weights.style": 1},
+        {"optimizer": "Adam", "weights.style": 2},
+    ]
 
 
 # ------------------------------------------------------------------------------- the grid
 
 
-def runs_of(entries: list[Entry]) -> Any:
-    (runs,) = dashboards._studies(entries).values()
-    return runs
+def runs_of(entries: list[Entry]) -> list[overview.Run]:
+    return overview.runs_of(Path("outputs/study"), [Path(entry.folder) for entry in entries])
 
 
 def test_rows_are_formulations_and_columns_weights(sweep: Sweep) -> None:
-    drawn = np.asarray(dashboards.grid(runs_of(sweep())))
+    drawn = np.asarray(overview.grid(runs_of(sweep())))
     centres = {}
     for style, (weight, shade) in product(COLOURS, ((1, 0.55), (10, 1.0))):
         colour = [round(c * shade) for c in COLOURS[style]]
@@ -187,7 +244,7 @@ def test_rows_are_formulations_and_columns_weights(sweep: Sweep) -> None:
 
 def test_a_search_has_every_picture_though_no_two_share_a_value(sweep: Sweep) -> None:
     pairs = [(style, 1.7 * i + 0.1) for i, style in enumerate([*COLOURS] * 4)]
-    drawn = np.asarray(dashboards.grid(runs_of(sweep(pairs=pairs))))
+    drawn = np.asarray(overview.grid(runs_of(sweep(pairs=pairs))))
     assert max(drawn.shape) <= 2000
     shades = {tuple(round(c * (0.5 + 0.5 * w / max(10.0, w))) for c in COLOURS[style]) for style, w in pairs}
     for shade in shades:
@@ -215,7 +272,7 @@ def test_a_hundred_runs_are_quick(sweep: Sweep) -> None:
     for entry in entries:
         noise = np.random.default_rng(entry.number).integers(0, 255, (256, 256, 3), dtype=np.uint8)
         Image.fromarray(noise).save(Path(entry.folder) / "canvas.png")
-    show_in_dashboards(sweep()[:2], {**WANDB, **TENSORBOARD})  # loads both
+    show_in_dashboards(sweep(pairs=[("gram", 1.0), ("mrf", 1.0)]), {**WANDB, **TENSORBOARD})  # loads both
     shutil.rmtree("outputs/study/.sweep")
     began = time.monotonic()
     show_in_dashboards(entries, {**WANDB, **TENSORBOARD})

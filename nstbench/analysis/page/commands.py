@@ -19,13 +19,19 @@ class Command(NamedTuple):
 
 
 def typed(study: Path) -> list[Command]:
-    """Return the commands that the sweeps of a study noted in ``.sweep/commands.txt``, oldest first."""
+    """Return the commands that the sweeps of a study noted in ``.sweep/commands.txt``, newest first.
+
+    Of one that was typed again, to continue or to share the work, only the last time counts.
+    """
     try:
         lines = (study / ".sweep" / "commands.txt").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return []
     parted = [line.partition("\t") for line in lines if line.strip()]
-    return [Command(text, when) if text else Command(when) for when, _, text in parted]
+    newest: dict[str, Command] = {}
+    for when, _, text in reversed(parted):
+        newest.setdefault(text or when, Command(text, when) if text else Command(when))
+    return list(newest.values())
 
 
 def of_run(record: Mapping[str, Any]) -> str:

@@ -14,10 +14,12 @@ from typing import Any
 import pandas as pd
 
 from nstbench.analysis import criteria
+from nstbench.analysis.grouping import known_settings
 from nstbench.analysis.page import commands
 from nstbench.analysis.page.arrangement import arrange
 from nstbench.analysis.page.pictures import Copy, Pictures, sources_of
 from nstbench.analysis.records import Study
+from nstbench.analysis.settings import short_classes, short_names
 from nstbench.errors import UserError
 
 Record = Mapping[str, Any]
@@ -39,16 +41,14 @@ def read_records(study: Study) -> list[Record]:
 
 def settings_of(study: Study) -> list[str]:
     """Return the names of all that differs between runs: pictures and seed too."""
-    if study.runs.empty:
-        return []
-    fixed = [name for name in (*_PICTURES, "seed") if study.runs[name].nunique() > 1]
-    return [*fixed, *study.settings]
+    return [] if study.runs.empty else known_settings(study)
 
 
 def build(study: Study, records: Sequence[Record], pictures: Pictures) -> Content:
     """Return what the grid, the table and the dialog show; makes copies of pictures that are new."""
     names = settings_of(study)
-    settings = [_setting(name, study.runs[name]) for name in names]
+    shown = {"": "", **short_names(names)}
+    settings = [{**_setting(name, study.runs[name]), "name": shown[name]} for name in names]
     files = [study.folder / str(name) / "canvas.png" for name in study.runs.get("folder", ())]
     canvases = pictures.of_canvases(files)
     sources = [sources_of(record) for record in records]
@@ -65,7 +65,10 @@ def build(study: Study, records: Sequence[Record], pictures: Pictures) -> Conten
                 "name": row["folder"],
                 "state": row["state"],
                 "error": row["error"] if isinstance(row["error"], str) else "",
-                "at": [setting["values"].index(_plain(row[setting["name"]])) for setting in settings],
+                "at": [
+                    setting["values"].index(_plain(row[name]))
+                    for name, setting in zip(names, settings, strict=True)
+                ],
                 "metrics": [_rounded(row[f"metric/{name}"]) for name in metrics],
                 "losses": {
                     name.removeprefix("loss/"): _rounded(value)
@@ -89,10 +92,10 @@ def build(study: Study, records: Sequence[Record], pictures: Pictures) -> Conten
         "metrics": [_metric(study, name) for name in metrics],
         "shown": _shown(study),
         "start": {
-            "rows": arrangement.rows,
-            "columns": arrangement.columns,
+            "rows": shown[arrangement.rows],
+            "columns": shown[arrangement.columns],
             "filters": {
-                name: settings[names.index(name)]["values"].index(_plain(value))
+                shown[name]: settings[names.index(name)]["values"].index(_plain(value))
                 for name, value in arrangement.filters.items()
             },
         },
@@ -151,7 +154,9 @@ def _setting(name: str, column: pd.Series) -> dict[str, Any]:
 
 
 def _short(name: str, value: str) -> str:
-    """Return ``astronaut`` for ``sample:astronaut``, ``cat.jpg`` for a path."""
+    """Return ``astronaut`` for ``sample:astronaut``, ``cat.jpg`` for a path, ``Adam`` for its class."""
+    if name.endswith("._target_"):
+        return short_classes([value])[value]
     if name not in _PICTURES or value.startswith(("[", "{")):
         return value
     kind, colon, rest = value.partition(":")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from nstbench.analysis.page import commands
 from nstbench.analysis.page.content import Record
@@ -19,6 +16,7 @@ from nstbench.tracking.lock import STALE
 _LOGS = 50  # failures whose log is quoted
 _TAIL = 6_000  # characters of it
 _FORGOTTEN = 600.0  # seconds without a word from another machine's sweep
+_PAUSE = 10.0  # seconds that may pass between two runs
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,25 @@ def entries_of_sweeps(study: Path) -> list[Entry]:
             except (OSError, ValueError, TypeError):
                 continue  # it is being closed
     return found
+
+
+def begun(study: Path) -> bool:
+    """Tell whether there is anything to report: a run's record, or a run that ended before it had one."""
+    try:
+        return any(study.glob("*/run.json")) or any(e.state in ENDED for e in entries_of_sweeps(study))
+    except OSError:
+        return False
+
+
+def changed_of_late(study: Path) -> bool:
+    """Tell whether a record changed in the last seconds: between two runs nothing may be under way."""
+    for record in study.glob("*/run.json"):
+        try:
+            if time.time() - record.stat().st_mtime < _PAUSE:
+                return True
+        except OSError:
+            continue
+    return False
 
 
 def under_way(study: Study) -> bool:
@@ -108,12 +125,10 @@ def _at_work(run: Path) -> bool:
 
 
 def _alive(ledger: Path) -> bool:
-    """Tell whether the process that opened a ledger is still there."""
-    host, _, number = ledger.name.rpartition("-")
-    if not number.isdecimal():
-        return False
-    if host == socket.gethostname():
-        return bool(psutil.pid_exists(int(number)))
+    """Tell whether the process that opened a ledger is still there, or seems to be, on another machine."""
+    alive = Ledger(ledger).alive()
+    if alive is not None:
+        return alive
     try:
         newest = max(file.stat().st_mtime for file in (ledger, *ledger.glob("*.json")))
     except OSError:

@@ -23,7 +23,7 @@ def tradeoff_of(study: Study) -> dict[str, Any]:
             known = " and ".join(", ".join(names[:2]) for names in (_STYLE, _CONTENT))
             missing = "style" if not style else "content"
             return {"message": f"No completed run has a metric of {missing}. It takes one of each: {known}."}
-        from nstbench.analysis.compare import group
+        from nstbench.analysis.grouping import group
         from nstbench.analysis.tradeoff import tradeoff
 
         swept = settings_of(study)
@@ -31,8 +31,6 @@ def tradeoff_of(study: Study) -> dict[str, Any]:
             (name for name in study.settings), swept[0]
         )  # fmt: skip
         return as_data(tradeoff(study, group(study, by), style, content))
-    except ImportError:
-        return {"message": "This version of nstbench cannot compute trade-offs."}
     except UserError as error:
         return {"message": f"There is no trade-off to draw: {error}"}
 

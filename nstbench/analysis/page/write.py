@@ -55,13 +55,13 @@ class Report:
         Args:
             watched: the page looks for changes every so many seconds; None: it does not.
 
-        Returns: whether runs of the study are under way.
+        Returns: whether runs of the study are under way; if it is watched, also whether some ended just now.
 
         Raises:
             UserError: there is no such study, it holds no runs, or the report cannot be written.
         """
         study = read_study(self.study)
-        going_on = problems.under_way(study)
+        going_on = problems.under_way(study) or bool(watched and problems.changed_of_late(self.study))
         if study.runs.empty and not going_on:
             found = "; ".join(f"{each.path}: {each.reason}" for each in study.damaged[:3])
             hint = found or "Give the folder of a study: it holds a folder for each run."
@@ -73,6 +73,7 @@ class Report:
             page = content.build(study, records, self._pictures)
             entries = problems.entries_of_sweeps(study.folder)
             typed = commands.typed(study.folder)
+            known = typed or commands.reconstructed([r for r in records if r])
             states = {state: int((study.runs.get("state") == state).sum()) for state in STATES}
             watching = watched if watched and going_on else None
             shown: dict[str, Any] = {
@@ -81,7 +82,8 @@ class Report:
                 "counts": states,
                 "same": content.same_in_all(study, records),
                 "typed": bool(typed),
-                "commands": (typed or commands.reconstructed([r for r in records if r]))[:_COMMANDS],
+                "commands": known[:_COMMANDS],
+                "all_commands": len(known),
                 "failures": problems.failures(study, records, entries),
                 "unfinished": problems.unfinished(study, records, entries),
                 "damaged": study.damaged,

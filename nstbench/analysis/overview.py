@@ -1,0 +1,182 @@
+"""The finished runs of a study at a glance: a grid of their pictures, and a table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nstbench.analysis.settings import Value, canonical, flatten, short_classes, short_names, swept
+from nstbench.tracking.record import RunRecord
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_COLUMNS = 12  # of the grid, at most, where several settings share them
+_LONGEST = 2000  # pixels of the grid
+_LABELLED = 100  # pictures of a plain sheet
+_ASIDE = ("pictures.style", "pictures.content")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of a study: its record, its folder, and its settings that differ from others'."""
+
+    record: RunRecord
+    folder: Path
+    settings: Mapping[str, Value]
+
+
+def runs_of(study: Path, first: Sequence[Path] = ()) -> list[Run]:
+    """Return the finished runs of a study, with what sets them apart in it.
+
+    Args:
+        first: folders of runs that come before the others, in this order.
+    """
+    from nstbench.analysis.records import picture_lacks  # costs the import of pandas
+
+    place = {folder.name: number for number, folder in enumerate(first)}
+    folders = [f.parent for f in study.glob("*/run.json") if not picture_lacks(f.parent / "canvas.png")]
+    folders.sort(key=lambda folder: (place.get(folder.name, len(place)), folder.name))
+    read = {folder: RunRecord.read(folder) for folder in folders}
+    records = {folder: record for folder, record in read.items() if record and record.state == "completed"}
+    settings = [_settings(record.config) for record in records.values()]
+    apart = short_names(sorted(swept(settings), key=lambda name: name == "seed"))
+    classes = {
+        name: short_classes({str(each[name]) for each in settings if name in each})
+        for name in apart
+        if name.endswith("._target_")
+    }
+    return [
+        Run(
+            record,
+            folder,
+            {of: _shown(each.get(name, ""), classes.get(name, {})) for name, of in apart.items()},
+        )
+        for (folder, record), each in zip(records.items(), settings, strict=True)
+    ]
+
+
+def axes(runs: Sequence[Run]) -> dict[str, list[Value]]:
+    """Return the swept settings and their values, those that tell most of a picture first."""
+    names = list(runs[0].settings)
+    first = [n for n in ("loss.style", *_ASIDE) if n in names]
+    names = first + [n for n in names if n not in first]
+    found = {}
+    for name in names:
+        values = list(dict.fromkeys(run.settings[name] for run in runs))
+        if all(isinstance(value, int | float) for value in values):
+            values.sort(key=float)
+        found[name] = values
+    return found
+
+
+def grid(runs: Sequence[Run]) -> Image:
+    """Draw the runs' pictures: rows by one setting, columns by others; or a plain sheet of all runs.
+
+    The settings that find no place are shown at one value, which the title names. Where most cells would
+    be empty, as in a search, every picture is labelled instead.
+    """
+    from nstbench.pictures.sheet import table_of_pictures
+
+    of = axes(runs)
+    names = list(of)
+    if not names:
+        return _sheet(runs, names)
+    across = [names[1]] if len(names) > 1 else []
+    for name in names[2:]:
+        if math.prod(len(of[n]) for n in [*across, name]) <= _COLUMNS and name != "seed":
+            across.append(name)
+    fixed = {n: of[n][0] for n in names[1:] if n not in across}
+    columns = list(product(*(of[n] for n in across)))
+    chosen = {
+        (run.settings[names[0]], tuple(run.settings[n] for n in across)): run
+        for run in reversed(runs)
+        if all(run.settings[n] == value for n, value in fixed.items())
+    }
+    if 2 * len(chosen) < len(of[names[0]]) * len(columns) or len(of[names[0]]) > 60 or len(columns) > 30:
+        return _sheet(runs, names)
+    pictures = {
+        (of[names[0]].index(row), columns.index(column)): picture(run)
+        for (row, column), run in chosen.items()
+    }
+    title = f"{runs[0].record.study}: {names[0]}" + (f" x {', '.join(across)}" if across else "")
+    if fixed:
+        title += "\n" + ", ".join(f"{name}={_text(value)}" for name, value in fixed.items())
+    heads = ["\n".join(_text(value) for value in values) for values in columns]
+    return table_of_pictures([_text(v) for v in of[names[0]]], heads, pictures, longest=_LONGEST, title=title)
+
+
+def table(runs: Sequence[Run]) -> tuple[list[str], list[list[Value | None]]]:
+    """Return the columns and rows of a table: swept settings, metrics, folder; None where there is none."""
+    names = list(axes(runs))
+    metrics = list(dict.fromkeys(name for run in runs for name in run.record.metrics))
+    rows = [
+        [
+            *(run.settings[name] for name in names),
+            *(run.record.metrics.get(name) for name in metrics),
+            run.folder.name,
+        ]
+        for run in runs
+    ]
+    return [*names, *metrics, "run"], rows
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """Return the table in Markdown; of metrics with many parts, the one that sums them up."""
+    names, rows = table(runs)
+    several = {name for run in runs for name in run.record.metrics if "/" in name}
+    kept = [i for i, name in enumerate(names) if name not in several or name.endswith("/others")]
+    lines = [[names[i] for i in kept], ["---"] * len(kept)]
+    lines += [[_text(row[i], digits=4).replace("|", "\\|") for i in kept] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def picture(run: Run, edge: int = 256) -> Image:
+    """Return a run's picture, no side longer than ``edge`` pixels."""
+    from PIL import Image
+
+    with Image.open(run.folder / "canvas.png") as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((edge, edge))
+    return small
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, Value]:
+    pictures = config["pictures"]
+    own = {f"pictures.{role}": canonical(pictures[role]) for role in ("style", "content")}
+    return {**own, **flatten(config), "seed": canonical(config["seed"])}
+
+
+def _shown(value: Value, classes: Mapping[str, str]) -> Value:
+    return classes.get(value, value) if isinstance(value, str) else value
+
+
+def _sheet(runs: Sequence[Run], names: Sequence[str]) -> Image:
+    """Draw all pictures, each labelled with its settings."""
+    from nstbench.pictures.io import read_picture, to_image
+    from nstbench.pictures.sheet import contact_sheet
+
+    title = runs[0].record.study
+    if len(runs) > _LABELLED:
+        title, runs = f"{title}: {_LABELLED} of {len(runs)} runs", runs[:_LABELLED]
+    columns = math.ceil(math.sqrt(len(runs)))
+    labels = ["\n".join(f"{n} {_label(n, run.settings[n])}" for n in names[:3]) for run in runs]
+    pictures = [(label, read_picture(r.folder / "canvas.png")) for label, r in zip(labels, runs, strict=True)]
+    # A cell takes a fourteenth more for the gap, and lines of a fifteenth each for the label.
+    cell = min(256, max(16, int(0.7 * _LONGEST / columns)))
+    return to_image(contact_sheet(pictures, columns=columns, cell=cell, title=title))
+
+
+def _label(name: str, value: Value) -> str:
+    """Return a value as it is read at a glance: of a picture, its name alone."""
+    text = _text(value, digits=4)
+    return re.split(r"[:/\\]", text)[-1] if name in _ASIDE and not text.startswith("[") else text
+
+
+def _text(value: Value | None, digits: int = 6) -> str:
+    return f"{value:.{digits}g}" if isinstance(value, float) else "" if value is None else str(value)
