@@ -40,14 +40,19 @@ class SlurmLauncher(Launcher):
     """
 
     def __init__(self, **settings: Any) -> None:
+        self.given = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Remember what runs and with which configuration.
+
+        Raises:
+            UserError: a setting cannot be used, or Slurm cannot. (Hydra would hide it if __init__ raised it.)
+        """
         from nstbench.sweeps.slurm import checked
 
         # Nested settings come as nodes of OmegaConf's.
-        given = OmegaConf.to_container(OmegaConf.create(settings), resolve=True)
+        given = OmegaConf.to_container(OmegaConf.create(self.given), resolve=True)
         self.settings = checked(cast(dict[str, Any], given))
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what runs and with which configuration."""
         from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher as Submitit
 
         submitit = Submitit()

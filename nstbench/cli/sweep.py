@@ -44,7 +44,7 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
 
     for variant, of_option in _variants(overrides):
         if of_option or not good:
-            with_hydra(check, once, variant)
+            with_hydra(check, once, [*variant, "hydra.mode=RUN"])  # an experiment may say MULTIRUN
     if not good:
         raise mistakes[0]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nstbench.config import Config
-from nstbench.errors import UserError, did_you_mean
+from nstbench.errors import UserError, as_typed, did_you_mean
 from nstbench.tracking.record import RunRecord
 
 # They change what a loss measures, or in which units: by it, their values cannot be compared.
@@ -23,10 +23,15 @@ def check_criterion(config: Config) -> None:
     """Check that a run of this configuration will have the values that ``criterion`` names.
 
     Raises:
-        UserError: it has no such metric, or no such loss.
+        UserError: it has no such metric, or no such loss; or one is named twice.
     """
+    names = criteria_of(config.criterion)
+    if len(set(names)) < len(names):
+        once = list(dict.fromkeys(names))
+        hint = f"Type criterion={as_typed(once if len(once) > 1 else once[0])}."
+        raise UserError("criterion", names, "one is named twice", hint)
     losses = ["loss/total", *(f"loss/{role}/{name}" for role, name, _ in config.loss.terms())]
-    for name in criteria_of(config.criterion):
+    for name in names:
         if name.startswith("loss/") and name not in losses:
             hint = did_you_mean(name, losses, what="losses")
             raise UserError("criterion", name, "the run has no such loss", hint)

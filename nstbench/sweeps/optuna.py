@@ -9,18 +9,21 @@ from the criteria, and two proposals of one run.
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from nstbench.config_files import groups
 from nstbench.errors import UserError, did_you_mean
 from nstbench.sweeps.criterion import check_searched, check_told, criteria_of, higher_is_better
 from nstbench.tracking.record import RunRecord
@@ -32,6 +35,7 @@ _SAMPLERS = {
     "nsgaii": "NSGAIISampler",
     "cmaes": "CmaEsSampler",
 }
+_HOW = "Such as interval(0.1, 30), in logarithmic steps tag(log, interval(0.1, 30)), range(1, 5), or a,b,c."
 Direction = Literal["minimize", "maximize"]
 
 
@@ -91,19 +95,23 @@ class Search:
         """Propose and launch runs.
 
         Raises:
-            UserError: nothing is searched, or the runs do not have what the search is to be told.
+            UserError: nothing is searched, a setting cannot be, or the runs do not have what the search is
+                to be told.
         """
         searched = searched_settings(arguments, self.params)
         if not searched:
             reason = "no setting has several values to choose from"
             hint = "Give one: 'weights.style=tag(log, interval(1, 100))' or loss/style=gram,mrf."
             raise UserError("hydra/sweeper", "optuna", reason, hint)
+        check_space(arguments, self.params)
         check_searched(self.criterion, searched)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of optuna's own future
                 self.sweeper.sweep(arguments)
-        except ValueError:
+        except ValueError as error:
+            if not self.launcher.launched:
+                raise UserError("hydra/sweeper", "optuna", _clause(error), _HOW) from error
             if self.launcher.learnt:
                 raise
             # It asks for the best of the runs, and all have failed: that is told of at the end.
@@ -135,11 +143,12 @@ class _Trials:
 
     def __init__(self, launcher: Any, criterion: list[str]) -> None:
         self.launcher, self.criterion = launcher, criterion
-        self.learnt = False
+        self.launched = self.learnt = False
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Launch a batch of runs."""
         batch = list(dict.fromkeys(tuple(overrides) for overrides in job_overrides))
+        self.launched = True
         returned = self.launcher.launch(batch, initial_job_idx=initial_job_idx)
         told = {overrides: _told(job) for overrides, job in zip(batch, returned, strict=True)}
         if not self.learnt and all(job._return_value is None for job in told.values()):
@@ -216,6 +225,51 @@ def searched_settings(arguments: Sequence[str], params: Mapping[str, Any]) -> li
         arguments: overrides that were typed.
         params: of the configuration; what was typed goes before them.
     """
+    return list(_searched(arguments, params))
+
+
+def check_space(arguments: Sequence[str], params: Mapping[str, Any]) -> None:
+    """Check that values can be chosen for each setting of a search.
+
+    Args:
+        arguments: as of `searched_settings`.
+        params: likewise.
+
+    Raises:
+        UserError: Optuna does not take what a setting is to be chosen from.
+    """
+    from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
+
+    space: Any
+    for name, override in _searched(arguments, params).items():
+        space, typed = override.value(), str(override.input_line).partition("=")[2]
+        if isinstance(space, Glob):
+            options = space.filter(groups().get(name, []))
+            hint = f"List the options: {name}={','.join(options)}" if options else "List the options."
+            raise UserError(name, typed, "a search cannot choose from a glob", hint)
+        if isinstance(space, IntervalSweep) and not _finite(space.start, space.end):
+            raise UserError(name, typed, "both ends must be finite numbers", _HOW)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of optuna's own future
+                create_optuna_distribution_from_override(override)
+        except Exception as error:  # ValueError mostly, but steps of 0 are of other kinds
+            raise UserError(name, typed, _clause(error), _HOW) from error
+
+
+def _searched(arguments: Sequence[str], params: Mapping[str, Any]) -> dict[str, Override]:
     parsed = OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in params.items()), *arguments])
     last = {override.get_key_element(): override for override in parsed}
-    return [name for name, override in last.items() if override.is_sweep_override()]
+    return {name: override for name, override in last.items() if override.is_sweep_override()}
+
+
+def _finite(*ends: float | None) -> bool:
+    return all(end is not None and math.isfinite(end) for end in ends)
+
+
+def _clause(error: Exception) -> str:
+    """Return what Optuna says, as a clause."""
+    said = " ".join(str(error).replace("`", "").split()).rstrip(".")
+    if not isinstance(error, ValueError) or not said:
+        return "Optuna cannot choose from it"
+    return said[0].lower() + said[1:]

@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from unittest.mock import patch
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from nstbench.errors import UserError, did_you_mean
 from nstbench.sweeps.ledger import Ledger
+from nstbench.sweeps.slurm_folders import Folder, clear_away, others_at_work
 from nstbench.sweeps.slurm_states import GONE, End, Watch
 from nstbench.tracking.record import mark_failed
 
@@ -135,7 +137,12 @@ def on_slurm(
         UserError: Slurm did not take the jobs.
         KeyboardInterrupt: the user asked to stop, and the jobs are cancelled.
     """
-    submitted = _submit(work, jobs, settings)
+    root = Path(settings.submitit_folder).expanduser().absolute()
+    runs = [overrides for overrides, *_ in jobs]
+    _wait_for_others(root, runs)
+    folder = Folder.new(root, runs, jobs[0][1])
+    clear_away(root, now=lambda: folder.path.stat().st_mtime)
+    submitted = _submit(work, jobs, settings, folder)
     watch = Watch([job.job_id for job in submitted])
     where = submitted[0].paths.stdout.parent
     print(f"Slurm job {watch.array}: {len(jobs)} runs; what they print: {where}", file=sys.stderr)
@@ -158,25 +165,44 @@ def on_slurm(
         deadline = time.monotonic() + _STOPPING
         while len(watch.ended()) < len(submitted) and time.monotonic() < deadline:
             time.sleep(0.5)  # while they stop they write to the ledger
-        _tidy(submitted)
+        folder.close()
         raise
-    _tidy(submitted)
+    folder.close()
     return values
 
 
+def _wait_for_others(root: Path, runs: Sequence[list[str]]) -> None:
+    """Wait for jobs that do some of these runs already: their command was killed, or goes on elsewhere."""
+    for jobs in others_at_work(root, runs):
+        watch = Watch(jobs)
+        those = f"{len(jobs)} of these runs" if len(jobs) < len(runs) else "these runs"
+        print(f"Slurm job {watch.array} is at work on {those}: waiting for it first", file=sys.stderr)
+        pause, most = _GLANCES
+        try:
+            while len(watch.ended()) < len(jobs):
+                time.sleep(pause)
+                pause = min(pause * 1.2, most)
+        except KeyboardInterrupt:
+            print(f"Slurm job {watch.array} goes on; scancel {watch.array} stops it", file=sys.stderr)
+            raise
+
+
 def _submit(
-    work: Callable[..., Any], jobs: Sequence[tuple[list[str], int, Any]], settings: Settings
+    work: Callable[..., Any], jobs: Sequence[tuple[list[str], int, Any]], settings: Settings, folder: Folder
 ) -> list[Job[Any]]:
     import submitit
-    from submitit.core.utils import FailedJobError
+    from submitit.core import utils
 
     executor = submitit.AutoExecutor(
-        folder=settings.submitit_folder, cluster="slurm", slurm_max_num_timeout=settings.max_num_timeout
+        folder=folder.path, cluster="slurm", slurm_max_num_timeout=settings.max_num_timeout
     )
     executor.update_parameters(**settings.parameters())
     try:
-        return executor.map_array(work, *zip(*jobs, strict=True))
-    except (FailedJobError, subprocess.CalledProcessError) as error:
+        # It prints what sbatch said before it raises it.
+        with patch.object(utils, "print", lambda *_, **__: None, create=True):
+            return executor.map_array(work, *zip(*jobs, strict=True))
+    except (utils.FailedJobError, subprocess.CalledProcessError) as error:
+        folder.discard()
         told = re.search(r"sbatch: error: (?:Batch job submission failed: )?(.*)", str(error))
         reason = f"sbatch does not take it: {told[1] if told else error}"
         hint = "`sinfo` lists the partitions and their limits; sbatch is told what hydra.launcher.… says"
@@ -217,13 +243,6 @@ def _load(result: Path) -> tuple[str, Any]:
     except Exception as error:  # a pickle may raise anything
         return "error", f"its result cannot be read ({type(error).__name__}: {error})"
     return outcome, returned
-
-
-def _tidy(jobs: Sequence[Job[Any]]) -> None:
-    """Remove the pickled work and results: megabytes, of no more use. What the jobs printed stays."""
-    for job in jobs:
-        job.paths.submitted_pickle.unlink(missing_ok=True)
-        job.paths.result_pickle.unlink(missing_ok=True)
 
 
 def _why(end: End | None, traceback: str | None, log: str, settings: Settings) -> tuple[str, bool]:

@@ -71,6 +71,18 @@ class Watch:
         return {each: known[each] for each in self.ids if each in known and known[each].state not in _ALIVE}
 
 
+def in_queue() -> list[tuple[str, str]] | None:
+    """Return number and script of all jobs of this user's that wait or run; None if Slurm does not answer.
+
+    An array has one number, and may be there several times.
+    """
+    asked = _run("squeue", "--noheader", f"--user={os.getuid()}", "--format=%F|%o")
+    if asked.returncode:
+        return None
+    parts = (line.strip().partition("|") for line in asked.stdout.splitlines())
+    return [(array, script) for array, _, script in parts if script]
+
+
 def _parsed(lines: str) -> Iterator[tuple[str, End]]:
     """Yield the jobs of ``scontrol``'s answer: a line for each, but one for all that wait in an array."""
     for line in lines.splitlines():

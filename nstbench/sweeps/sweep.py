@@ -74,6 +74,7 @@ class Sweep:
         self.config = config
         common = set.intersection(*map(set, batch.values())) if len(batch) > 1 else set[str]()
         values: dict[int, Any] = {}
+        refused = False
         try:
             with (
                 View(ledger, _total(config, len(batch)), self.outcomes, common, began=self._began),
@@ -84,7 +85,8 @@ class Sweep:
                     for result, number in zip(launcher.launch(job_overrides, first), batch, strict=True):
                         values[number] = result.return_value
                     values |= self._wait_for_others(launcher, ledger, batch)
-                except UserError:
+                except UserError:  # none was run
+                    refused = True
                     raise
                 except Exception as error:  # joblib's worker that dies takes all other runs with it
                     reason = f"the launcher failed: {type(error).__name__}: {_first_line(error)}"
@@ -97,7 +99,7 @@ class Sweep:
         finally:
             entries = ledger.entries()
             ledger.close()
-            for number, overrides in batch.items():
+            for number, overrides in () if refused else batch.items():
                 entry = entries.get(number) or Entry(number, overrides, "running")
                 if entry.state not in ENDED:
                     ended: State = "stopped" if self.stopped else "failed"

@@ -169,6 +169,25 @@ def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path: Path) -
         (["criterion=ssim", WEIGHTS, "hydra.sweeper.direction=[minimize,maximize]"], "2 for 1 criteria"),
         (["criterion=ssim", WEIGHTS, "+hydra.sweeper.trials=3"], "there is no such setting. .*mean n_trials"),
         (["criterion=[ssim,psnr]", WEIGHTS, "hydra.sweeper.sampler=cmaes"], "it takes one criterion"),
+        (
+            ["criterion=[ssim,ssim]", WEIGHTS],
+            r"criterion=\[ssim,ssim\]: one is named twice. Type criterion=ssim",
+        ),
+        (
+            ["criterion=ssim", "weights.style=interval(100,1)"],
+            r"weights\.style=interval\(100,1\): the low value must be smaller than or equal to the high",
+        ),
+        (
+            ["criterion=ssim", "seed=0,1", "weights.style=tag(log, interval(0, 10))"],
+            r"weights\.style=tag\(log, interval\(0, 10\)\): the low value must be larger than 0 for a log",
+        ),
+        (["criterion=ssim", "weights.style=tag(log, interval(-1, 10))"], r"weights\.style=.* larger than 0"),
+        (["criterion=ssim", "weights.style=interval(1, inf)"], "both ends must be finite numbers. Such as"),
+        (["criterion=ssim", "weights.style=range(0.1,0.5,-1)"], r"weights\.style=range\(0\.1,0\.5,-1\): "),
+        (
+            ["criterion=ssim", "loss/style=glob(gr*)"],
+            r"loss/style=glob\(gr\*\): a search cannot choose from a glob. List the options: loss/style=gram",
+        ),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(

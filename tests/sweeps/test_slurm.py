@@ -6,16 +6,21 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 from misbehaviour import misbehaving
 from test_surviving import BADLY, WELL, how, pictures, records, start, sweep, wait_until
 
+from nstbench.cli import main
 from nstbench.errors import UserError
 from nstbench.sweeps.slurm import Settings, checked
+from nstbench.sweeps.slurm_folders import Folder, clear_away, others_at_work
 from nstbench.sweeps.slurm_states import GONE, End, Watch
 
 _GIVEN = {
@@ -34,7 +39,7 @@ def why_no_slurm() -> str:
         if shutil.which(program) is None:
             return f"there is no {program}: .ci/slurm installs a Slurm"
     nodes = subprocess.run(["sinfo", "-hNo", "%T"], capture_output=True, text=True, timeout=30).stdout.split()
-    if not {"idle", "mixed", "allocated"} & set(nodes):
+    if not {"idle", "mixed", "allocated", "completing"} & set(nodes):
         return f"Slurm has no node that works, but {nodes or 'none at all'}: .ci/slurm starts one"
     try:
         checked(_GIVEN)
@@ -63,8 +68,14 @@ def inputs(pair: dict[str, str], study: str) -> list[str]:
 
 def array(study: Path) -> str:
     """Return the number of the study's latest job."""
-    (*_, last) = sorted(int(f.name.split("_")[0]) for f in study.glob(".sweep/.submitit/*_submission.sh"))
+    (*_, last) = sorted(int(f.name.split("_")[0]) for f in study.glob(".sweep/.submitit/*/*_submission.sh"))
     return str(last)
+
+
+def printed_by(study: Path, element: int) -> Path:
+    """Return the file of what a job of the study's latest array printed."""
+    (found,) = study.glob(f".sweep/.submitit/*/{array(study)}_{element}_0_log.out")
+    return found
 
 
 def rows(study: Path, which: str = "*") -> int:
@@ -95,8 +106,7 @@ def test_a_cancelled_run_is_completed_by_the_same_command(
     ):
         assert re.search(rf"\.how={name} .*{reason}", summary), printed
     assert "sacct" not in printed
-    log = study / ".sweep" / ".submitit" / f"{array(study)}_0_0_log.out"
-    assert str(log) in summary
+    assert str(printed_by(study, 0)) in summary
     by_how = {how(record): record for record in records(study).values()}
     assert {name: r.state for name, r in by_how.items()} == {
         "well": "running",
@@ -112,7 +122,7 @@ def test_a_cancelled_run_is_completed_by_the_same_command(
     curves = (folder / "curves.csv").read_bytes().splitlines()
     assert len(curves) == 1 + 2501
     assert curves[: len(begun)] == begun
-    assert not [*study.glob(".sweep/.submitit/*.pkl")]
+    assert not [*study.glob(".sweep/.submitit/*/*.pkl")]
 
 
 @pytest.mark.slow
@@ -137,8 +147,7 @@ def test_runs_that_raise_crash_hoard_and_hang_fail_alone(
         ("hang", "it ran out of time (timeout_min=1, max_num_timeout=0)"),
     ):
         assert f"misbehave.how={name}: {reason}" in printed
-    jobs = tmp_path / "out" / "bad" / ".sweep" / ".submitit"
-    (hung,) = (jobs / f"{array(tmp_path / 'out' / 'bad')}_{BADLY.index('hang')}_0_log.out",)
+    hung = printed_by(tmp_path / "out" / "bad", BADLY.index("hang"))
     assert "misbehaviour.py" in hung.read_text()  # where it hangs
     # What another try may end otherwise stays open; what crashed does not.
     assert {name: by_how[name].state for name in BADLY} == {
@@ -165,7 +174,7 @@ def test_a_requeued_run_ends_with_the_same_bytes(
     subprocess.run(["scancel", "--signal=USR2", f"{array(study)}_1"], check=True)
     printed, _ = process.communicate(timeout=120)
     assert process.returncode == 0, printed
-    log = (study / ".sweep" / ".submitit" / f"{array(study)}_1_0_log.out").read_text()
+    log = printed_by(study, 1).read_text()
     assert log.count("Requeued job") == 1
     assert pictures(study) == pictures(tmp_path / "out" / "whole")
     assert {rows(study, name) for name in pictures(study)} == {2501}
@@ -182,7 +191,7 @@ def test_a_run_past_all_its_attempts_is_out_of_time(
     printed = sweep(*arguments, status=1)
     assert "2 runs: 1 completed, 1 failed" in printed
     assert "how=hang: it ran out of time (timeout_min=1, max_num_timeout=1)" in printed
-    log = (study / ".sweep" / ".submitit" / f"{array(study)}_0_0_log.out").read_text()
+    log = printed_by(study, 0).read_text()
     assert log.count("Starting with JobEnvironment") / log.count("Loading pickle") == 1
     assert log.count("Loading pickle") == 2  # attempts
     # Each hung at its twelfth evaluation, so the second went on from where the first had left a checkpoint.
@@ -211,17 +220,19 @@ def test_ctrl_c_cancels_the_jobs_where_they_can_continue(
     assert begun
     assert {record.state for record in begun.values()} == {"running"}
     assert [*study.glob("*/checkpoint.ckpt")]
-    assert not [*study.glob(".sweep/.submitit/*.pkl")]
+    assert not [*study.glob(".sweep/.submitit/*/*.pkl")]
 
 
-def test_what_sbatch_does_not_take_is_told(pair: dict[str, str], slurm: list[str]) -> None:
+def test_what_sbatch_does_not_take_is_told(tmp_path: Path, pair: dict[str, str], slurm: list[str]) -> None:
     process = start(
         *inputs(pair, "refused"), "seed=0,1", *slurm, "hydra.launcher.partition=no-such-partition"
     )
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 2, printed
-    assert "invalid partition specified: no-such-partition" in printed
+    assert printed.count("no-such-partition") == 1  # not sbatch's own words as well
+    assert "sbatch does not take it: invalid partition specified: no-such-partition" in printed
     assert "Traceback" not in printed
+    assert not [*(tmp_path / "out" / "refused" / ".sweep" / ".submitit").iterdir()]
 
 
 @pytest.fixture
@@ -298,9 +309,70 @@ def test_runs_are_warned_within_the_time_that_submitit_takes_for_over(fake: Call
             assert 0 < settings.grace < settings.warning
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("mem_gb=abc", "hydra.launcher.mem_gb=abc: it must be a valid number"),
+        ("setup=foo", "hydra.launcher.setup=foo: it must be a valid list"),
+        ("timeout_min=null", "hydra.launcher.timeout_min=null: it must be a valid integer"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_told_in_one_line(
+    fake: Callable[..., None], capfd: pytest.CaptureFixture[str], typed: str, told: str
+) -> None:
+    pytest.importorskip("submitit")
+    fake("sbatch")
+    assert main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=slurm", f"hydra.launcher.{typed}"]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"nstbench: {told}")
+    assert err.count("\n") == 1
+
+
+def test_other_jobs_that_do_the_same_runs_are_found(fake: Callable[..., None], tmp_path: Path) -> None:
+    fake("squeue")
+    folder = Folder.new(tmp_path / "jobs", [["a=1", "b=2"], ["a=2", "b=2"], ["a=3", "b=2"]], 0)
+    script = folder.path / ".submission_file_0.sh"
+    queued = f"12|{script}\n12|{script}\n13|{tmp_path}/others/x-1-0/script.sh\n14|\n"
+    fake("squeue", queued)
+    runs = [["b=2", "a=3"], ["a=4", "b=2"], ["a=1", "b=2"]]
+    assert others_at_work(tmp_path / "jobs", runs) == [["12_0", "12_2"]]
+    assert others_at_work(tmp_path / "jobs", runs[1:2]) == []
+    folder.close()
+    assert others_at_work(tmp_path / "jobs", runs) == []
+    fake("squeue", status=1, error="Unable to contact slurm controller")
+    assert others_at_work(tmp_path / "jobs", runs) == []
+
+
+def test_pickles_are_cleared_away_where_neither_a_command_nor_a_job_is_left(
+    fake: Callable[..., None], tmp_path: Path
+) -> None:
+    here = socket.gethostname()
+    names = ["dead", "queued", "alive", "far", "far_and_old"]
+    of = dict(
+        zip(names, [f"{here}-999999999-0", f"{here}-999999999-7", f"{here}-{os.getpid()}-0"], strict=False)
+    )
+    of |= {"far": "node7-1-0", "far_and_old": "node7-1-1"}
+    for name in names:
+        (tmp_path / of[name]).mkdir()
+        for file in ("12_0_submitted.pkl", "12_0_result.pkl", "12_0_0_log.out"):
+            (tmp_path / of[name] / file).touch()
+    os.utime(tmp_path / of["far_and_old"], (0, 0))
+
+    def left() -> set[str]:
+        return {name for name in names if [*(tmp_path / of[name]).glob("*.pkl")]}
+
+    fake("squeue", status=1, error="Unable to contact slurm controller")
+    clear_away(tmp_path, now=time.time)
+    assert left() == set(names)
+    fake("squeue", f"12|{tmp_path / of['queued']}/.submission_file_0.sh\n")
+    clear_away(tmp_path, now=time.time)
+    assert left() == {"queued", "alive", "far"}
+    assert len([*tmp_path.glob("*/*.out")]) == len(names)
+
+
 @pytest.mark.parametrize("lacking", ["sbatch", "submitit"])
 def test_without_slurm_it_says_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], lacking: str
 ) -> None:
     if lacking == "sbatch":
         pytest.importorskip("submitit")
@@ -308,9 +380,11 @@ def test_without_slurm_it_says_what_to_do(
         told = "there is no sbatch on this machine"
     else:
         monkeypatch.setattr("nstbench.sweeps.slurm.find_spec", lambda name: None)
-        told = r'pip install "nstbench\[slurm\]"'
-    with pytest.raises(UserError, match=told):
-        checked(_GIVEN)
+        told = 'hydra-submitit-launcher is not installed. Type pip install "nstbench[slurm]".'
+    assert main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=slurm"]) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f"nstbench: hydra/launcher=slurm: {told}")
+    assert err.count("\n") == 1
 
 
 def test_the_option_composes_and_can_be_based_upon(tmp_path: Path) -> None:
@@ -330,11 +404,10 @@ def test_the_option_composes_and_can_be_based_upon(tmp_path: Path) -> None:
     assert node.max_num_timeout > 0  # our runs do continue
 
 
-@pytest.mark.slow
-def test_jobs_go_on_when_the_command_is_killed(
+def test_jobs_of_a_killed_command_are_waited_for_and_not_submitted_again(
     tmp_path: Path, pair: dict[str, str], slurm: list[str]
 ) -> None:
-    arguments = [*inputs(pair, "killed"), "canvas.start=noise", "seed=0,1", "steps=4000"]
+    arguments = [*inputs(pair, "killed"), "canvas.start=noise", "seed=0,1", "steps=1500"]
     arguments += ["record.curves_every=1", "hydra.launcher.array_parallelism=1", *slurm]
     study = tmp_path / "out" / "killed"
     process = start(*arguments)
@@ -342,12 +415,10 @@ def test_jobs_go_on_when_the_command_is_killed(
     process.send_signal(signal.SIGKILL)
     process.communicate()
     first = array(study)
-    subprocess.run(["scancel", f"{first}_1"], check=True)
-    printed = sweep(*arguments)  # beside the job that goes on
-    assert "2 runs: 1 completed, 1 at work elsewhere, 0 failed" in printed
-    waiting = (
-        not subprocess.run(["squeue", "-h", "-j", first], capture_output=True).stdout for _ in iter(int, 1)
-    )
-    wait_until(waiting)
-    assert [record.state for record in records(study).values()] == ["completed"] * 2
-    assert "2 runs: 0 completed, 2 done before, 0 failed" in sweep(*arguments)
+    printed = sweep(*arguments)
+    assert f"Slurm job {first} is at work on these runs: waiting for it first" in printed
+    assert "2 runs: 0 completed, 2 done before, 0 failed" in printed
+    assert {rows(study, name) for name in pictures(study)} == {1501}
+    assert not [*study.glob(".sweep/.submitit/*/*.pkl")]
+    assert not [*study.glob(".sweep/.submitit/*/*.json")]
+    assert "waiting" not in sweep(*arguments)
