@@ -50,6 +50,8 @@ class Pictures:
         style_scale: multiplies the style picture's size.
         background: sRGB colour in [0, 1] that shows through transparent pixels.
         max_pixels: larger files are refused before they are decoded.
+        cast: pictures by the part they play in a study, such as ``starry_night``, for its configuration to
+            refer to: another option of ``pictures`` gives the parts to others.
     """
 
     content: str | None
@@ -60,6 +62,7 @@ class Pictures:
     style_scale: Annotated[float, Field(gt=0, le=16)]
     background: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
     max_pixels: Positive
+    cast: dict[str, str]
 
     @property
     def styles(self) -> list[str]:
@@ -197,6 +200,9 @@ class Config:
         retry_failed: in a sweep, run again what failed before; a single run always is.
         criterion: what a search over settings, such as Optuna's, is told of a run: a metric, or a loss
             of the final canvas such as ``loss/total``; or several.
+        panel: which panel of a figure this run is, in a study that has panels.
+        panels: of each panel, by its label, the settings that set it apart, for others to refer to:
+            ``${panels.${panel}.ratio}``.
         seed: of everything random.
         size: of the last stage.
         steps: of the last stage.
@@ -206,6 +212,8 @@ class Config:
     output: str
     retry_failed: bool
     criterion: str | Annotated[list[str], Field(min_length=1)]
+    panel: str | None
+    panels: dict[str, dict[str, Any]]
     seed: Seed
     size: Edge
     steps: Positive

@@ -13,7 +13,18 @@ from nstbench.encoders.weights import REGISTRY
 # Settings that leave the picture as it is: where results go, what is logged, judged and shown,
 # and on which machine. Everything else is part of the fingerprint.
 LEAVES_THE_PICTURE = frozenset(
-    {"study", "output", "retry_failed", "criterion", "record", "logger", "metrics", "trainer"}
+    {
+        "study",
+        "output",
+        "retry_failed",
+        "criterion",
+        "panel",
+        "panels",
+        "record",
+        "logger",
+        "metrics",
+        "trainer",
+    }
 )
 
 
@@ -25,7 +36,11 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
     typed: 1 and 1.0 are one setting.
     """
     relevant = {k: v for k, v in config.items() if k not in LEAVES_THE_PICTURE}
-    left_out = {"pictures": {"content", "style", "max_pixels"}, "encoder": {"download"}, "canvas": set[str]()}
+    left_out = {
+        "pictures": {"content", "style", "max_pixels", "cast"},
+        "encoder": {"download"},
+        "canvas": set[str](),
+    }
     if config["canvas"]["start"] not in {"content", "style", "noise"}:
         left_out["canvas"].add("start")
     if _is_path(config["encoder"].get("weights")):

@@ -20,9 +20,19 @@ Compose = Callable[..., Config]
 
 INPUTS = {"content": "c" * 64, "style": ["a" * 64, "b" * 64], "start": None, "weights": "e" * 64}
 # The settings that leave the picture as it is, or whose bytes are hashed instead.
-COSMETIC = ("study", "output", "retry_failed", "criterion", "record.", "logger.", "metrics.", "trainer.")
+COSMETIC = (
+    "study",
+    "output",
+    "retry_failed",
+    "criterion",
+    "panel",
+    "record.",
+    "logger.",
+    "metrics.",
+    "trainer.",
+)
 COSMETIC += ("encoder.download",)
-HASHED = ("pictures.content", "pictures.style", "pictures.max_pixels")
+HASHED = ("pictures.content", "pictures.style", "pictures.max_pixels", "pictures.cast")
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
