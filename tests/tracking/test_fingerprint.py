@@ -26,6 +26,8 @@ COSMETIC = (
     "retry_failed",
     "criterion",
     "panel",
+    "formulas",
+    "formulas",
     "record.",
     "logger.",
     "metrics.",
@@ -33,6 +35,7 @@ COSMETIC = (
 )
 COSMETIC += ("encoder.download",)
 HASHED = ("pictures.content", "pictures.style", "pictures.max_pixels", "pictures.cast")
+HASHED += ("pictures.guides.sky.content", "pictures.guides.sky.style")
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -69,6 +72,7 @@ def test_every_setting_is_part_of_it_but_those_that_leave_the_picture_alone(
         "logger=[wandb,tensorboard,csv]",
         "schedule=coarse_to_fine",
         "loss/style=[gram]",
+        "+pictures.guides.sky={content: sky.png, style: null, picture: 0, weight: 2.0}",
     ]
     plain = compose_config(f"encoder={encoder}", *settings, tiny=False).plain
     before = fingerprint(plain, INPUTS)
@@ -81,6 +85,7 @@ def test_every_setting_is_part_of_it_but_those_that_leave_the_picture_alone(
     assert {"seed", "steps", "canvas.start", "loss.style.gram.weight", "schedule.stages.0.size"} <= found[
         True
     ]
+    assert {"pictures.guides.sky.weight", "pictures.guide_propagation", "colour.control"} <= found[True]
     assert {"encoder._target_", "optimizer.lr", "weights.unit", "pictures.background.0"} <= found[True]
     assert {"study", "output", "trainer.threads", "logger.wandb.mode", "record.progress"} <= found[False]
     assert ("encoder.download" in found[False]) == (encoder != "random")
