@@ -160,8 +160,9 @@ def _fields_at(schema: Any, path: list[str | int]) -> list[str]:
     for part in path:
         if isinstance(part, int):
             continue
-        hint = get_type_hints(section)[part] if is_dataclass(section) else None
-        section = next((c for c in _dataclasses_in(hint)), None)
+        hints = get_type_hints(section) if is_dataclass(section) else {}
+        if part in hints:  # else it is a name of the user's, in a mapping of sections
+            section = next((c for c in _dataclasses_in(hints[part])), None)
     return [f.name for f in fields(section) if f.name != "plain"] if section else []
 
 

@@ -32,8 +32,29 @@ Node = dict[str, Any]
 Weight = Annotated[float, Field(ge=0)]
 Unit = Literal["paper", "unit", "gradient"]
 """What a weight of 1 means: `nstbench.losses.units`."""
+Resample = Literal["bicubic", "pillow"]
+"""How pictures are resized: `nstbench.pictures.resize`."""
 Role = Literal["content", "style", "regularizer"]
 """What a term is for."""
+
+
+@dataclass(config=_STRICT)
+class Guide:
+    """A region of the canvas, and the region of a style picture that gives it its style.
+
+    Masks are pictures, read as grey: 1 (white) is the region, 0 is not, and between is in part.
+
+    Attributes:
+        content: mask of the content picture; null: the whole canvas.
+        style: mask of the style picture; null: the whole picture.
+        picture: which of ``pictures.style``, counted from 0.
+        weight: how much it counts beside the other regions, as a share of the sum of their weights.
+    """
+
+    content: str | None = None
+    style: str | None = None
+    picture: Count = 0
+    weight: Annotated[float, Field(gt=0)] = 1.0
 
 
 @dataclass(config=_STRICT)
@@ -41,15 +62,23 @@ class Pictures:
     """The inputs.
 
     Attributes:
-        content: a path, ``sample:<name>`` or ``procedural:<name>``.
+        content: a path, ``sample:<name>``, ``procedural:<name>`` or ``paper:<name>``.
         style: the same, or a list of them, blended.
         style_weights: one per style picture; equal when null. They are divided by their sum.
         size_is: what ``size`` measures: the longer edge, the shorter edge, or the root of the area.
         style_fit: ``own``: the style picture is measured like the content; ``content``: it is
             stretched to the canvas's shape (Gatys et al. 2016).
         style_scale: multiplies the style picture's size.
+        resample: how they are resized. ``pillow``: bilinear and rounded to 8 bits, as published PyTorch
+            code; it blurs more, and fine structure weighs in Gram matrices.
         background: sRGB colour in [0, 1] that shows through transparent pixels.
         max_pixels: larger files are refused before they are decoded.
+        guides: regions of the canvas with styles of their own, by names of yours; none: one style for
+            the whole canvas.
+        guide_propagation: from a mask to the positions of a layer: by area, or those that see the
+            region only, or all that see it (`nstbench.encoders.propagation`).
+        cast: pictures by the part they play in a study, such as ``starry_night``, for its configuration to
+            refer to: another option of ``pictures`` gives the parts to others.
     """
 
     content: str | None
@@ -58,13 +87,31 @@ class Pictures:
     size_is: Literal["long_edge", "short_edge", "area"]
     style_fit: Literal["own", "content"]
     style_scale: Annotated[float, Field(gt=0, le=16)]
+    resample: Resample
     background: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
     max_pixels: Positive
+    guides: dict[str, Guide]
+    guide_propagation: Literal["simple", "inside", "all"]
+    cast: dict[str, str]
 
     @property
     def styles(self) -> list[str]:
         """The style pictures as a list."""
         return self.style if isinstance(self.style, list) else [self.style] if self.style else []
+
+
+@dataclass(config=_STRICT)
+class Colour:
+    """Whose colours the result has: `nstbench.pictures.colour_control`.
+
+    Attributes:
+        control: ``none``: what the losses make of them; ``luminance``: the content's, only the luminance
+            is stylised; else the style picture is given the content's colours before the run, by
+            ``histogram`` of each channel, or by mean and covariance, with ``cholesky``, ``pca`` or
+            ``symmetric`` roots.
+    """
+
+    control: Literal["none", "luminance", "histogram", "cholesky", "pca", "symmetric"]
 
 
 @dataclass(config=_STRICT)
@@ -105,6 +152,24 @@ class Weights:
     content: Weight
     style: Weight
     regularizer: Weight
+
+
+@dataclass(config=_STRICT)
+class Formulas:
+    """The published constants that the usual losses take, unless they are told others: for recipes.
+
+    Published weights belong to published formulas, and a recipe gives both. What it says here is
+    without effect where another formulation, or none, is chosen.
+
+    Attributes:
+        content: ``normalization`` of ``loss/content=features``.
+        gram: ``normalization`` of ``loss/style=gram``.
+        gram_layers: ``layer_weights`` of ``loss/style=gram``.
+    """
+
+    content: str
+    gram: str
+    gram_layers: Literal["mean", "sum"]
 
 
 @dataclass(config=_STRICT)
@@ -197,6 +262,9 @@ class Config:
         retry_failed: in a sweep, run again what failed before; a single run always is.
         criterion: what a search over settings, such as Optuna's, is told of a run: a metric, or a loss
             of the final canvas such as ``loss/total``; or several.
+        panel: which panel of a figure this run is, in a study that has panels.
+        panels: of each panel, by its label, the settings that set it apart, for others to refer to:
+            ``${panels.${panel}.ratio}``.
         seed: of everything random.
         size: of the last stage.
         steps: of the last stage.
@@ -206,14 +274,18 @@ class Config:
     output: str
     retry_failed: bool
     criterion: str | Annotated[list[str], Field(min_length=1)]
+    panel: str | None
+    panels: dict[str, dict[str, Any]]
     seed: Seed
     size: Edge
     steps: Positive
     pictures: Pictures
+    colour: Colour
     encoder: Node
     layers: Layers
     loss: Losses
     weights: Weights
+    formulas: Formulas
     canvas: Canvas
     optimizer: Node
     schedule: Schedule

@@ -54,10 +54,12 @@ def formulations(role: str) -> dict[str, dict[str, Any]]:
     """Return the terms of every option of ``loss/<role>``, by its name, with the default layers."""
     folder = conf_dir()
     layers = OmegaConf.load(folder / "layers" / "default.yaml")
+    formulas = OmegaConf.load(folder / "config.yaml").formulas
     found = {}
     for option in groups(folder)[f"loss/{role}"]:
         terms = OmegaConf.load(folder / "loss" / role / f"{option}.yaml")
-        plain = OmegaConf.to_container(OmegaConf.create({"layers": layers, "terms": terms}), resolve=True)
+        known = OmegaConf.create({"layers": layers, "formulas": formulas, "terms": terms})
+        plain = OmegaConf.to_container(known, resolve=True)
         if isinstance(plain, dict) and plain["terms"]:  # `none` has no term
             found[option] = plain["terms"]
     return found

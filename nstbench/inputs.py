@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nstbench.config import Config
+from nstbench.config import Config, Resample
+from nstbench.guides import Masks, check_masks
 from nstbench.modules.canvas import NOISES, Noise, draw
+from nstbench.pictures.colour_control import luminance, match_histogram, match_moments, matched_luminance
 from nstbench.pictures.resize import resize, shape_for
 from nstbench.pictures.source import Picture, load
 
@@ -26,20 +28,27 @@ class Inputs:
         styles: none in content reconstruction.
         blend: weight of each style picture; they sum to 1.
         start: the picture the canvas starts from, where that is a file of its own.
+        masks: of every region that has a style of its own, by its name.
+        resample: how they are resized.
     """
 
     content: Picture | None
     styles: Sequence[Picture]
     blend: Sequence[float]
     start: Picture | None
+    masks: Mapping[str, Masks] = field(default_factory=dict)
+    resample: Resample = "bicubic"
 
     def hashes(self) -> dict[str, Any]:
         """Return the sha256 of every picture, for the record and the fingerprint."""
-        return {
+        hashes: dict[str, Any] = {
             "content": self.content.sha256 if self.content else None,
             "style": [s.sha256 for s in self.styles],
             "start": self.start.sha256 if self.start else None,
         }
+        if self.masks:
+            hashes["guides"] = {name: masks.hashes() for name, masks in self.masks.items()}
+        return hashes
 
     def names(self) -> list[str]:
         """Return short names of the pictures, for the name of the run."""
@@ -55,19 +64,31 @@ def load_inputs(config: Config) -> Inputs:
     """
     pictures = config.pictures
 
-    def read(source: str, setting: str) -> Picture:
-        red, green, blue = pictures.background
+    def read(source: str, setting: str, background: Sequence[float] = pictures.background) -> Picture:
+        red, green, blue = background
         return load(source, setting=setting, background=(red, green, blue), max_pixels=pictures.max_pixels)
 
     styles = [read(s, "pictures.style") for s in pictures.styles]
     weights = pictures.style_weights or [1.0] * len(styles)
     start = config.canvas.start
-    return Inputs(
+    masks = {}
+    for name, guide in pictures.guides.items():
+        # What a cut-out leaves transparent is no part of it.
+        of_content, of_style = (
+            read(source, f"pictures.guides.{name}.{whose}", (0.0, 0.0, 0.0)) if source else None
+            for whose, source in (("content", guide.content), ("style", guide.style))
+        )
+        masks[name] = Masks(of_content, of_style)
+    inputs = Inputs(
         content=read(pictures.content, "pictures.content") if pictures.content else None,
         styles=styles,
         blend=[w / sum(weights) for w in weights],
         start=None if start in {"content", "style", "noise"} else read(start, "canvas.start"),
+        masks=masks,
+        resample=pictures.resample,
     )
+    check_masks(config, masks, inputs.content or inputs.styles[0], styles)
+    return inputs
 
 
 def canvas_shape(config: Config, inputs: Inputs, size: int) -> Shape:
@@ -79,13 +100,41 @@ def canvas_shape(config: Config, inputs: Inputs, size: int) -> Shape:
 
 def content_at(inputs: Inputs, shape: Shape) -> Tensor | None:
     """Return the content picture at the canvas's shape."""
-    return resize(inputs.content.pixels, shape) if inputs.content else None
+    return resize(inputs.content.pixels, shape, inputs.resample) if inputs.content else None
 
 
 def styles_at(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Tensor]:
     """Return the style pictures for a stage: measured like the content, or stretched to the canvas."""
     shapes = style_shapes(config, inputs, shape, size)
-    return [resize(style.pixels, own) for style, own in zip(inputs.styles, shapes, strict=True)]
+    return [resize(s.pixels, own, inputs.resample) for s, own in zip(inputs.styles, shapes, strict=True)]
+
+
+def content_to_match(config: Config, inputs: Inputs, shape: Shape) -> Tensor | None:
+    """Return what content terms remember: the content picture, or its luminance."""
+    content = content_at(inputs, shape)
+    if content is not None and config.colour.control == "luminance":
+        return luminance(content)
+    return content
+
+
+def styles_to_match(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Tensor]:
+    """Return what style terms remember: the style pictures, in the colours that are asked for."""
+    content = content_at(inputs, shape)
+    return [_coloured(config, style, content) for style in styles_at(config, inputs, shape, size)]
+
+
+def _coloured(config: Config, style: Tensor, content: Tensor | None) -> Tensor:
+    control = config.colour.control
+    if control == "none":
+        return style
+    assert content is not None
+    if control == "luminance":
+        matched = matched_luminance(style, content)
+    elif control == "histogram":
+        matched = match_histogram(style, content)
+    else:
+        matched = match_moments(style, content, control)
+    return matched.clamp(0, 1)
 
 
 def style_shapes(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Shape]:
@@ -107,7 +156,10 @@ def start_at(config: Config, inputs: Inputs, shape: Shape) -> Tensor:
     chosen = {"content": inputs.content, "style": inputs.styles[0] if inputs.styles else None}
     picture = chosen.get(config.canvas.start, inputs.start)
     assert picture is not None
-    return torch.lerp(resize(picture.pixels, shape), noise, config.canvas.noise_share)
+    pixels = resize(picture.pixels, shape, inputs.resample)
+    if config.canvas.start == "style":
+        pixels = _coloured(config, pixels, content_at(inputs, shape))
+    return torch.lerp(pixels, noise, config.canvas.noise_share)
 
 
 def _noise(config: Config) -> Noise:

@@ -13,6 +13,7 @@ from nstbench.device import choose_device
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
 from nstbench.errors import UserError
+from nstbench.guides import check_guides
 from nstbench.inputs import Inputs, Shape, canvas_shape, load_inputs, style_shapes
 from nstbench.losses.build import build_terms
 from nstbench.losses.objective import CANVAS, Term
@@ -51,8 +52,15 @@ def prepare(config: Config) -> Prepared:
     terms = build_terms(config, encoder)
     _check_deterministic(config, encoder, device)
     _check_sizes(config, encoder, terms, inputs)
+    check_guides(config, encoder, terms, inputs.masks, _stages(config, inputs))
     build_metrics(config.metrics)
     return Prepared(device, inputs, encoder, terms, time.monotonic() - began)
+
+
+def _stages(config: Config, inputs: Inputs) -> list[tuple[Shape, list[Shape]]]:
+    """Return the shapes of the canvas and of the style pictures in every stage."""
+    shapes = [(stage.size, canvas_shape(config, inputs, stage.size)) for stage in config.schedule.stages]
+    return [(shape, style_shapes(config, inputs, shape, size)) for size, shape in shapes]
 
 
 def _check_deterministic(config: Config, encoder: Encoder, device: torch.device) -> None:

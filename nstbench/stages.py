@@ -22,12 +22,22 @@ from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit
-from nstbench.inputs import Inputs, Shape, canvas_shape, content_at, start_at, styles_at
+from nstbench.guides import guides_for
+from nstbench.inputs import (
+    Inputs,
+    Shape,
+    canvas_shape,
+    content_at,
+    content_to_match,
+    start_at,
+    styles_to_match,
+)
 from nstbench.losses.base import Formulation
 from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.units import Start, set_units, starts
-from nstbench.modules.canvas import Canvas
+from nstbench.modules.canvas import Canvas, LuminanceOf
 from nstbench.modules.image_optimization import ImageOptimization, check_finite
+from nstbench.pictures.colour_control import with_luminance
 from nstbench.pictures.io import write_png
 
 
@@ -82,6 +92,8 @@ def optimize(
     progress = read_checkpoint(checkpoint) or {"stage": 0, "evaluations": 0, "step": 0, "seconds": 0.0}
     resumed = progress["step"] > 0
     canvas: Canvas = build(config.canvas.parametrization)
+    if config.colour.control == "luminance":
+        canvas = LuminanceOf(canvas)
     curves = Curves(
         folder / "curves.csv",
         loggers,
@@ -130,7 +142,12 @@ def optimize(
         _keep_last_good(module, folder)
         raise
     curves.write(module, evaluations, steps, values)
-    return Optimized(canvas.finished().cpu(), steps, evaluations, curves.seconds, scalars_of(values))
+    picture = canvas.finished().cpu()
+    if config.colour.control == "luminance":
+        content = content_at(inputs, shape)
+        assert content is not None
+        picture = with_luminance(content, picture)
+    return Optimized(picture, steps, evaluations, curves.seconds, scalars_of(values))
 
 
 def _remember(
@@ -144,7 +161,8 @@ def _remember(
     first: bool,
 ) -> None:
     """Give every term its targets, from the pictures at this stage's size, and its unit."""
-    content, styles = content_at(inputs, shape), styles_at(config, inputs, shape, stage.size)
+    content = content_to_match(config, inputs, shape)
+    styles = styles_to_match(config, inputs, shape, stage.size)
     pictures = {
         "content": [] if content is None else [content.to(device)],
         "style": [style.to(device) for style in styles],
@@ -159,8 +177,12 @@ def _remember(
             seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
         if term.role == "regularizer":
             seen = seen[:1]
+        guides = None
+        if term.regions:
+            sizes = [(style.shape[2], style.shape[3]) for style in styles]
+            guides = guides_for(term, module.encoder, config, inputs.masks, shape, sizes, device)
         try:
-            term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,))
+            term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,), guides)
         except ValueError as error:
             setting = f"loss.{term.name.replace('/', '.')}"
             hint = "Give a larger size, or other layers."

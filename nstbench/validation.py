@@ -179,6 +179,7 @@ def _check_together(config: Config) -> None:
         raise UserError(
             "pictures.content", None, "nothing gives the canvas its shape", "Give a content picture."
         )
+    _check_controls(config)
     if config.record.animation != "none" and not config.record.snapshot_every:
         hint = "Add record.snapshot_every=10."
         raise UserError("record.animation", config.record.animation, "there are no snapshots to join", hint)
@@ -190,6 +191,39 @@ def _check_together(config: Config) -> None:
             raise UserError("canvas.noise", config.canvas.noise, "there is no such noise", hint)
     _check_study(config.study, "first")
     check_criterion(config)
+
+
+def _check_controls(config: Config) -> None:
+    """Check guides and colours against the pictures that they are about."""
+    pictures, guides = config.pictures, config.pictures.guides
+    for name, guide in guides.items():
+        setting = f"pictures.guides.{name}"
+        if not re.fullmatch(r"[\w-]+", name):
+            reason = "this cannot be the name of a region"
+            raise UserError(setting, "", reason, "Use letters, digits, - and _, as in pictures.guides.sky.")
+        if not config.loss.style:
+            reason = "there is no style term for it to guide"
+            raise UserError(setting, "", reason, "Select one, such as loss/style=gram, or remove the guide.")
+        if guide.picture >= len(pictures.styles):
+            hint = f"They are counted from 0: give one up to {len(pictures.styles) - 1}."
+            raise UserError(f"{setting}.picture", guide.picture, "there is no such style picture", hint)
+    if guides and pictures.style_weights is not None:
+        hint = "Remove it: what a region counts is pictures.guides.<region>.weight."
+        reason = "with guides, style pictures are not blended: each region has one"
+        raise UserError("pictures.style_weights", pictures.style_weights, reason, hint)
+    unused = [s for i, s in enumerate(pictures.styles) if all(g.picture != i for g in guides.values())]
+    if guides and unused:
+        hint = "Give a region its number: pictures.guides.<region>.picture, counted from 0."
+        raise UserError(
+            "pictures.style", unused[0], "no region of pictures.guides takes its style from it", hint
+        )
+    control = config.colour.control
+    if control != "none" and not pictures.content:
+        reason = "the colours to keep are the content picture's, and there is none"
+        raise UserError("colour", control, reason, "Give pictures.content, or colour=none.")
+    if control not in {"none", "luminance"} and not pictures.styles:
+        reason = "it changes the style picture's colours, and there is none"
+        raise UserError("colour", control, reason, "Give pictures.style, or colour=none.")
 
 
 def _check_study(study: str, example: str) -> None:

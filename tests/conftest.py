@@ -55,6 +55,7 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work in a folder of the test's own, with no weights of the user's in sight."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NSTBENCH_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("NSTBENCH_PICTURES", str(tmp_path / "pictures"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
 

@@ -30,6 +30,7 @@ NEEDS: dict[str, list[str]] = {
     "encoder=squeezenet": ["size=96"],
     "encoder=alexnet": ["size=96"],
     "experiment=search": ["criterion=loss/total"],
+    "recipe=gatys2015_textures": ["encoder.normalize_activations=false"],  # channels that hardly fire
     "trainer=cuda": [],
     "trainer=mps": [],
 }

@@ -17,7 +17,18 @@ ROLES = ("loss.content", "loss.style", "loss.regularizer")
 
 # They leave the picture as it is: as in `nstbench.tracking.fingerprint`.
 _IGNORED = frozenset(
-    {"study", "output", "retry_failed", "criterion", "record", "logger", "metrics", "trainer"}
+    {
+        "study",
+        "output",
+        "retry_failed",
+        "criterion",
+        "panel",
+        "panels",
+        "record",
+        "logger",
+        "metrics",
+        "trainer",
+    }
 )
 _PICTURES_AND_SEED = frozenset({"pictures.content", "pictures.style", "seed"})
 
@@ -29,7 +40,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Value]:
         for key, node in config.items()
         if key not in _IGNORED
         for name, value in _leaves(key, node)
-        if name not in _PICTURES_AND_SEED
+        if name not in _PICTURES_AND_SEED and not name.startswith("pictures.cast")
     }
     for role in ROLES:
         found[role] = terms(config, role)

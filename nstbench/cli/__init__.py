@@ -1,4 +1,4 @@
-"""The command line: ``nstbench run | train | images | weights | compare | report | doctor``."""
+"""The command line: ``nstbench run | train | images | weights | compare | report | verify | doctor``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nstbench import __version__
 from nstbench.errors import UserError, did_you_mean
 
 # Each is a module of this package with `add_parser` and `main`. `run` and `train` are Hydra's.
-_COMMANDS = ("images", "weights", "compare", "report", "doctor")
+_COMMANDS = ("images", "weights", "compare", "report", "verify", "doctor")
 
 _EPILOG = """\
 first steps:

@@ -21,7 +21,7 @@ config.yaml, curves.csv. A command that was run before is not run again; one tha
 continues.
 
 your pictures:
-  content=photo.jpg             a path, sample:<name> or procedural:<name> (see: nstbench images)
+  content=photo.jpg             a path, or sample:, procedural:, paper:<name> (see: nstbench images)
   style=painting.jpg            the same, or several: 'style=[a.jpg,b.jpg]' with pictures.style_weights=[2,1]
 
 often set:
@@ -88,8 +88,9 @@ def print_training_help(chosen: Mapping[str, Sequence[str]]) -> None:
 def _print_groups(chosen: Mapping[str, Sequence[str]]) -> None:
     for group, options in chosen.items():
         print(f"  {group}")
+        width = max(22, *(len(option) + 1 for option in options))
         for option in options:
-            print(f"    {option:<22}{describe(group, option)}")
+            print(f"    {option:<{width}}{describe(group, option)}")
 
 
 def _commented(file: Path) -> Iterator[tuple[str, Any, str]]:

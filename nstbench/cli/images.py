@@ -1,9 +1,11 @@
-"""`nstbench images`: the pictures that come with nstbench, as a table or as a contact sheet."""
+"""`nstbench images`: the built-in pictures and the papers', as a table, as a sheet, fetched and checked."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,41 +14,95 @@ from rich.console import Console
 from rich.table import Table
 
 from nstbench.errors import UserError, did_you_mean
+from nstbench.pictures.papers import files
+from nstbench.pictures.papers.picture import PaperPicture
+from nstbench.pictures.papers.registry import COLLECTIONS, PAPERS
 from nstbench.pictures.samples import SAMPLES
 from nstbench.pictures.source import names
 
-_DESCRIPTION = """List the pictures that come with nstbench: type their names wherever a picture is asked for,
-as in pictures.content=sample:chelsea pictures.style=procedural:strokes@7 (the number is a seed).
-With --sheet, draw them instead; then names may be paths of your own files too."""
+_DESCRIPTION = """\
+List the pictures that have a name: type it wherever a picture is asked for, as in
+pictures.content=sample:chelsea pictures.style=procedural:strokes@7 (the number is a seed).
+
+  nstbench images                           all of them; paper:… are the pictures of papers
+  nstbench images NAME …                    only these, such as sample:chelsea or gatys2016
+  nstbench images --sheet FILE.png          draw them; then names may be paths of your own files
+  nstbench images fetch KEY|COLLECTION …    download pictures of papers whose terms allow it
+  nstbench images add KEY FILE              use a file that you have as a paper's picture
+  nstbench images verify [KEY …]            read them again: hash, decodable, size
+
+Nothing is fetched unasked, and pictures=samples runs every study with stand-ins."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add ``images`` to the command line."""
     parser = subparsers.add_parser(
-        "images", help="list or draw the built-in pictures", description=_DESCRIPTION
+        "images",
+        help="list or draw the pictures that have a name, and get those of papers",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="only these, such as sample:chelsea")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="pictures or collections, after the action")
     parser.add_argument("--sheet", metavar="FILE.png", help="write a contact sheet to this file")
+    parser.add_argument(
+        "--accept-licence",
+        action="append",
+        default=[],
+        metavar="LICENCE",
+        help="fetch pictures under a licence with conditions too, such as cc-by-sa-2.0",
+    )
+    parser.add_argument("--url", help="fetch the one picture from this address instead")
     parser.set_defaults(func=main)
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the table, or write the sheet; return the exit status.
+    """Run one action and return the exit status: 1 when a picture could not be fetched or is damaged.
 
     Raises:
-        UserError: an unknown name, a file that is no picture, or a sheet that cannot be written.
+        UserError: an unknown name, a file that is no picture, a sheet that cannot be written, or what is
+            asked of an action that does not know it.
     """
+    action, words = (args.names[0], args.names[1:]) if args.names[:1] else ("", [])
+    for option, given in (("--accept-licence", args.accept_licence), ("--url", args.url)):
+        if given and action != "fetch":
+            raise UserError(option, given, "only fetch knows this", "Type nstbench images fetch KEY …")
+    if args.sheet and action in ("fetch", "add", "verify"):
+        raise UserError("--sheet", args.sheet, f"{action} draws no sheet", "Type nstbench images --sheet …")
+    if action == "fetch":
+        return _fetch(words, args.accept_licence, args.url)
+    if action == "add":
+        return _add(words)
+    if action == "verify":
+        return _verify(words)
     console = Console()
     if not console.is_terminal:  # a pipe has no width: do not break lines that someone will grep
-        console = Console(width=200)
+        console = Console(width=300)
+    shown = [
+        s for name in args.names for s in ([p.name for p in _of(name)] if name in COLLECTIONS else [name])
+    ]
     if args.sheet:
-        _write_sheet(args.names or names(), Path(args.sheet).expanduser(), console)
+        _write_sheet(shown or names(), Path(args.sheet).expanduser(), console)
     else:
-        _print_table(args.names or names(), console)
+        _print_tables(shown, console)
     return 0
 
 
-def _print_table(chosen: list[str], console: Console) -> None:
+def _of(collection: str) -> list[PaperPicture]:
+    return files.chosen([collection])
+
+
+def _print_tables(shown: list[str], console: Console) -> None:
+    papers = [PAPERS[n.removeprefix("paper:")] for n in shown if n.removeprefix("paper:") in PAPERS]
+    builtin = [name for name in shown if name.removeprefix("paper:") not in PAPERS]
+    if builtin or not shown:
+        _print_builtin(builtin or names(), console)
+    if papers or not shown:
+        _print_papers(papers or list(PAPERS.values()), console)
+    if len(papers) == 1:
+        _print_details(papers[0], console)
+
+
+def _print_builtin(chosen: list[str], console: Console) -> None:
     from nstbench.pictures.procedural import STYLES
 
     known = names()
@@ -60,23 +116,64 @@ def _print_table(chosen: list[str], console: Console) -> None:
             about = STYLES[bare].description
             rows.append((name, "512×512", "style", about[:1].upper() + about[1:], "nstbench", "MIT"))
         else:
-            raise UserError("images", name, "there is no such built-in picture", did_you_mean(name, known))
+            every = [*known, *(picture.name for picture in PAPERS.values()), *COLLECTIONS]
+            raise UserError("images", name, "there is no picture of that name", did_you_mean(name, every))
+    _print(("size", "suits"), rows, console)
+    console.print("A number after @ is a procedural picture's seed: procedural:<name>@7.", highlight=False)
 
+
+def _print_papers(pictures: list[PaperPicture], console: Console) -> None:
+    rows = []
+    for picture in pictures:
+        where = "; ".join(f"{name}, {figure}" for name, figure in picture.figures.items())
+        about = f"{picture.title}{f', {picture.year}' if picture.year else ''}"
+        author = picture.author or "unknown"
+        rows.append((picture.name, files.state(picture), where, about, author, picture.terms))
+    _print(("state", "in"), rows, console)
+    folder = f"{files.pictures_folder()} (set {PaperPicture.variable} to have another)"
+    for line in (
+        "to fetch: type nstbench images fetch KEY; to supply: nstbench images add KEY FILE. "
+        "Why: nstbench images KEY",
+        f"Collections: {', '.join(COLLECTIONS)}. Folder: {folder}",
+    ):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print(titles: tuple[str, str], rows: Sequence[tuple[str, ...]], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("name to type", style="cyan", no_wrap=True)
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("suits", no_wrap=True)
-    table.add_column("what it is")
+    table.add_column(titles[0], justify="right", no_wrap=True)
     wide = console.width >= 120
+    if wide or titles[1] != "in":
+        table.add_column(titles[1], no_wrap=wide)
+    table.add_column("what it is")
     if wide:
         table.add_column("author")
         table.add_column("licence")
-    for name, size, suits, title, author, licence in rows:
+    for name, first, second, about, author, licence in rows:
         # A narrow terminal has no room for six columns that can be read.
-        words = (title, author, licence) if wide else (f"{title}\n[dim]{author}, {licence}[/dim]",)
-        table.add_row(name, size, suits, *words)
+        words = (about, author, licence) if wide else (f"{about}\n[dim]{author}, {licence}[/dim]",)
+        table.add_row(name, first, *((second,) if wide or titles[1] != "in" else ()), *words)
     console.print(table)
-    console.print("A number after @ is a procedural picture's seed: procedural:<name>@7.", highlight=False)
+
+
+def _print_details(picture: PaperPicture, console: Console) -> None:
+    here = files.copy_of(picture)
+    size = f"{picture.pixels[0]}×{picture.pixels[1]} pixels" if picture.pixels else ""
+    facts = {
+        "here": str(here) if here else "no",
+        "page": picture.page or "unknown",
+        "address": " ".join(picture.urls) or "none that nstbench fetches",
+        "sha256": picture.sha256 or "unknown; pinned when the picture is first here",
+        "md5": picture.md5 or "unknown",
+        "size": size or "unknown",
+        "note": picture.note,
+        "credit": picture.credit(),
+        "to do": "" if here else files.how_to_get(picture),
+    }
+    for title, fact in facts.items():
+        if fact:
+            console.print(f"{title}: {fact}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _size(path: Path) -> str:
@@ -86,6 +183,77 @@ def _size(path: Path) -> str:
         return "missing"
     with Image.open(path) as image:
         return f"{image.width}×{image.height}"
+
+
+def _fetch(words: list[str], licences: list[str], url: str | None) -> int:
+    """Fetch what is asked for by name, and of collections what may be fetched."""
+    if not words:
+        hint = f"Collections: {', '.join(COLLECTIONS)}; `nstbench images` lists the pictures."
+        raise UserError("nstbench images fetch", "", "it is not said what to fetch", hint)
+    pictures, accepted = files.chosen(words), files.accepted_licences(licences)
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise UserError("--url", url, "not an address of the web", "It begins with https:// or http://.")
+    if url is not None and len(pictures) > 1:
+        raise UserError("--url", url, f"one address for {len(pictures)} pictures", "Name one picture.")
+    by_name = {word.removeprefix("paper:") for word in words}
+    failed = 0
+    for picture in pictures:
+        if picture.key not in by_name and not files.may_be_fetched(picture, accepted):
+            _say(f"{picture.name}: not fetched. {files.how_to_get(picture)}")
+            continue
+        try:
+            path = files.fetch_picture(picture, accepted=accepted, url=url)
+        except UserError as error:
+            if len(pictures) == 1:
+                raise
+            failed += 1
+            print(f"{picture.name}: {error.reason}.", file=sys.stderr, flush=True)
+        else:
+            _say(f"{picture.name}: {path}")
+            if credit := picture.credit():
+                _say(f"  Show this with whatever is made from it: {credit}")
+    if failed:
+        told = f"{failed} of {len(pictures)} pictures could not be fetched"
+        hint = "`nstbench images KEY` says how else to get one; `pictures=samples` needs none of them."
+        print(f"nstbench: {told}. {hint}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _add(words: list[str]) -> int:
+    if len(words) != 2:
+        raise UserError(
+            "nstbench images add", "", "a KEY and a FILE are needed", "`nstbench images` lists keys."
+        )
+    picture, source = files.entry(words[0]), Path(words[1]).expanduser()
+    path = files.add_picture(picture, source)
+    _say(f"{picture.name}: {path}")
+    if picture.withheld() and picture.md5 and not picture.is_published_copy(path):
+        _say(f"  Another copy than others have used (md5 {picture.md5}): results will differ from theirs.")
+    return 0
+
+
+def _verify(words: list[str]) -> int:
+    from nstbench.pictures.io import read_picture
+
+    damaged = 0
+    for picture in files.chosen(words) if words else PAPERS.values():
+        path = files.copy_of(picture)
+        if path is None:
+            _say(f"{picture.name}: missing")
+            continue
+        try:
+            sha256 = files.check(picture, path)
+            height, width = read_picture(path, setting="images").shape[-2:]
+        except UserError as error:
+            damaged += 1
+            _say(f"{picture.name}: damaged, {error}")
+        else:
+            _say(f"{picture.name}: ok, {path} ({width}×{height}, sha256 {sha256})")
+    return 1 if damaged else 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _write_sheet(chosen: list[str], path: Path, console: Console) -> None:

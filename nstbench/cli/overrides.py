@@ -20,6 +20,10 @@ SHORTHANDS = {"content": "pictures.content", "style": "pictures.style"}
 _PATHS = {"pictures.content", "pictures.style", "canvas.start", "encoder.weights", "output"}
 _TEXTS = _PATHS | {"study"}
 
+# Regions have names of the user's own: Hydra adds what a file has not if it is told so by ++.
+_REGION = re.compile(r"pictures\.guides(\..*)?")
+_MASK = re.compile(r"pictures\.guides\.[^.]+\.(content|style)")
+
 _PLAIN = re.compile(r"[\w/.$%*@?|:+-]+", re.ASCII)  # what Hydra takes for text as it stands
 _NO_TEXT = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)
 # Quotes, braces, interpolations and functions are grammar: somebody knew what they were doing.
@@ -88,8 +92,10 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
         return argument
     name = key.lstrip("+")
     setting = shorthands.get(name, name)
-    if setting in _TEXTS:
-        value = _text(value, is_path=setting in _PATHS)
+    if setting in _TEXTS or _MASK.fullmatch(setting):
+        value = _text(value, is_path=setting not in _TEXTS - _PATHS)
+    if _REGION.fullmatch(setting) and "~" not in key:
+        return f"++{setting}={value}"
     return f"{key[: len(key) - len(name)]}{setting}={value}"
 
 

@@ -6,8 +6,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from nstbench.encoders.fetch import fetch, store
-from nstbench.encoders.verification import verify
+from nstbench.downloads.fetch import fetch, store
+from nstbench.downloads.verification import verify
 from nstbench.encoders.weights import REGISTRY, Weights, copies, entry, find, weights_folder
 from nstbench.errors import UserError
 

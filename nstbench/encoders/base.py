@@ -26,11 +26,14 @@ class LayerInfo:
         channels: number of feature channels C.
         stride: pixels of the picture per position of the feature map.
         receptive_field: side in pixels of the square that one position sees; None: the whole picture.
+        first: where the centre of that square is for the first position, in pixels from the first
+            pixel's centre, along either side; None: not known.
     """
 
     channels: int
     stride: int
     receptive_field: int | None
+    first: float | None = None
 
 
 class Encoder(nn.Module):
@@ -191,15 +194,24 @@ def refuse_in_place(module: nn.Module) -> None:
 
 
 def chain_geometry(modules: Mapping[str, nn.Module]) -> dict[str, LayerInfo]:
-    """Return the channels, stride and receptive field of each module of a chain."""
+    """Return the channels, stride and receptive field of each module of a chain, and where it begins."""
     infos: dict[str, LayerInfo] = {}
-    channels, stride, field = 3, 1, 1
+    channels, stride, field, first = 3, 1, 1, 0.0
     for name, module in modules.items():
         kernel, step, channels = _window(module, channels)
         field += (kernel - 1) * stride
+        first += ((kernel - 1) / 2 - _pads(module, kernel)) * stride
         stride *= step
-        infos[name] = LayerInfo(channels, stride, field)
+        infos[name] = LayerInfo(channels, stride, field, first)
     return infos
+
+
+def _pads(module: nn.Module, kernel: int) -> float:
+    """Return by how many positions the first window of a module lies outside its input."""
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+        # "same" puts the odd position to the right.
+        return (kernel - 1) // 2 if isinstance(module.padding, str) else side(module.padding)
+    return (kernel - 1) / 2  # Fire pads its 3×3 by 1
 
 
 def _window(module: nn.Module, channels: int) -> tuple[int, int, int]:

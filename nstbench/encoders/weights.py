@@ -12,10 +12,11 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from nstbench.encoders.fetch import fetch
-from nstbench.encoders.verification import describe_head, hash_file, remembered, verify
+from nstbench.downloads.fetch import fetch
+from nstbench.downloads.folders import cache_folder, own_folder
+from nstbench.downloads.verification import describe_head, hash_file, remembered, verify
 from nstbench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -52,6 +53,28 @@ class Weights:
     architecture: str
     licence: str
     note: str = ""
+
+    # What `nstbench.downloads` asks of a sort of file.
+    variable: ClassVar[str] = "NSTBENCH_WEIGHTS"
+    largest: ClassVar[int | None] = None
+    resumable: ClassVar[bool] = True
+
+    def what_else(self, path: Path) -> str:
+        """Return what a file visibly is when it cannot be one of PyTorch's, "" if it may be."""
+        with path.open("rb") as file:
+            head = file.read(512)
+        what = describe_head(head)
+        if not what and not head.startswith((b"PK\x03\x04", b"\x80")):
+            what = "no file of PyTorch's"  # a zip archive, or a pickle in files of before 2020
+        return what and f"it is {what}"
+
+    def by_hand(self, folder: Path) -> str:
+        """Return what to do when no mirror delivers, after "Get"."""
+        return f"the file by hand and put it in {folder}; a mirror of your own is named with `--url URL`."
+
+    def as_it_is(self, source: Path) -> str:
+        """Return how to use another file than the registry means."""
+        return f"To use a file of your own as it is, give its path: encoder.weights={source}."
 
 
 _TORCHVISION = "BSD-3-Clause (torchvision); trained on ImageNet"
@@ -176,8 +199,7 @@ def entry(name: str, *, setting: str = "weights") -> Weights:
 
 def weights_folder() -> Path:
     """Return nstbench's folder of weights: `$NSTBENCH_WEIGHTS`, or nstbench/weights in the user's cache."""
-    own = os.environ.get("NSTBENCH_WEIGHTS")
-    return Path(own).expanduser() if own else _cache() / "nstbench" / "weights"
+    return own_folder(Weights.variable, "weights")
 
 
 def copies(weights: Weights) -> list[Path]:
@@ -337,8 +359,4 @@ def _read_torch(path: Path, head: bytes, setting: str) -> object:
 
 def _hub() -> Path:
     torch_home = os.environ.get("TORCH_HOME")
-    return (Path(torch_home).expanduser() if torch_home else _cache() / "torch") / "hub" / "checkpoints"
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    return (Path(torch_home).expanduser() if torch_home else cache_folder() / "torch") / "hub" / "checkpoints"

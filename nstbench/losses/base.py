@@ -41,7 +41,10 @@ class Formulation(nn.Module, Generic[Maps]):
         raise NotImplementedError
 
     def copies(self, picture: Tensor) -> Sequence[Tensor]:
-        """Return the pictures ``(B, 3, H, W)`` to remember for one: itself, or altered copies too."""
+        """Return the pictures ``(B, 3, H, W)`` to remember for one: itself, or altered copies too.
+
+        The first is the picture itself. Masks ``(1, 1, H, W)`` go the same way, so that only places change.
+        """
         return [picture]
 
     def target(self, features: Maps, guide: Tensor | None = None) -> Target:

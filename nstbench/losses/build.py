@@ -9,7 +9,7 @@ from nstbench.config import Config, Node, Role, TermSettings, Unit
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError
 from nstbench.losses.base import Formulation
-from nstbench.losses.objective import CANVAS, Term
+from nstbench.losses.objective import CANVAS, Region, Term
 from nstbench.targets import TERM_KEYS
 from nstbench.validation import term_settings
 
@@ -31,7 +31,9 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
         if role == "regularizer" and term.loss.yardstick == "style" and not styles:
             setting, reason = f"loss.{role}.{name}", "it compares with the style picture, and there is none"
             raise UserError(setting, "", reason, "Give pictures.style, or another loss/regularizer.")
-        if role == "style" and len(styles) > 1:
+        if role == "style":
+            term.regions = _regions(config)
+        if role == "style" and len(styles) > 1 and not term.regions:
             try:
                 term.loss.check_blend(config.pictures.style_weights or [1.0] * len(styles))
             except ValueError as error:
@@ -41,6 +43,13 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
                 raise UserError("pictures.style", styles, str(error), hint) from error
         terms.append(term)
     return terms
+
+
+def _regions(config: Config) -> list[Region]:
+    """Return the regions that have styles of their own, with λ_r = weight_r / Σ weights."""
+    guides = config.pictures.guides
+    total = sum(guide.weight for guide in guides.values())
+    return [Region(name, guide.weight / total, guide.picture) for name, guide in guides.items()]
 
 
 def build_term(

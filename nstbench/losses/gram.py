@@ -59,7 +59,10 @@ class Gram(Loss):
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, int]:
         """Remember the Gram matrix, and the number of positions it came from."""
-        return gram_matrix(at_least_float32(features), guide), features.shape[2] * features.shape[3]
+        positions = (
+            features.shape[2] * features.shape[3] if guide is None else max(1, round(float(guide.sum())))
+        )
+        return gram_matrix(at_least_float32(features), guide), positions
 
     def forward(self, features: Tensor, target: tuple[Tensor, int], guide: Tensor | None = None) -> Tensor:
         """Return the distance per canvas, ``(B,)``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,57 @@ CANVAS = "canvas"
 """The name of the pixels themselves, where a term asks for a layer."""
 
 
+@dataclass(frozen=True)
+class Region:
+    """A part of the canvas that takes its style from a part of a style picture (Gatys et al. 2017).
+
+    Attributes:
+        name: of the region.
+        share: λ_r, how much it counts; those of all regions sum to 1.
+        picture: which style picture it is about.
+    """
+
+    name: str
+    share: float
+    picture: int = 0
+
+
+@dataclass(frozen=True)
+class Guides:
+    """How much each position counts in a region, ``(1, 1, h, w)`` for each view; None: all alike.
+
+    Attributes:
+        canvas: of the canvas's maps.
+        style: of the style picture's, and of its copies'.
+    """
+
+    canvas: Mapping[str, Tensor] | None
+    style: Sequence[Mapping[str, Tensor]] | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one value of a term is about: a view, of the whole canvas or of one of its regions.
+
+    Attributes:
+        key: of the value: the view, or ``view@region``.
+        view: see `Formulation.views`.
+        weight: w_l, or λ_r·w_l.
+        region: None: the whole canvas.
+    """
+
+    key: str
+    view: str
+    weight: float
+    region: Region | None = None
+
+
 @dataclass
 class Term:
     """One loss formulation with what it looks at and its weight.
+
+    Its value is ``Σ_l w_l · loss_l``; with regions, ``Σ_r λ_r Σ_l w_l · loss_l^r``, where ``loss_l^r``
+    compares positions of the canvas in region r with those of the style picture in its region r.
 
     Attributes:
         name: role and formulation, such as ``style/gram``.
@@ -27,8 +75,10 @@ class Term:
             or of layers that are seen together, such as ``relu1_1+relu2_1``.
         weight: of the term in the objective.
         seed: of the run, for what the loss samples.
-        targets: what it remembers for each view; filled by `remember`.
-        scales: what each view's value is multiplied by to be in the chosen unit, ``(1 or B,)``.
+        regions: that have styles of their own; none: the whole canvas has one style.
+        targets: what it remembers for each part; filled by `remember`.
+        guides: of the parts that are regions, for the canvas; filled by `remember`.
+        scales: what each part's value is multiplied by to be in the chosen unit, ``(1 or B,)``.
         draw: number of the present draw of what the loss samples.
     """
 
@@ -37,7 +87,9 @@ class Term:
     layers: Mapping[str, float]
     weight: float
     seed: int = 0
+    regions: Sequence[Region] = ()
     targets: dict[str, Target] = field(default_factory=dict)
+    guides: dict[str, Tensor] = field(default_factory=dict)
     scales: dict[str, Tensor] = field(default_factory=dict)
     draw: int = 0
 
@@ -51,27 +103,76 @@ class Term:
         """The layers of all views, each once."""
         return list(dict.fromkeys(layer for view in self.layers for layer in view.split("+")))
 
+    @property
+    def parts(self) -> Iterator[Part]:
+        """What its values are about: its views, each of the whole canvas or of every region."""
+        for view, w in self.layers.items():
+            if not self.regions:
+                yield Part(view, view, w)
+            for region in self.regions:
+                yield Part(f"{view}@{region.name}", view, region.share * w, region)
+
     def remember(
-        self, pictures: Sequence[Sequence[Mapping[str, Tensor]]], blend: Sequence[float] = (1.0,)
+        self,
+        pictures: Sequence[Sequence[Mapping[str, Tensor]]],
+        blend: Sequence[float] = (1.0,),
+        guides: Mapping[str, Guides] | None = None,
     ) -> None:
-        """Compute the targets from the feature maps of pictures, blended; of each, those of its copies."""
+        """Compute the targets from the feature maps of pictures; of each, those of its copies.
+
+        Args:
+            pictures: as many as are blended, or as regions ask for.
+            blend: weights of the pictures, where there is no region.
+            guides: of every region.
+
+        Raises:
+            ValueError: if the loss cannot use these maps or guides.
+        """
         with torch.no_grad():
-            for view in self.layers:
-                self.loss.seed = self._seed(view, draw=0)
-                targets = [
-                    self.loss.join([self.loss.target(self._seen(copy, view)) for copy in copies])
-                    for copies in pictures
-                ]
-                self.targets[view] = targets[0] if len(targets) == 1 else self.loss.blend(targets, blend)
+            for part in self.parts:
+                self.loss.seed = self._seed(part.view, draw=0)
+                if part.region is not None:
+                    assert guides is not None
+                    of_region = guides[part.region.name]
+                    if of_region.canvas is not None:
+                        self.guides[part.key] = of_region.canvas[part.view]
+                    copies = pictures[part.region.picture]
+                    self.targets[part.key] = self._target(copies, part.view, of_region.style)
+                    continue
+                targets = [self._target(copies, part.view) for copies in pictures]
+                self.targets[part.key] = targets[0] if len(targets) == 1 else self.loss.blend(targets, blend)
+
+    def _target(
+        self,
+        copies: Sequence[Mapping[str, Tensor]],
+        view: str,
+        guides: Sequence[Mapping[str, Tensor]] | None = None,
+    ) -> Target:
+        """Return what to remember of a picture and its copies, or of a region of it."""
+        if guides is None:
+            return self.loss.join([self.loss.target(self._seen(copy, view)) for copy in copies])
+        targets = []
+        for i, (copy, guide) in enumerate(zip(copies, guides, strict=True)):
+            try:
+                targets.append(self.loss.target(self._seen(copy, view), guide[view]))
+            except ValueError:
+                if i == 0:
+                    raise
+                # Turning and cutting left nothing of the region in this copy: it is not needed.
+        return self.loss.join(targets)
 
     def per_layer(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``w_l · scale_l · loss_l`` of each view, each ``(B,)``."""
+        """Return ``w_l · scale_l · loss_l`` of each part, each ``(B,)``."""
         values = {}
-        for view, w in self.layers.items():
-            self.loss.seed = self._seed(view, self.draw)
-            value = w * self.loss(self._seen(features, view), self.targets.get(view))
-            scale = self.scales.get(view)
-            values[view] = value if scale is None else value * scale.to(value)
+        for part in self.parts:
+            self.loss.seed = self._seed(part.view, self.draw)
+            seen, target = self._seen(features, part.view), self.targets.get(part.key)
+            guide = self.guides.get(part.key)
+            value = part.weight * (
+                self.loss(seen, target) if guide is None else self.loss(seen, target, guide)
+            )
+            scale = self.scales.get(part.key)
+            values[part.key] = value if scale is None else value * scale.to(value)
         return values
 
     def __call__(self, features: Mapping[str, Tensor]) -> Tensor:

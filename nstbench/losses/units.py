@@ -44,8 +44,8 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
         term.scales = {}
     if unit == "unit":
         for term in objective.terms:
-            units = {layer: term.loss.unit(term.targets.get(layer)) for layer in term.layers}
-            term.scales = {layer: 1 / _or_one(u) for layer, u in units.items()}
+            units = {part.key: term.loss.unit(term.targets.get(part.key)) for part in term.parts}
+            term.scales = {key: 1 / _or_one(u) for key, u in units.items()}
     elif unit == "gradient":
         here = _measured(objective.terms, encode, canvas)
         noise = torch.rand(canvas.shape[1:], generator=torch.Generator().manual_seed(0))
@@ -55,7 +55,8 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
             # At its target a term is rounding, in bf16 some 1e-4 of a real value, and its gradient
             # has no meaning: at the kink of an absolute value it need not even be small.
             tells = (norm > 1e-5 * on_noise) & (value > 1e-3 * of_noise)
-            term.scales = dict.fromkeys(term.layers, 1 / _or_one(torch.where(tells, norm, on_noise)))
+            scale = 1 / _or_one(torch.where(tells, norm, on_noise))
+            term.scales = {part.key: scale for part in term.parts}
 
 
 def _measured(terms: Sequence[Term], encode: Encode, canvas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nstbench.pictures.colour_control import luminance
 from nstbench.pictures.resize import resize
 
 NoiseName = Literal["uniform", "gatys", "neural_style", "gordicaleksa", "grey"]
@@ -84,16 +85,45 @@ class Canvas(nn.Module):
 
 
 class Pixels(Canvas):
-    """The canvas whose parameters are the pixels, as in Gatys et al. (2016)."""
+    """The canvas whose parameters are the pixels, as in Gatys et al. (2016).
 
-    def __init__(self) -> None:
+    Args:
+        range: of the parameters that stand for black to white. Published code optimises values up to
+            255, in which a step of one length is a 255th of what it is here, and a gradient likewise:
+            learning rates, and the first steps of L-BFGS, are in these units.
+
+    Raises:
+        ValueError: if ``range`` is not positive.
+    """
+
+    def __init__(self, range: float = 1.0) -> None:
         super().__init__()
+        if range <= 0:
+            raise ValueError(f"from black to white is a positive distance, not {range}")
+        self.range = range
         self.pixels = nn.Parameter(torch.empty(0))
 
     def forward(self) -> Tensor:
         """Return the pixels."""
-        return self.pixels
+        return self.pixels if self.range == 1 else self.pixels / self.range
 
     def paint(self, pictures: Tensor) -> None:
         """Make a copy of ``pictures`` the parameters, in contiguous float32 (or float64)."""
-        self.pixels = nn.Parameter(pictures.detach().clone(memory_format=torch.contiguous_format))
+        copy = pictures.detach().clone(memory_format=torch.contiguous_format)
+        self.pixels = nn.Parameter(copy if self.range == 1 else copy * self.range)
+
+
+class LuminanceOf(Canvas):
+    """Another canvas's luminance, in grey: for runs that leave the colours alone."""
+
+    def __init__(self, canvas: Canvas) -> None:
+        super().__init__()
+        self.inner = canvas
+
+    def forward(self) -> Tensor:
+        """Return the luminance of the canvas inside."""
+        return luminance(self.inner())
+
+    def paint(self, pictures: Tensor) -> None:
+        """Make the luminance of ``pictures`` the parameters."""
+        self.inner.paint(luminance(pictures))

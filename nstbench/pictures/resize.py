@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from nstbench.errors import UserError, did_you_mean
 
 SizeIs = Literal["long_edge", "short_edge", "area"]
+Resample = Literal["bicubic", "pillow"]
 
 
 def shape_for(height: int, width: int, size: int, size_is: SizeIs) -> tuple[int, int]:
@@ -47,13 +48,16 @@ def shape_for(height: int, width: int, size: int, size_is: SizeIs) -> tuple[int,
 
 
 @torch.no_grad()
-def resize(pictures: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Resize (B, 3, H, W) pictures to ``shape`` = (height, width), antialiased bicubic, within [0, 1].
+def resize(pictures: Tensor, shape: tuple[int, int], resample: Resample = "bicubic") -> Tensor:
+    """Resize (B, 3, H, W) pictures to ``shape`` = (height, width), antialiased, within [0, 1].
 
-    Bicubic overshoots at edges, so the result is clamped. Pictures of that shape already are returned
-    untouched. No gradient flows through.
+    Bicubic overshoots at edges, so the result is clamped. ``pillow`` is what Pillow's bilinear filter, and
+    so torchvision's ``Resize``, makes of an 8-bit picture, to within a level: blurred more, and rounded.
+    Pictures of that shape already are returned untouched. No gradient flows through.
     """
     if tuple(pictures.shape[-2:]) == tuple(shape):
         return pictures
-    resized = F.interpolate(pictures, size=tuple(shape), mode="bicubic", antialias=True, align_corners=False)
-    return resized.clamp_(0, 1)
+    kernel = "bicubic" if resample == "bicubic" else "bilinear"
+    resized = F.interpolate(pictures, size=tuple(shape), mode=kernel, antialias=True, align_corners=False)
+    resized = resized.clamp_(0, 1)
+    return resized if resample == "bicubic" else (resized * 255).round_() / 255

@@ -1,7 +1,7 @@
 """What a user types for a picture, and the picture it stands for.
 
-A source is the path of a file, ``sample:<name>`` or ``procedural:<name>``, the last with an optional
-``@<seed>``.
+A source is the path of a file, ``sample:<name>``, ``procedural:<name>`` with an optional ``@<seed>``, or
+``paper:<name>``, a picture of a paper that was fetched or added before.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nstbench.errors import UserError, nearest
+from nstbench.pictures.papers.registry import PAPERS
 from nstbench.pictures.samples import SAMPLES
 
 if TYPE_CHECKING:  # listing what there is must not load torch
@@ -54,19 +55,22 @@ def load(
 
     Args:
         source: a path, ``sample:<name>``, ``procedural:<name>`` or ``procedural:<name>@<seed>``
-            (seed 0 where none is given).
+            (seed 0 where none is given), or ``paper:<name>``.
         setting: the name of the setting, for messages: ``pictures.content``.
         background: sRGB colour in [0, 1] that shows through the transparent parts of a file or sample.
         max_pixels: files of more are refused before they are decoded.
 
     Raises:
-        UserError: no such name, a seed that is no number, or a file that cannot be used.
+        UserError: no such name, a seed that is no number, a paper's picture that is not on this machine or
+            is another than it was, or a file that cannot be used.
     """
     kind, _, name = source.partition(":")
     if kind == "sample":
         return _sample(name, source, setting, background)
     if kind == "procedural":
         return _procedural(name, source, setting)
+    if kind == "paper":
+        return _paper(name, source, setting, background, max_pixels)
     return _file(source, setting, background, max_pixels)
 
 
@@ -109,6 +113,15 @@ def _procedural(name: str, source: str, setting: str) -> Picture:
     return Picture(label, pixels.contiguous(), hashlib.sha256(levels.tobytes()).hexdigest(), source)
 
 
+def _paper(
+    name: str, source: str, setting: str, background: tuple[float, float, float], max_pixels: int
+) -> Picture:
+    from nstbench.pictures.papers.files import locate
+
+    path = locate(name, setting=setting)
+    return replace(_file(str(path), setting, background, max_pixels), name=name, source=source)
+
+
 def _file(source: str, setting: str, background: tuple[float, float, float], max_pixels: int) -> Picture:
     from nstbench.pictures.io import NO_SUCH_FILE, read_picture
 
@@ -128,7 +141,7 @@ def _file(source: str, setting: str, background: tuple[float, float, float], max
 
 def _builtin_like(source: str) -> list[str]:
     """The built-in sources that someone who forgot or misspelt the prefix may have meant."""
-    full = {name.partition(":")[2]: name for name in names()}
+    full = {name.partition(":")[2]: name for name in [*(f"paper:{key}" for key in PAPERS), *names()]}
     bare = Path(source.rpartition(":")[2].partition("@")[0]).stem
     return [full[bare]] if bare in full else [full[name] for name in nearest(bare, full)]
 

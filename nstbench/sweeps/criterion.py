@@ -11,7 +11,7 @@ from nstbench.errors import UserError, as_typed, did_you_mean
 from nstbench.tracking.record import RunRecord
 
 # They change what a loss measures, or in which units: by it, their values cannot be compared.
-_CHANGES_LOSSES = ("weights.", "loss/", "loss.", "encoder", "layers")
+_CHANGES_LOSSES = ("weights.", "formulas.", "recipe", "loss/", "loss.", "encoder", "layers")
 
 
 def criteria_of(criterion: str | Sequence[str]) -> list[str]:

@@ -13,7 +13,19 @@ from nstbench.encoders.weights import REGISTRY
 # Settings that leave the picture as it is: where results go, what is logged, judged and shown,
 # and on which machine. Everything else is part of the fingerprint.
 LEAVES_THE_PICTURE = frozenset(
-    {"study", "output", "retry_failed", "criterion", "record", "logger", "metrics", "trainer"}
+    {
+        "study",
+        "output",
+        "retry_failed",
+        "criterion",
+        "panel",
+        "panels",
+        "formulas",  # what they say stands in the terms
+        "record",
+        "logger",
+        "metrics",
+        "trainer",
+    }
 )
 
 
@@ -25,14 +37,32 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
     typed: 1 and 1.0 are one setting.
     """
     relevant = {k: v for k, v in config.items() if k not in LEAVES_THE_PICTURE}
-    left_out = {"pictures": {"content", "style", "max_pixels"}, "encoder": {"download"}, "canvas": set[str]()}
+    left_out = {
+        "pictures": {"content", "style", "max_pixels", "cast", "guides"},
+        "encoder": {"download"},
+        "canvas": set[str](),
+    }
     if config["canvas"]["start"] not in {"content", "style", "noise"}:
         left_out["canvas"].add("start")
     if _is_path(config["encoder"].get("weights")):
         left_out["encoder"].add("weights")
     for section, keys in left_out.items():
         relevant[section] = {k: v for k, v in config[section].items() if k not in keys}
+    _say_controls(relevant, config["pictures"].get("guides") or {})
     return canonical(relevant)  # type: ignore[no-any-return]
+
+
+def _say_controls(relevant: dict[str, Any], guides: Mapping[str, Mapping[str, Any]]) -> None:
+    """Say of guides, colours and resizing what is chosen; of defaults nothing, as runs before them."""
+    if guides:  # masks are hashed; a name is a name
+        chosen = [{"picture": g.get("picture", 0), "weight": g.get("weight", 1.0)} for g in guides.values()]
+        relevant["pictures"]["guides"] = dict(zip(guides, chosen, strict=True))
+    else:
+        relevant["pictures"].pop("guide_propagation", None)
+    if relevant["pictures"].get("resample") == "bicubic":
+        relevant["pictures"].pop("resample")
+    if relevant.get("colour", {}).get("control", "none") == "none":
+        relevant.pop("colour", None)
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import io
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from loopback import Server, serving, status, whole
+from PIL import Image
 
 import nstbench
 from nstbench.cli.images import add_parser
+from nstbench.downloads import fetch
 from nstbench.errors import UserError
 from nstbench.pictures.io import read_picture, read_provenance, write_png
+from nstbench.pictures.papers.picture import PaperPicture
+from nstbench.pictures.papers.registry import PAPERS
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +113,7 @@ def test_listing_loads_no_torch() -> None:
         "import argparse, sys\n"
         "from nstbench.cli.images import add_parser\n"
         "parser = argparse.ArgumentParser(); add_parser(parser.add_subparsers())\n"
-        "args = parser.parse_args(['images', 'sample:coffee']); args.func(args)\n"
+        "args = parser.parse_args(['images', 'sample:coffee', 'gatys2016', 'neckarfront']); args.func(args)\n"
         "print('heavy:', *[m for m in ('torch', 'skimage') if m in sys.modules])"
     )
     done = subprocess.run(
@@ -113,3 +124,162 @@ def test_listing_loads_no_torch() -> None:
         check=False,
     )
     assert done.stdout.splitlines()[-1].strip() == "heavy:", done.stderr
+
+
+# The pictures of papers
+
+
+def jpeg(seed: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return file.getvalue()
+
+
+BODIES = {"sea": jpeg(1), "sky": jpeg(2), "tree": jpeg(3), "face": jpeg(4)}
+OFFERED = {"sea": {"died": 1900}, "sky": {"licence": "CC BY 3.0"}, "tree": {"licence": "CC BY-SA 2.0"}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A registry of four pictures: free, by attribution, with a condition, and protected."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetch, "WAIT_S", 0.0)
+    with serving() as server:
+        for key in list(PAPERS):
+            monkeypatch.delitem(PAPERS, key)
+        for key, body in BODIES.items():
+            picture = PaperPicture(
+                key,
+                title=f"The {key}",
+                author="A. Nonym",
+                figures={"gatys2016": "fig. 3"},
+                urls=(server.offer(f"/{key}.jpg", whole(body, "image/jpeg")),),
+                page=f"http://127.0.0.1/{key}",
+                md5=hashlib.md5(body).hexdigest(),
+                **OFFERED.get(key, {"died": date.today().year}),  # type: ignore[arg-type]
+            )
+            monkeypatch.setitem(PAPERS, key, picture)
+        yield server
+
+
+def here() -> set[str]:
+    folder = Path(os.environ["NSTBENCH_PICTURES"])
+    return {path.stem for path in folder.glob("*.jpg")} if folder.exists() else set()
+
+
+def test_the_table_tells_of_each_picture_where_it_is(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert images("fetch", "sea") == 0
+    capsys.readouterr()
+    assert images() == 0
+    out = capsys.readouterr().out
+    lines = {key: next(line for line in out.splitlines() if f"paper:{key}" in line) for key in BODIES}
+    for key, state in {"sea": "here", "sky": "to fetch", "tree": "to fetch", "face": "to supply"}.items():
+        for word in (f" {state} ", f"The {key}", "A. Nonym", "gatys2016, fig. 3", PAPERS[key].terms):
+            assert word in lines[key]
+    assert os.environ["NSTBENCH_PICTURES"] in out
+    assert "sample:chelsea" in out
+
+
+def test_one_picture_is_told_in_full(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("face", "paper:face"):
+        assert images(name) == 0
+        out = capsys.readouterr().out
+        assert f"A. Nonym died in {date.today().year}: protected until {date.today().year + 70}" in out
+        assert f"md5: {hashlib.md5(BODIES['face']).hexdigest()}" in out
+        assert "sample:" not in out
+    assert images("gatys2016") == 0
+    out = capsys.readouterr().out
+    assert all(f"paper:{key}" in out for key in BODIES)
+
+
+def test_a_collection_is_fetched_as_far_as_it_may_be(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert images("fetch", "gatys2016") == 0
+    assert here() == {"sea", "sky"}
+    out = capsys.readouterr().out
+    assert "“The sky” by A. Nonym, CC BY 3.0 (https://creativecommons.org/licenses/by/3.0/)" in out
+    assert "paper:tree: not fetched. Type `nstbench images fetch tree --accept-licence cc-by-sa-2.0`" in out
+    assert "paper:face: not fetched. It is not fetched by nstbench: A. Nonym died in" in out
+    assert images("fetch", "gatys2016", "--accept-licence", "CC-BY-SA-2.0") == 0
+    assert here() == {"sea", "sky", "tree"}
+    assert sorted(path for path, _ in server.requests) == ["/sea.jpg", "/sky.jpg", "/tree.jpg"]
+
+
+def test_one_that_fails_does_not_keep_the_others(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+    server.offer("/sea.jpg", status(404))
+    assert images("fetch", "sea", "sky") == 1
+    assert here() == {"sky"}
+    err = capsys.readouterr().err
+    assert "paper:sea: could not fetch sea.jpg: http://127.0.0.1" in err
+    assert "HTTP 404 Not Found." in err
+    assert "1 of 2 pictures could not be fetched" in err
+    with pytest.raises(UserError, match="HTTP 404 Not Found"):
+        images("fetch", "sea")
+
+
+def test_another_address(server: Server) -> None:
+    moved = server.offer("/moved", whole(BODIES["sea"]))
+    server.offer("/sea.jpg", status(410))
+    assert images("fetch", "sea", "--url", moved) == 0
+    assert here() == {"sea"}
+    for words, reason in (
+        (("sea", "sky", "--url", moved), "one address for 2 pictures"),
+        (("sky", "--url", "ftp://x/y"), "not an address of the web"),
+        (("face", "--url", moved), "the user must supply this picture"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            images("fetch", *words)
+
+
+def test_add_and_verify(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = tmp_path / "mine.jpg"
+    mine.write_bytes(BODIES["face"])
+    assert images("add", "face", mine) == 0
+    assert "Another copy" not in capsys.readouterr().out
+    mine.write_bytes(jpeg(9))
+    assert images("add", "paper:face", mine) == 0
+    assert "Another copy than others have used (md5 " in capsys.readouterr().out
+    with pytest.raises(UserError, match="its md5 is"):
+        images("add", "sea", mine)
+    assert images("verify") == 0
+    out = capsys.readouterr().out
+    sha256 = hashlib.sha256(jpeg(9)).hexdigest()
+    assert f"paper:face: ok, {os.environ['NSTBENCH_PICTURES']}/face.jpg (40×30, sha256 {sha256})" in out
+    assert "paper:sea: missing" in out
+    (Path(os.environ["NSTBENCH_PICTURES"]) / "face.jpg").write_bytes(jpeg(9)[:-200])
+    assert images("verify", "face") == 1
+    assert "paper:face: damaged, images=paper:face: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["fetch"], "it is not said what to fetch"),
+        (["fetch", "seaa"], "Did you mean sea"),
+        (["fetch", "sea", "--accept-licence", "cc-by-sa-3.0"], "Did you mean cc-by-sa-2.0"),
+        (["add", "face"], "a KEY and a FILE are needed"),
+        (["add", "fase", "x.jpg"], "Did you mean face"),
+        (["add", "face", "nowhere.jpg"], "there is no such file"),
+        (["verify", "fase"], "Did you mean face"),
+        (["paper:fase"], "Did you mean paper:face"),
+        (["sea", "--url", "http://x"], "only fetch knows this"),
+        (["fetch", "sea", "--sheet", "x.png"], "fetch draws no sheet"),
+        (["face", "--sheet", "x.png"], "Did you mean paper:face"),
+        (["paper:face", "--sheet", "x.png"], "this picture is not on this machine"),
+    ],
+)
+def test_mistakes(server: Server, words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        images(*words)
+    assert server.requests == []
+    assert here() == set()
+
+
+def test_a_sheet_of_papers(server: Server, tmp_path: Path) -> None:
+    assert images("fetch", "sea", "sky") == 0
+    assert images("paper:sea", "paper:sky", "--sheet", tmp_path / "sheet.png") == 0
+    assert read_provenance(tmp_path / "sheet.png")["pictures"] == "paper:sea\npaper:sky"

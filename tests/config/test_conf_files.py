@@ -30,7 +30,7 @@ def test_an_option_composes_and_validates(
     assert config.steps == 7
     assert config.schedule.stages[-1].size == config.size
     section: Any = config
-    for part in group.split("/") if group != "experiment" else []:
+    for part in group.split("/") if group not in {"experiment", "recipe"} else []:
         section = getattr(section, part)
     assert is_dataclass(section) or isinstance(section, dict)
 

@@ -15,22 +15,22 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loopback import Server, ranged, serving, status, whole
 
 import nstbench
-from nstbench.encoders import fetch as fetch_module
-from nstbench.encoders.fetch import fetch, store
-from nstbench.encoders.verification import verify
+from nstbench.downloads import fetch as fetch_module
+from nstbench.downloads.fetch import fetch, store
+from nstbench.downloads.verification import verify
 from nstbench.encoders.weights import Weights
 from nstbench.errors import UserError
 
-Behaviour = Callable[[BaseHTTPRequestHandler], None]
 PAGE = b"<!DOCTYPE html>\n<html><body>Please log in</body></html>"
 
 
@@ -44,87 +44,10 @@ BODY = _state_dict_bytes()
 SHA256 = hashlib.sha256(BODY).hexdigest()
 
 
-class Server(ThreadingHTTPServer):
-    """Answers the n-th request for a path with that path's n-th behaviour; the last one repeats."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.behaviours: dict[str, list[Behaviour]] = {}
-        self.requests: list[tuple[str, str | None]] = []  # path, Range
-
-    def offer(self, path: str, *behaviours: Behaviour) -> str:
-        self.behaviours[path] = list(behaviours)
-        return f"http://127.0.0.1:{self.server_port}{path}"
-
-    def ranges(self) -> list[str | None]:
-        return [range_ for _, range_ in self.requests]
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that was killed is no news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_GET(self) -> None:
-        self.server.requests.append((self.path, self.headers.get("Range")))
-        behaviours = self.server.behaviours[self.path]
-        (behaviours.pop(0) if len(behaviours) > 1 else behaviours[0])(self)
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-def whole(body: bytes, kind: str = "application/octet-stream") -> Behaviour:
-    """A server that knows no ranges."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Type", kind)
-        handler.send_header("Content-Length", str(len(body)))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
-
-
-def ranged(body: bytes, *, upto: int | None = None, then: threading.Event | None = None) -> Behaviour:
-    """A server that knows ranges; it closes the line at byte `upto`, after waiting for `then`."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        asked = handler.headers.get("Range")
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
-        if asked and start >= len(body):
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(body)}")
-            handler.end_headers()
-            return
-        handler.send_response(206 if asked else 200)
-        if asked:
-            handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        handler.send_header("Content-Length", str(len(body) - start))
-        handler.end_headers()
-        handler.wfile.write(body[start:upto])
-        handler.wfile.flush()
-        if then is not None:
-            then.wait(20)
-
-    return answer
-
-
-def status(code: int) -> Behaviour:
-    return lambda handler: handler.send_error(code)
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    server = Server()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -201,18 +124,12 @@ def test_a_cut_connection_is_continued_where_it_broke_off(server: Server, tmp_pa
 @settings(max_examples=25, deadline=None)
 def test_however_often_it_breaks_off_the_bytes_are_right(cuts: list[int], there: int, good: bool) -> None:
     body = BODY[:20_000]
-    server = Server()
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.001}, daemon=True).start()
     answers = [ranged(body, upto=cut) for cut in sorted(cuts)]
-    weights = entry(server.offer("/toy.pth", *answers, ranged(body)), sha256=hashlib.sha256(body).hexdigest())
-    with tempfile.TemporaryDirectory() as folder:
+    with serving() as server, tempfile.TemporaryDirectory() as folder:
+        url = server.offer("/toy.pth", *answers, ranged(body))
         (Path(folder) / "toy.pth.part").write_bytes(body[:there] if good else b"x" * there)
-        try:
-            assert get(weights, Path(folder)).read_bytes() == body
-            assert names(Path(folder)) == {"toy.pth"}
-        finally:
-            server.shutdown()
-            server.server_close()
+        assert get(entry(url, sha256=hashlib.sha256(body).hexdigest()), Path(folder)).read_bytes() == body
+        assert names(Path(folder)) == {"toy.pth"}
 
 
 def test_a_line_that_keeps_breaking_says_how_much_is_there(server: Server, tmp_path: Path) -> None:
@@ -408,7 +325,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_transfer(
 _FETCH_IN_A_PROCESS = """
 import sys
 from pathlib import Path
-from nstbench.encoders.fetch import fetch
+from nstbench.downloads.fetch import fetch
 from nstbench.encoders.weights import Weights
 url, sha256, folder = sys.argv[1:]
 fetch(Weights("toy", "toy.pth", (url,), sha256, None, "torch", "vgg19", "MIT"), Path(folder))

@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from nstbench.encoders import verification
-from nstbench.encoders.verification import verify
+from nstbench.downloads import verification
+from nstbench.downloads.verification import verify
 from nstbench.encoders.weights import (
     REGISTRY,
     Weights,

@@ -7,12 +7,11 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 
 from nstbench.building import build
 from nstbench.config import Role
-from nstbench.config_files import conf_dir, groups
+from nstbench.config_files import formulations, groups
 from nstbench.losses.base import Formulation, JointLoss
 from nstbench.targets import TERM_KEYS
 
@@ -24,10 +23,7 @@ Maps = dict[str, Tensor]
 
 def loss_of(role: str, option: str) -> Formulation[Any]:
     """Build the loss of an option, with its defaults."""
-    node: Any = OmegaConf.to_container(
-        OmegaConf.load(conf_dir() / "loss" / role / f"{option}.yaml"), resolve=False
-    )
-    (own,) = node.values()
+    (own,) = formulations(role)[option].values()
     loss: Formulation[Any] = build({k: v for k, v in own.items() if k not in TERM_KEYS})
     return loss
 

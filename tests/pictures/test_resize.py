@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from nstbench.errors import UserError
 from nstbench.pictures.resize import resize, shape_for
@@ -102,3 +104,14 @@ def test_the_mean_and_the_place_of_things_are_kept() -> None:
     assert small.mean(dim=(2, 3))[0].tolist() == pytest.approx([0.5, 0.5, 0.5], abs=1e-3)
     assert float((small - picture[..., 1::3, 1::3]).abs().max()) < 0.01
     assert not resize(picture.requires_grad_(), (5, 5)).requires_grad
+
+
+@pytest.mark.parametrize("shape", [(24, 31), (50, 67), (90, 101)])
+def test_pillow_is_pillows_bilinear_filter_in_8_bits(shape: tuple[int, int]) -> None:
+    levels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    picture = torch.from_numpy(levels.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+    theirs = Image.fromarray(levels).resize(shape[::-1], Image.Resampling.BILINEAR)
+    ours = resize(picture, shape, "pillow")[0].permute(1, 2, 0).numpy() * 255
+    np.testing.assert_allclose(ours, ours.round(), atol=1e-4)
+    np.testing.assert_allclose(ours, np.asarray(theirs), atol=1.01)  # it rounds between rows and columns too
+    assert (resize(picture, shape) * 255 - torch.from_numpy(ours).permute(2, 0, 1)).abs().max() > 5

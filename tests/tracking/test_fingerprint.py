@@ -20,9 +20,22 @@ Compose = Callable[..., Config]
 
 INPUTS = {"content": "c" * 64, "style": ["a" * 64, "b" * 64], "start": None, "weights": "e" * 64}
 # The settings that leave the picture as it is, or whose bytes are hashed instead.
-COSMETIC = ("study", "output", "retry_failed", "criterion", "record.", "logger.", "metrics.", "trainer.")
+COSMETIC = (
+    "study",
+    "output",
+    "retry_failed",
+    "criterion",
+    "panel",
+    "formulas",
+    "formulas",
+    "record.",
+    "logger.",
+    "metrics.",
+    "trainer.",
+)
 COSMETIC += ("encoder.download",)
-HASHED = ("pictures.content", "pictures.style", "pictures.max_pixels")
+HASHED = ("pictures.content", "pictures.style", "pictures.max_pixels", "pictures.cast")
+HASHED += ("pictures.guides.sky.content", "pictures.guides.sky.style")
 
 
 def leaves(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -59,6 +72,7 @@ def test_every_setting_is_part_of_it_but_those_that_leave_the_picture_alone(
         "logger=[wandb,tensorboard,csv]",
         "schedule=coarse_to_fine",
         "loss/style=[gram]",
+        "+pictures.guides.sky={content: sky.png, style: null, picture: 0, weight: 2.0}",
     ]
     plain = compose_config(f"encoder={encoder}", *settings, tiny=False).plain
     before = fingerprint(plain, INPUTS)
@@ -71,6 +85,7 @@ def test_every_setting_is_part_of_it_but_those_that_leave_the_picture_alone(
     assert {"seed", "steps", "canvas.start", "loss.style.gram.weight", "schedule.stages.0.size"} <= found[
         True
     ]
+    assert {"pictures.guides.sky.weight", "pictures.guide_propagation", "colour.control"} <= found[True]
     assert {"encoder._target_", "optimizer.lr", "weights.unit", "pictures.background.0"} <= found[True]
     assert {"study", "output", "trainer.threads", "logger.wandb.mode", "record.progress"} <= found[False]
     assert ("encoder.download" in found[False]) == (encoder != "random")

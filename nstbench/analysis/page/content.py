@@ -160,7 +160,7 @@ def _short(name: str, value: str) -> str:
     if name not in _PICTURES or value.startswith(("[", "{")):
         return value
     kind, colon, rest = value.partition(":")
-    return rest if colon and kind in ("sample", "procedural") else PurePath(value).name or value
+    return rest if colon and kind in ("sample", "procedural", "paper") else PurePath(value).name or value
 
 
 def _labelled(

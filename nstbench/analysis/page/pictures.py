@@ -170,7 +170,7 @@ def _as_list(value: Any) -> list[Any]:
 
 def _gone(each: Source) -> str:
     """Say why a file cannot be had any more, as far as that costs no import of torch; "" if it may be."""
-    if each.source.startswith(("sample:", "procedural:")):
+    if each.source.startswith(("sample:", "procedural:", "paper:")):
         return ""
     try:
         with Path(each.source).expanduser().open("rb") as file:

@@ -1,24 +1,33 @@
-"""Getting a file of weights: download it or copy it, check it, and only then put it in place.
+"""Getting a file that a registry names: download it or copy it, check it, and only then put it in place.
 
-Bytes go to `<file>.part`, which a later attempt continues; the name `<file>` only ever holds bytes whose
-hash was right. This module imports neither torch nor the registry.
+Bytes go to `<file>.part`, which a later attempt continues where the sort of file allows it; the name `<file>`
+only ever holds bytes that were checked. This module imports neither torch nor a registry.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from nstbench.encoders.verification import expected_sha256, hash_file, remember, verify, what_is_wrong
+from nstbench import __version__
+from nstbench.downloads.verification import (
+    Wanted,
+    expected_sha256,
+    hash_file,
+    remember,
+    verify,
+    what_is_wrong,
+)
 from nstbench.errors import UserError
 
 if sys.platform != "win32":
@@ -27,8 +36,6 @@ if sys.platform != "win32":
 if TYPE_CHECKING:
     import requests
     from rich.progress import Progress
-
-    from nstbench.encoders.weights import Weights
 
 RETRIES = 4  # after a cut connection, per mirror
 WAIT_S = 1.0  # before the first retry; then twice, three times … as long
@@ -48,7 +55,7 @@ class _CutError(Exception):
 
 
 def fetch(
-    weights: Weights,
+    wanted: Wanted,
     folder: Path,
     *,
     progress: bool = True,
@@ -61,7 +68,7 @@ def fetch(
     processes that want the same file do not disturb each other: the second waits and finds it done.
 
     Args:
-        weights: what to get.
+        wanted: what to get.
         folder: where to store it; made if it does not exist.
         progress: draw a progress bar on standard error.
         timeout: seconds to connect, and seconds without a single byte.
@@ -70,67 +77,67 @@ def fetch(
     Raises:
         UserError: no mirror delivered the right bytes, or the folder or the disk does not take them.
     """
-    target = folder / weights.file
+    target = folder / wanted.file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(target, progress) as part, _bar(weights.file, progress) as bar:
-            if not _is_good(weights, target):
-                sha256 = _from_any_mirror(weights, part, folder, timeout, bar, setting)
-                _put_in_place(weights, part, sha256, folder)
+        with _alone(target, progress, wanted.resumable) as part, _bar(wanted.file, progress) as bar:
+            if not _is_good(wanted, target):
+                sha256 = _from_any_mirror(wanted, part, folder, timeout, bar, setting)
+                _put_in_place(wanted, part, sha256, folder)
         return target
     except OSError as error:
-        reason = f"{weights.file} cannot be stored in {folder} ({error.strerror or error})"
-        hint = "Make room and give the same command again, or set NSTBENCH_WEIGHTS to another folder."
-        raise UserError(setting, weights.name, reason, hint) from error
+        reason = f"{wanted.file} cannot be stored in {folder} ({error.strerror or error})"
+        hint = f"Make room and give the same command again, or set {wanted.variable} to another folder."
+        raise UserError(setting, wanted.name, reason, hint) from error
 
 
-def store(weights: Weights, source: Path, folder: Path, *, setting: str = "weights") -> Path:
+def store(wanted: Wanted, source: Path, folder: Path, *, setting: str = "weights") -> Path:
     """Copy a file that the user has into `folder` under the registry's name, if its bytes are the right ones.
 
     Raises:
         UserError: the file cannot be read, is not the registry's, or the folder does not take it.
     """
-    copy = folder / f"{weights.file}.{uuid4().hex[:8]}.tmp"
+    copy = folder / f"{wanted.file}.{uuid4().hex[:8]}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             shutil.copyfile(source, copy)
             sha256 = hash_file(copy)
-            if problem := what_is_wrong(copy, sha256, expected_sha256(weights, folder)):
-                hint = f"To use a file of your own as it is, give its path: encoder.weights={source}."
-                raise UserError(setting, weights.name, f"{source} is not {weights.file}: {problem}", hint)
-            return _put_in_place(weights, copy, sha256, folder)
+            if problem := what_is_wrong(wanted, copy, sha256, expected_sha256(wanted, folder)):
+                reason = f"{source} is not {wanted.file}: {problem}"
+                raise UserError(setting, wanted.name, reason, wanted.as_it_is(source))
+            return _put_in_place(wanted, copy, sha256, folder)
         finally:
             copy.unlink(missing_ok=True)
     except OSError as error:
         reason = f"{source} cannot be copied to {folder} ({error.strerror or error})"
-        raise UserError(setting, weights.name, reason) from error
+        raise UserError(setting, wanted.name, reason) from error
 
 
-def _is_good(weights: Weights, target: Path) -> bool:
+def _is_good(wanted: Wanted, target: Path) -> bool:
     try:
-        verify(weights, target, target.parent)
+        verify(wanted, target, target.parent)
     except (UserError, FileNotFoundError):
         return False
     return True
 
 
-def _put_in_place(weights: Weights, source: Path, sha256: str, folder: Path) -> Path:
-    target = folder / weights.file
+def _put_in_place(wanted: Wanted, source: Path, sha256: str, folder: Path) -> Path:
+    target = folder / wanted.file
     os.replace(source, target)
-    remember(weights, target, target.stat(), sha256, folder)
+    remember(wanted, target, target.stat(), sha256, folder)
     return target
 
 
 def _from_any_mirror(
-    weights: Weights, part: Path, folder: Path, timeout: tuple[float, float], bar: Progress, setting: str
+    wanted: Wanted, part: Path, folder: Path, timeout: tuple[float, float], bar: Progress, setting: str
 ) -> str:
     """Fill `part` and return its sha256."""
-    expected = expected_sha256(weights, folder)
+    expected = expected_sha256(wanted, folder)
     failures: list[tuple[str, _MirrorError]] = []
-    for url in weights.urls:
+    for url in wanted.urls:
         try:
-            return _from_mirror(url, part, expected, timeout, bar)
+            return _from_mirror(wanted, url, part, expected, timeout, bar)
         except _MirrorError as error:
             failures.append((url, error))
     reasons = [f"{url}: {error}" for url, error in failures]
@@ -139,14 +146,15 @@ def _from_any_mirror(
     what = "no server can be reached for" if offline else "could not fetch"
     raise UserError(
         setting,
-        weights.name,
-        f"{what} {weights.file}:{told}",
-        ("Is there a network? If not, get" if offline else "Get")
-        + f" the file by hand and put it in {folder}; a mirror of your own is named with `--url URL`.",
+        wanted.name,
+        f"{what} {wanted.file}:{told}",
+        ("Is there a network? If not, get " if offline else "Get ") + wanted.by_hand(folder),
     )
 
 
-def _from_mirror(url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress) -> str:
+def _from_mirror(
+    wanted: Wanted, url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress
+) -> str:
     """Fill `part` from one mirror and return its sha256; wrong bytes are deleted."""
     if not expected:
         # Without a hash nothing would notice that a file was put together from two different ones.
@@ -156,11 +164,11 @@ def _from_mirror(url: str, part: Path, expected: str, timeout: tuple[float, floa
     while cuts <= RETRIES:
         time.sleep(cuts * WAIT_S)
         try:
-            sha256 = _stream(url, part, expected, timeout, bar)
+            sha256 = _stream(wanted, url, part, expected, timeout, bar)
         except _CutError as error:
             cuts, reason = cuts + 1, str(error)
             continue
-        problem = what_is_wrong(part, sha256, expected)
+        problem = what_is_wrong(wanted, part, sha256, expected)
         if not problem:
             return sha256
         part.unlink()
@@ -169,11 +177,14 @@ def _from_mirror(url: str, part: Path, expected: str, timeout: tuple[float, floa
         # The bytes we began with came from another mirror or an earlier day: once more, all from here.
         continued = False
     megabytes = part.stat().st_size / 1e6 if part.exists() else 0.0
-    kept = f"; {megabytes:.1f} MB are here and the same command continues" if expected and megabytes else ""
+    continues = expected and megabytes and wanted.resumable
+    kept = f"; {megabytes:.1f} MB are here and the same command continues" if continues else ""
     raise _MirrorError(f"{reason} ({cuts} attempts{kept})")
 
 
-def _stream(url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress) -> str:
+def _stream(
+    wanted: Wanted, url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress
+) -> str:
     """Append to `part` what it lacks and return its sha256; the server may make us start over."""
     import requests
 
@@ -187,16 +198,23 @@ def _stream(url: str, part: Path, expected: str, timeout: tuple[float, float], b
         resumed = response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
         if have and (response.status_code == 416 or (response.status_code == 206 and not resumed)):
             part.unlink()
-            return _stream(url, part, expected, timeout, bar)
+            return _stream(wanted, url, part, expected, timeout, bar)
         if response.status_code not in (200, 206):
             reason = f"HTTP {response.status_code} {response.reason or ''}".rstrip()
             busy = response.status_code == 429 or response.status_code >= 500
             raise _CutError(reason) if busy else _MirrorError(reason)
+        if response.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml")):
+            # Before anything is overwritten: a network's log-in page must not replace what has arrived.
+            raise _MirrorError("it is a web page, not the file: perhaps the file is gone from there")
         if response.status_code == 200:
             digest, have = hashlib.sha256(), 0
         length = response.headers.get("Content-Length", "")
         encoded = "Content-Encoding" in response.headers  # then the length is not that of the file
         total = have + int(length) if length.isdigit() and not encoded else None
+        most = wanted.largest or math.inf
+        too_large = f"it is larger than {most / 1e6:.0f} MB, which such a file never is"
+        if total is not None and total > most:
+            raise _MirrorError(too_large)
         if total is not None and total - have > (free := shutil.disk_usage(part.parent).free):
             raise OSError(f"{(total - have) / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free")
         # reset, not update: what an earlier attempt left does not count for the speed.
@@ -207,10 +225,13 @@ def _stream(url: str, part: Path, expected: str, timeout: tuple[float, float], b
                     file.write(chunk)
                     digest.update(chunk)
                     have += len(chunk)
+                    if have > most:
+                        raise _MirrorError(too_large)
                     bar.update(bar.task_ids[0], completed=have)
             except requests.RequestException as error:
-                of = f" of {total / 1e6:.1f}" if total else ""
-                raise _CutError(f"the transfer broke off at {have / 1e6:.1f}{of} MB") from error
+                unit, one = ("MB", 1e6) if (total or have) >= 1e6 else ("kB", 1e3)
+                of = f" of {total / one:.1f}" if total else ""
+                raise _CutError(f"the transfer broke off at {have / one:.1f}{of} {unit}") from error
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have != total:
@@ -221,8 +242,12 @@ def _stream(url: str, part: Path, expected: str, timeout: tuple[float, float], b
 def _get(url: str, have: int, timeout: tuple[float, float]) -> requests.Response:
     import requests
 
-    # identity: the length and the ranges must be those of the file itself.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    headers = {
+        "Accept-Encoding": "identity",  # the length and the ranges must be those of the file itself
+        "User-Agent": f"nstbench/{__version__} (python-requests)",  # Wikimedia refuses the nameless
+    }
+    if have:
+        headers["Range"] = f"bytes={have}-"
     try:
         return requests.get(url, headers=headers, stream=True, timeout=timeout)
     except requests.ReadTimeout as error:
@@ -242,17 +267,17 @@ def _get(url: str, have: int, timeout: tuple[float, float]) -> requests.Response
 
 
 @contextmanager
-def _alone(target: Path, progress: bool) -> Iterator[Path]:
+def _alone(target: Path, progress: bool, resumable: bool) -> Iterator[Path]:
     """Yield the name of a part file that no other process writes meanwhile."""
     lock = target.with_name(f".{target.name}.lock")
-    with lock.open("a") as handle:
-        if _lock(handle.fileno(), target.name, progress):
+    with lock.open("a") if resumable else nullcontext() as handle:
+        if handle and _lock(handle.fileno(), target.name, progress):
             yield target.with_name(f"{target.name}.part")
             # Done, so that whoever opens a new lock file from now on finds the target and does not write.
             # After a failure the lock file must stay: those who wait hold this one.
             lock.unlink(missing_ok=True)
             return
-    # No locks here (Windows, some cluster file systems): a part file of our own, which nobody continues.
+    # Not to be continued, or no locks here (Windows, some cluster file systems): a part file of our own.
     part = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
     try:
         yield part

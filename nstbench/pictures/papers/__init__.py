@@ -1,0 +1,1 @@
+"""The pictures that papers show, as collections: `paper:<key>` wherever a picture is asked for."""
