@@ -8,6 +8,7 @@ from sys import intern
 from typing import Any
 
 from nstbench.errors import as_typed
+from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE
 
 Value = str | int | float
 """A setting as a table holds it: a number, or what one would type."""
@@ -15,21 +16,6 @@ Value = str | int | float
 ROLES = ("loss.content", "loss.style", "loss.regularizer")
 """Groups of terms; as a setting, each is the names of its terms, joined by ``+``."""
 
-# They leave the picture as it is: as in `nstbench.tracking.fingerprint`.
-_IGNORED = frozenset(
-    {
-        "study",
-        "output",
-        "retry_failed",
-        "criterion",
-        "panel",
-        "panels",
-        "record",
-        "logger",
-        "metrics",
-        "trainer",
-    }
-)
 _PICTURES_AND_SEED = frozenset({"pictures.content", "pictures.style", "seed"})
 
 
@@ -38,7 +24,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Value]:
     found = {
         name: value
         for key, node in config.items()
-        if key not in _IGNORED
+        if key not in LEAVES_THE_PICTURE
         for name, value in _leaves(key, node)
         if name not in _PICTURES_AND_SEED and not name.startswith("pictures.cast")
     }

@@ -300,6 +300,11 @@ def test_the_trade_off_has_its_fronts_and_says_which_way_is_better(reader: Reade
         "content: ssim, higher is better", "style: gram_distance, lower is better",
     }  # fmt: skip
     assert reader.texts("#tradeoff-legend tbody th") == ["gram", "mrf"]  # the greater hypervolume first
+    # The same numbers as those of `nstbench compare`: shares of the rectangle between the corners.
+    fronts = reader.run("return study.tradeoff.fronts")
+    shown = [float(text) for text in reader.texts("#tradeoff-legend tbody tr td:nth-of-type(1)")]
+    assert shown == pytest.approx([front["share"] for front in fronts], rel=0.01)
+    assert shown != pytest.approx([front["hypervolume"] for front in fronts], rel=0.01)
 
 
 def test_failures_open_to_their_reason_and_log(reader: Reader) -> None:

@@ -104,8 +104,8 @@ function drawTradeoffLegend(fronts) {
       for (const each of byId("tradeoff-legend").querySelectorAll("button")) each.setAttribute("aria-pressed", String(each === button && held !== null));
       emphasis(held);
     });
-    const interval = front.low === null || front.low === undefined ? "" : `${number(front.low)} to ${number(front.high)}`;
-    return make("tr", {}, make("th", { scope: "row" }, button), make("td", { class: "number" }, number(front.hypervolume)),
+    const interval = front.share_low === null || front.share_low === undefined ? "" : `${number(front.share_low)} to ${number(front.share_high)}`;
+    return make("tr", {}, make("th", { scope: "row" }, button), make("td", { class: "number" }, number(front.share)),
       make("td", { class: "number" }, interval), make("td", { class: "number" }, String(front.points)));
   });
   byId("tradeoff-legend").replaceChildren(make("div", { class: "scroller short", tabindex: "0", role: "region", "aria-label": "Fronts" },
