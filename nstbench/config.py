@@ -165,11 +165,13 @@ class Formulas:
         content: ``normalization`` of ``loss/content=features``.
         gram: ``normalization`` of ``loss/style=gram``.
         gram_layers: ``layer_weights`` of ``loss/style=gram``.
+        gram_weight: ``weight`` of ``loss/style=gram``.
     """
 
     content: str
     gram: str
     gram_layers: Literal["mean", "sum"]
+    gram_weight: Weight
 
 
 @dataclass(config=_STRICT)

@@ -233,11 +233,15 @@ def _check_study(study: str, example: str) -> None:
 
 
 def register_resolvers() -> None:
-    """Make ``${scaled:${size},0.5}`` available in YAML: a share of a whole number, at least 1."""
+    """Make available in YAML ``${scaled:${size},0.5}``, a share of a whole number, at least 1, and ``${times:a,b}``."""
 
     def scaled(whole: Any, share: Any) -> Any:
         if isinstance(whole, int | float) and isinstance(share, int | float) and isfinite(whole * share):
             return max(1, round(whole * share))
         return whole  # not a number: let the schema say so, about the setting the user typed
 
+    def times(a: Any, b: Any) -> Any:
+        return a * b if isinstance(a, int | float) and isinstance(b, int | float) else b
+
     OmegaConf.register_new_resolver("scaled", scaled, replace=True)
+    OmegaConf.register_new_resolver("times", times, replace=True)

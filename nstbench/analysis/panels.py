@@ -1,0 +1,178 @@
+"""Figures of papers: the panels of a study as a captioned grid, from its run records.
+
+A study of a figure is a sweep over ``panel``; what sets its panels apart stands in ``panels``, by their labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from nstbench.errors import UserError
+from nstbench.pictures.io import read_picture
+from nstbench.pictures.sheet import contact_sheet
+from nstbench.pictures.source import load
+from nstbench.tracking.record import RunRecord
+
+Cell = tuple[str, Tensor]
+"""A caption, its second line paler, and a picture ``(1, 3, H, W)``."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A finished run of a figure.
+
+    Attributes:
+        label: of the panel.
+        record: of the run.
+        folder: of the run.
+    """
+
+    label: str
+    record: RunRecord
+    folder: Path
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """What sets the panel apart, from ``panels`` of its study."""
+        found: dict[str, Any] = self.record.config["panels"][self.label]
+        return found
+
+    @property
+    def picture(self) -> Tensor:
+        """The result."""
+        return read_picture(self.folder / "canvas.png")
+
+    def input(self, what: str) -> Tensor:
+        """Return the ``content`` or ``style`` picture, or the first of several."""
+        source = self.record.config["pictures"][what]
+        return load(source if isinstance(source, str) else source[0], setting=f"pictures.{what}").pixels
+
+    def named(self, what: str) -> str:
+        """Return how the picture is called: ``sample:coffee``, or a file's name."""
+        source = self.record.config["pictures"][what]
+        source = source if isinstance(source, str) else source[0]
+        return source if ":" in source else Path(source).name
+
+
+Panels = dict[str, Panel]
+
+
+def read_panels(study: Path) -> Panels:
+    """Return the finished panels of a study in the order of its ``panels``.
+
+    Raises:
+        UserError: there are none, some are missing, or one was made in two ways.
+    """
+    found: dict[str, list[Panel]] = {}
+    folders = sorted(study.iterdir()) if study.is_dir() else []
+    for folder in folders:
+        record = RunRecord.read(folder)
+        if record is not None and record.state == "completed" and record.config.get("panel"):
+            label = record.config["panel"]
+            found.setdefault(label, []).append(Panel(label, record, folder))
+    if not found:
+        reason = "there is no finished panel of a figure in this folder"
+        raise UserError("study", str(study), reason, "Run it first: nstbench run experiment=…")
+    some = next(iter(found.values()))[0].record
+    missing = [label for label in some.config["panels"] if label not in found]
+    if missing:
+        reason = f"panels are missing: {', '.join(missing)}"
+        raise UserError(
+            "study", str(study), reason, "Give the study's command again: it runs what is missing."
+        )
+    for label, panels in found.items():
+        if len(panels) > 1:
+            names = ", ".join(p.folder.name for p in panels)
+            reason = f"panel {label} was made in several ways: {names}"
+            raise UserError("study", str(study), reason, "Run the study under a name of its own: study=…")
+    return {label: found[label][0] for label in some.config["panels"]}
+
+
+def made_with(panels: Panels) -> str:
+    """Return the caption's last line: encoder, size and evaluations that the panels have in common."""
+    said = []
+    for of in (_encoder, _size, lambda r: f"{r.evaluations} evaluations"):
+        each = list(dict.fromkeys(of(p.record) for p in panels.values()))
+        said.append(each[0] if len(each) == 1 else f"{each[0]} to {each[-1]}")
+    return ", ".join(said)
+
+
+def _encoder(record: RunRecord) -> str:
+    node = record.config["encoder"]
+    name, weights = str(node["_target_"]).rpartition(".")[2], node.get("weights")
+    return f"{name} ({weights})" if weights else name
+
+
+def _size(record: RunRecord) -> str:
+    return f"{record.config['schedule']['stages'][-1]['size']} px"
+
+
+def draw(title: str, panels: Panels, cells: Sequence[Cell], *, columns: int, cell: int = 256) -> Image.Image:
+    """Draw captioned pictures in a grid under a title that says what they were made with."""
+    sheet = contact_sheet(cells, columns=columns, cell=cell, title=f"{title}: {made_with(panels)}")
+    return Image.fromarray((sheet[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+
+
+def provenance(panels: Panels) -> str:
+    """Return what made the panels, as JSON: their fingerprints, settings, inputs and versions."""
+    first = next(iter(panels.values())).record
+    said = {
+        "study": first.study,
+        "versions": first.versions,
+        "device": first.device,
+        "panels": {
+            label: {
+                "run": p.record.run_id,
+                "fingerprint": p.record.fingerprint,
+                "overrides": p.record.overrides,
+                "inputs": p.record.inputs,
+            }
+            for label, p in panels.items()
+        },
+    }
+    return json.dumps(said, sort_keys=True)
+
+
+Figure = Callable[[Panels], Image.Image]
+
+
+def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Sequence[str]) -> None:
+    """Draw the figures of a paper whose studies are there: ``<outputs>/<paper>_<figure>`` to ``<figure>.jpg``.
+
+    Args:
+        figures: how each is drawn, by its name.
+        paper: what the studies' names begin with.
+        folder: where figures are written unless another is typed.
+        arguments: as typed: the folder of studies, and perhaps where to.
+    """
+    parser = argparse.ArgumentParser(
+        description=f"Draw the figures of {paper} from the records of their studies."
+    )
+    parser.add_argument("outputs", type=Path, help="the folder of studies, such as outputs")
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=folder, help="where to; this folder by default"
+    )
+    typed = parser.parse_args(arguments)
+    drawn = 0
+    for name, figure in figures.items():
+        study = typed.outputs / (f"{paper}_{name}" if name != paper else paper)
+        if not study.is_dir():
+            continue
+        panels = read_panels(study)
+        file = typed.folder / f"{name}.jpg"
+        comment = provenance(panels).encode()
+        figure(panels).save(file, quality=88, optimize=True, comment=comment[:60_000])
+        print(file)
+        drawn += 1
+    if not drawn:
+        parser.error(f"no study of {paper} is in {typed.outputs}: nstbench run experiment={paper}/…")
