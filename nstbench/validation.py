@@ -120,7 +120,9 @@ def referred(composed: DictConfig, path: str) -> str:
     """Return the path that a dotted path's value is taken from, by a reference such as ``${size}``."""
     for _ in range(9):  # references may refer on, and in circles
         value = written(composed, path)
-        reference = re.search(r"\$\{([\w.]+)\}", value) if isinstance(value, str) else None
+        # One inside another, such as ${panels.${panel}.picture}, leads to no setting that was typed.
+        single = isinstance(value, str) and value.count("${") == 1
+        reference = re.search(r"\$\{([\w.]+)\}", str(value)) if single else None
         if reference is None or written(composed, reference[1]) == "":
             break
         path = reference[1]
@@ -233,7 +235,10 @@ def _check_study(study: str, example: str) -> None:
 
 
 def register_resolvers() -> None:
-    """Make available in YAML ``${scaled:${size},0.5}``, a share of a whole number, at least 1, and ``${times:a,b}``."""
+    """Make two functions available in YAML.
+
+    ``${scaled:${size},0.5}`` is a share of a whole number, at least 1; ``${times:a,b}`` a product.
+    """
 
     def scaled(whole: Any, share: Any) -> Any:
         if isinstance(whole, int | float) and isinstance(share, int | float) and isfinite(whole * share):
@@ -241,7 +246,7 @@ def register_resolvers() -> None:
         return whole  # not a number: let the schema say so, about the setting the user typed
 
     def times(a: Any, b: Any) -> Any:
-        return a * b if isinstance(a, int | float) and isinstance(b, int | float) else b
+        return a * b if isinstance(a, int | float) and isinstance(b, int | float) else a  # likewise
 
     OmegaConf.register_new_resolver("scaled", scaled, replace=True)
     OmegaConf.register_new_resolver("times", times, replace=True)

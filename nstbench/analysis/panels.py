@@ -1,6 +1,6 @@
 """Figures of papers: the panels of a study as a captioned grid, from its run records.
 
-A study of a figure is a sweep over ``panel``; what sets its panels apart stands in ``panels``, by their labels.
+A study of a figure is a sweep over ``panel``; what sets its panels apart stands in ``panels``, by label.
 """
 
 from __future__ import annotations
@@ -143,11 +143,19 @@ def provenance(panels: Panels) -> str:
     return json.dumps(said, sort_keys=True)
 
 
+def inputs(panels: Panels, *what: str) -> list[Cell]:
+    """Return the cells of the ``content`` and ``style`` pictures of the first panel."""
+    first = next(iter(panels.values()))
+    return [(f"{each}\n{first.named(each)}", first.input(each)) for each in what]
+
+
 Figure = Callable[[Panels], Image.Image]
 
 
 def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Sequence[str]) -> None:
-    """Draw the figures of a paper whose studies are there: ``<outputs>/<paper>_<figure>`` to ``<figure>.jpg``.
+    """Draw the figures of a paper whose studies are there, each as ``<figure>.jpg``.
+
+    A figure's study is ``<outputs>/<paper>_<figure>``, or ``<outputs>/<paper>`` where that is its name.
 
     Args:
         figures: how each is drawn, by its name.

@@ -9,8 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Glob, Quote, QuotedString
+from hydra.errors import HydraException
 
+from nstbench.config_files import groups
 from nstbench.errors import UserError, did_you_mean
 
 # What a first-time user types, and the setting it stands for.
@@ -82,6 +85,8 @@ def overrides_from(arguments: Sequence[str], shorthands: Mapping[str, str] = SHO
     ``content=my photo (1).jpg`` becomes ``pictures.content="my photo (1).jpg"``, ``study=2024`` the
     text ``"2024"``. Commas separate the values of a sweep, unless a file of exactly that name
     exists; a ``~`` at the start of a path is the home folder. What is quoted already is left as it is.
+    A glob over a group with folders in it, such as ``experiment=glob(gatys2016/*)``, becomes the options
+    that it fits: Hydra's own sees none in folders.
     """
     return [_override(argument, shorthands) for argument in arguments]
 
@@ -92,11 +97,25 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
         return argument
     name = key.lstrip("+")
     setting = shorthands.get(name, name)
+    if value.startswith("glob"):
+        value = ",".join(_fitting(setting, value)) or value
     if setting in _TEXTS or _MASK.fullmatch(setting):
         value = _text(value, is_path=setting not in _TEXTS - _PATHS)
     if _REGION.fullmatch(setting) and "~" not in key:
         return f"++{setting}={value}"
     return f"{key[: len(key) - len(name)]}{setting}={value}"
+
+
+def _fitting(group: str, glob: str) -> list[str]:
+    """Return the options of a group that a glob fits, if any of the group's lie in folders."""
+    options = groups().get(group, [])
+    if not any("/" in option for option in options):
+        return []
+    try:
+        parsed = OverridesParser.create().parse_override(f"{group}={glob}").value()
+    except HydraException:
+        return []  # said later, with all else that is not in the grammar
+    return parsed.filter(options) if isinstance(parsed, Glob) else []
 
 
 def _text(value: str, *, is_path: bool) -> str:

@@ -82,7 +82,27 @@ def said(config: Config) -> dict[str, Any]:
 
 
 def test_every_recipe_is_held_to_what_was_published() -> None:
-    assert set(groups()["recipe"]) == {"none", *PUBLISHED}
+    ours = {"gatys2016_procedural", "gatys2015_textures_procedural"}
+    assert set(groups()["recipe"]) == {"none", *PUBLISHED, *ours}
+
+
+@pytest.mark.parametrize(
+    ("ours", "paper"),
+    [
+        ("gatys2016_procedural", "gatys2016_paper"),
+        ("gatys2015_textures_procedural", "gatys2015_textures"),
+    ],
+)
+def test_a_recipe_for_the_encoder_that_ships_keeps_what_the_paper_fixes(
+    ours: str, paper: str, compose_config: Callable[..., Config]
+) -> None:
+    config = compose_config(f"recipe={ours}", tiny=False)
+    told, published = said(config), PUBLISHED[paper]
+    for kept in ("layers", "gram", "pictures", "optimizer"):
+        assert told[kept] == published[kept]
+    assert told["network"][0] == "average"
+    assert told["canvas"] == ("nstbench.modules.spectral.Spectral", "noise")
+    assert (config.weights.unit, config.canvas.noise) == ("unit", "gatys")
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)

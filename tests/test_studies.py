@@ -1,0 +1,159 @@
+"""Every study of conf/experiment, as anyone can run it: with samples and the encoder that ships."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from PIL import Image
+
+from nstbench.analysis.panels import read_panels
+from nstbench.cli import main
+from nstbench.config import Config
+from nstbench.config_files import conf_dir, groups
+from nstbench.errors import UserError
+from nstbench.preparation import prepare
+from nstbench.run import run
+from nstbench.tracking.record import RunRecord
+from nstbench.validation import register_resolvers, validate
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "size=96",
+    "steps=2",
+    "metrics=none",
+    "logger=none",
+    "record.progress=false",
+    "record.checkpoint_every=0",
+    "trainer=cpu",
+    "trainer.threads=1",
+]
+
+
+def file_of(experiment: str) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((conf_dir() / "experiment" / f"{experiment}.yaml").read_text())
+    return content
+
+
+STUDIES = {name: file for name in groups()["experiment"] if (file := file_of(name)).get("panels")}
+PANELS = [(study, panel) for study, file in STUDIES.items() for panel in file["panels"]]
+PAPERS = sorted({study.split("/")[0] for study in STUDIES})
+
+
+def composed(*overrides: str) -> Config:
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return validate(compose("config", overrides=["hydra.mode=RUN", *SMALL, *overrides]))
+
+
+def test_the_papers_that_the_project_set_out_to_reproduce_have_studies() -> None:
+    assert {"gatys2015_arxiv", "gatys2015_textures", "gatys2016"} <= set(PAPERS)
+    assert {f"gatys2016/fig{n}" for n in (1, 3, 4, 5, 6, 7)} <= set(STUDIES)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_sweeps_over_all_of_its_panels(study: str) -> None:
+    file = STUDIES[study]
+    swept = str(file["hydra"]["sweeper"]["params"]["panel"]).split(",")
+    assert swept == [*map(str, file["panels"])]
+    assert str(file["panel"]) == swept[0]
+    assert file["study"] == study.replace("/", "_")
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_panels_of_a_study_are_runs_of_their_own_and_can_be_run(study: str) -> None:
+    seen = []
+    for panel in STUDIES[study]["panels"]:
+        config = composed(f"experiment={study}", f"panel={panel}")
+        prepare(config)
+        seen.append({k: v for k, v in config.plain.items() if k not in {"panel", "panels", "study"}})
+    assert all(seen.count(each) == 1 for each in seen)
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_knows_the_pictures_of_its_paper(study: str) -> None:
+    """Each part of a study has a picture of the paper's: a file to fetch, or to supply."""
+    if "override /pictures" not in str(STUDIES[study]["defaults"]):
+        pytest.skip("its pictures are not a paper's")
+    config = composed(f"experiment={study}", "pictures=papers")
+    assert set(composed("pictures=samples").pictures.cast) == set(config.pictures.cast)
+
+
+def test_all_studies_run_as_one_sweep(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    others = [name for name in groups()["experiment"] if name not in STUDIES]
+    glob = f"experiment=glob(*,exclude=[{','.join(others)}])"
+    status = main(["run", "-m", glob, *SMALL, "study=all", f"output={tmp_path}"])
+    printed = capsys.readouterr()
+    assert status == 0, printed
+    records = [r for folder in (tmp_path / "all").iterdir() if (r := RunRecord.read(folder))]
+    assert {r.config["panel"] for r in records} == {str(file["panel"]) for file in STUDIES.values()}
+    assert len(records) == len(STUDIES)
+    for record in records:
+        picture = np.asarray(Image.open(tmp_path / "all" / record.run_id / "canvas.png"))
+        assert picture.std() > 0, record.run_id
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("paper", PAPERS)
+def test_the_figures_of_a_paper_are_drawn(
+    paper: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All panels of all figures, two steps each, and then the figure's own script."""
+    figures = [study for study in STUDIES if study.split("/")[0] == paper]
+    for study in figures:
+        for panel in STUDIES[study]["panels"]:
+            run(composed(f"experiment={study}", f"panel={panel}", f"output={tmp_path}"))
+    script = ROOT / "experiments" / paper / "figures.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path), str(tmp_path)])
+    runpy.run_path(str(script), run_name="__main__")
+    for study in figures:
+        drawn = Image.open(tmp_path / f"{study.split('/')[-1]}.jpg")
+        assert drawn.width > 500
+        runs = [RunRecord.read(f) for f in (tmp_path / study.replace("/", "_")).iterdir()]
+        assert all(r is None or r.fingerprint in drawn.info["comment"].decode() for r in runs)
+
+
+def test_a_figure_with_a_panel_missing_says_which(tmp_path: Path) -> None:
+    run(composed("experiment=gatys2016/fig5", "panel=conv4_2", f"output={tmp_path}"))
+    with pytest.raises(UserError, match="panels are missing: conv2_2"):
+        read_panels(tmp_path / "gatys2016_fig5")
+
+
+def test_a_folder_without_panels_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finished panel"):
+        read_panels(tmp_path / "nothing")
+
+
+def test_a_panel_made_in_two_ways_is_not_chosen_from(tmp_path: Path) -> None:
+    for panel in ("conv2_2", "conv4_2"):
+        run(composed("experiment=gatys2016/fig5", f"panel={panel}", f"output={tmp_path}"))
+    run(composed("experiment=gatys2016/fig5", "panel=conv4_2", "seed=1", f"output={tmp_path}"))
+    with pytest.raises(UserError, match="panel conv4_2 was made in several ways"):
+        read_panels(tmp_path / "gatys2016_fig5")
+
+
+def test_published_weights_of_figure_3_reach_every_recipe() -> None:
+    """α/β is the published one whatever β is: 1, 1e9 or 1e3, of the recipe."""
+    for recipe in ("gatys2016_paper", "gatys2016_authors_normalized", "gatys2016_procedural"):
+        for panel, ratio in {"B": 1e-3, "C": 8e-4, "D": 5e-3, "E": 5e-4, "F": 5e-4}.items():
+            config = composed("experiment=gatys2016/fig3", f"panel={panel}", f"recipe={recipe}")
+            assert config.weights.content / config.weights.style == pytest.approx(ratio)
+            assert config.weights.regularizer == 0
+
+
+def test_a_study_without_its_picture_says_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["run", "experiment=gatys2016/fig3", "pictures=papers", *SMALL, f"output={tmp_path}/o"]
+    assert main([*typed, "panel=B", "hydra.mode=RUN"]) == 2
+    said = capsys.readouterr().err
+    assert "pictures.style=paper:shipwreck: this picture is not on this machine" in said
+    assert "nstbench images fetch shipwreck" in said
+    assert "pictures=samples" in said
+    assert not (tmp_path / "o").exists()
