@@ -147,6 +147,16 @@ def test_published_weights_of_figure_3_reach_every_recipe() -> None:
             assert config.weights.regularizer == 0
 
 
+@pytest.mark.parametrize("recipe", ["gatys2016_paper", "gatys2016_authors", "gatys2016_authors_normalized"])
+@pytest.mark.parametrize("study", [s for s in STUDIES if s.startswith("gatys2016/")])
+def test_a_figure_of_2016_takes_the_published_recipes(study: str, recipe: str) -> None:
+    network = ["encoder=random", "encoder.shape=vgg19", "encoder.width=0.0625"]
+    config = composed(f"experiment={study}", f"recipe={recipe}", *network)
+    prepare(config)
+    assert config.weights.unit == "paper"
+    assert config.canvas.parametrization["_target_"] == "nstbench.modules.canvas.Pixels"
+
+
 def test_a_study_without_its_picture_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
