@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -37,6 +38,7 @@ from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.units import Start, set_units, starts
 from nstbench.modules.canvas import Canvas, LuminanceOf
 from nstbench.modules.image_optimization import ImageOptimization, check_finite
+from nstbench.modules.precision import Plateau
 from nstbench.pictures.colour_control import with_luminance
 from nstbench.pictures.io import write_png
 
@@ -50,7 +52,8 @@ class Optimized:
         steps: of the optimiser, over all stages and attempts.
         evaluations: of the objective with its gradient, likewise.
         seconds: of optimisation, likewise.
-        losses: of the final canvas, named as in the curves.
+        losses: of the final canvas, named as in the curves; in float32.
+        stages: what became of each stage, for the record.
     """
 
     picture: Tensor
@@ -58,6 +61,7 @@ class Optimized:
     evaluations: int
     seconds: float
     losses: dict[str, float]
+    stages: list[dict[str, Any]]
 
 
 def optimize(
@@ -104,10 +108,10 @@ def optimize(
     with ExitStack() as stack:
         own = _callbacks(config, folder, loggers, curves, stack, progress["step"])
         callbacks = [*own, *callbacks, Stop()]
-        steps, evaluations = 0, progress["evaluations"]
+        steps, evaluations = progress.get("steps_before", 0), progress["evaluations"]
+        done: list[dict[str, Any]] = progress.get("stages_done", [])
         for i, stage in enumerate(config.schedule.stages):
             if i < progress["stage"]:
-                steps += stage.steps
                 continue
             resume = resumed and i == progress["stage"]
             shape = canvas_shape(config, inputs, stage.size)
@@ -123,19 +127,24 @@ def optimize(
                 Objective(terms),
                 build(config.optimizer),
                 precision=stage.precision,
+                plateau=config.schedule.plateau and Plateau(**asdict(config.schedule.plateau)),
+                compiled=config.trainer.compile,
+                channels_last=config.trainer.channels_last,
                 stage=i,
                 evaluations=evaluations,
                 steps=steps,
+                stages_done=done,
             ).to(device)
             _remember(module, config, inputs, shape, stage, device, first=i == 0)
             if i == 0 and not resume and on_start is not None:
-                on_start(starts(module.objective, module.encode, module.canvas()))
-            _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
+                on_start(starts(module.objective, module.encode_exactly, module.canvas()))
+            made = progress["step"] - steps if resume and progress["stopped_early"] else stage.steps
+            made = _fit(module, config, made, callbacks, folder, checkpoint if resume else None)
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
-            steps, evaluations = steps + stage.steps, module.evaluations
+            done = [*done, _became_of(module, stage, made, module.evaluations - evaluations, device)]
+            steps, evaluations = steps + made, module.evaluations
     module.objective.draw_for(steps - 1)  # what the last step sampled, even if an earlier attempt made it
-    with torch.no_grad():
-        values, _ = module.values()
+    values = module.final_values()
     try:
         check_finite(values, evaluations)  # the last step's canvas was not evaluated yet
     except NonFiniteObjectiveError:
@@ -147,7 +156,20 @@ def optimize(
         content = content_at(inputs, shape)
         assert content is not None
         picture = with_luminance(content, picture)
-    return Optimized(picture, steps, evaluations, curves.seconds, scalars_of(values))
+    return Optimized(picture, steps, evaluations, curves.seconds, scalars_of(values), done)
+
+
+def _became_of(
+    module: ImageOptimization, stage: Stage, steps: int, evaluations: int, device: torch.device
+) -> dict[str, Any]:
+    """Return what the record says of a stage that is over."""
+    return {
+        "size": stage.size,
+        "steps": steps,
+        "evaluations": evaluations,
+        "precision": module.encoding.phases(steps, device),
+        "stopped": "plateau" if module.stopped_early else "steps",
+    }
 
 
 def _remember(
@@ -189,12 +211,12 @@ def _remember(
             raise UserError(setting, term.asks_for, str(error), hint) from error
     # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
     if first or config.weights.unit != "gradient":
-        set_units(module.objective, config.weights.unit, module.encode, module.canvas().detach())
+        set_units(module.objective, config.weights.unit, module.encode_exactly, module.canvas().detach())
 
 
 def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        return {**module.encode(picture), CANVAS: picture}
+        return {**module.encode_exactly(picture), CANVAS: picture}
 
 
 def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:
@@ -225,18 +247,18 @@ def _callbacks(
 def _fit(
     module: ImageOptimization,
     config: Config,
-    stage: Stage,
+    steps: int,
     callbacks: list[pl.Callback],
     folder: Path,
     checkpoint: Path | None,
-) -> None:
-    """Run one stage; whatever stops it, the last good canvas is kept."""
+) -> int:
+    """Run one stage; whatever stops it, the last good canvas is kept. Return how many steps it made."""
     try:
-        fit(
+        return fit(
             module,
             checkpoint,
             accelerator=config.trainer.accelerator,
-            max_steps=stage.steps,
+            max_steps=steps,
             callbacks=callbacks,
             deterministic=config.trainer.deterministic,
             default_root_dir=folder,
