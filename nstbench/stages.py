@@ -35,7 +35,7 @@ from nstbench.inputs import (
 )
 from nstbench.losses.base import Formulation
 from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.units import Start, set_units, starts
+from nstbench.losses.units import Encode, Start, set_units, starts
 from nstbench.modules.canvas import Canvas, LuminanceOf
 from nstbench.modules.image_optimization import ImageOptimization, check_finite
 from nstbench.modules.precision import Plateau
@@ -189,19 +189,39 @@ def _remember(
         "content": [] if content is None else [content.to(device)],
         "style": [style.to(device) for style in styles],
     }
+    _see(module, config, inputs, shape, pictures, device, module.encode_exactly)
+    # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
+    if first or config.weights.unit != "gradient":
+        set_units(module.objective, config.weights.unit, module.encode_exactly, module.canvas().detach())
+    if module.encoding.phase(device) == "bf16":
+        exact = module.objective.targets
+        _see(module, config, inputs, shape, pictures, device, module.encode)
+        module.set_targets(exact, rounded=module.objective.targets)
+
+
+def _see(
+    module: ImageOptimization,
+    config: Config,
+    inputs: Inputs,
+    shape: Shape,
+    pictures: Mapping[str, Sequence[Tensor]],
+    device: torch.device,
+    encode: Encode,
+) -> None:
+    """Give every term its targets."""
     # Most terms remember the pictures themselves: each is encoded once for all of them.
-    plain = {role: [_seen(module, picture) for picture in of_role] for role, of_role in pictures.items()}
+    plain = {role: [_seen(encode, picture) for picture in of_role] for role, of_role in pictures.items()}
     for term in module.objective.terms:
         role = _remembered(term, pictures)
         if type(term.loss).copies is Formulation.copies:
             seen = [[features] for features in plain[role]]
         else:
-            seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
+            seen = [[_seen(encode, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
         if term.role == "regularizer":
             seen = seen[:1]
         guides = None
         if term.regions:
-            sizes = [(style.shape[2], style.shape[3]) for style in styles]
+            sizes = [(style.shape[2], style.shape[3]) for style in pictures["style"]]
             guides = guides_for(term, module.encoder, config, inputs.masks, shape, sizes, device)
         try:
             term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,), guides)
@@ -209,14 +229,11 @@ def _remember(
             setting = f"loss.{term.name.replace('/', '.')}"
             hint = "Give a larger size, or other layers."
             raise UserError(setting, term.asks_for, str(error), hint) from error
-    # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
-    if first or config.weights.unit != "gradient":
-        set_units(module.objective, config.weights.unit, module.encode_exactly, module.canvas().detach())
 
 
-def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:
+def _seen(encode: Encode, picture: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        return {**module.encode_exactly(picture), CANVAS: picture}
+        return {**encode(picture), CANVAS: picture}
 
 
 def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:

@@ -18,7 +18,7 @@ Precision = Literal["fp32", "tf32", "bf16", "auto"]
 Phase = Literal["fp32", "tf32", "bf16"]
 
 # Of `auto`, measured: benchmarks/README.md, "Precision".
-AUTO_TOLERANCE, AUTO_EVALUATIONS, AUTO_SHARE = 0.003, 20, 0.85
+AUTO_TOLERANCE, AUTO_EVALUATIONS, AUTO_SHARE = 0.001, 20, 0.8
 
 
 class Plateau:
@@ -123,16 +123,18 @@ class Encoding:
         finally:
             torch.backends.cudnn.allow_tf32 = before
 
-    def before_step(self, step: int, steps: int) -> None:
-        """Leave bfloat16 for good, if it is time.
+    def settles(self, step: int, steps: int) -> bool:
+        """Leave bfloat16 for good, if it is time; tell whether it was.
 
         Args:
             step: of the stage, that is about to be made.
             steps: of the stage.
         """
         late = step >= AUTO_SHARE * steps
-        if self.precision == "auto" and self.settled_at is None and (late or self.plateau.reached):
-            self.settled_at = step
+        if self.precision != "auto" or self.settled_at is not None or not (late or self.plateau.reached):
+            return False
+        self.settled_at = step
+        return True
 
     def phases(self, steps: int, device: torch.device) -> dict[str, int]:
         """Return how many of the ``steps`` that were made had which precision."""

@@ -13,7 +13,7 @@ import torch
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-from nstbench.errors import UserError, nearest
+from nstbench.errors import UserError
 from nstbench.pictures.decode import UnreadableError, decode, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
 
