@@ -129,7 +129,7 @@ def our_step(
     ]
     objective = Objective(terms)
     encoding = Encoding(
-        encoder, variant.precision, compiled=variant.compiled, channels_last=variant.channels_last
+        encoder, variant.precision, compile=variant.compiled, channels_last=variant.channels_last
     )
     encode: Callable[[Tensor, Sequence[str]], dict[str, Tensor]] = encoding
     if variant.graphs:

@@ -128,20 +128,24 @@ def optimize(
                 build(config.optimizer),
                 precision=stage.precision,
                 plateau=config.schedule.plateau and Plateau(**asdict(config.schedule.plateau)),
-                compiled=config.trainer.compile,
+                compile=config.trainer.compile,
                 channels_last=config.trainer.channels_last,
                 stage=i,
                 evaluations=evaluations,
                 steps=steps,
                 stages_done=done,
             ).to(device)
-            _remember(module, config, inputs, shape, stage, device, first=i == 0)
+            pictures = _remember(module, config, inputs, shape, stage, device, first=i == 0)
             if i == 0 and not resume and on_start is not None:
                 on_start(starts(module.objective, module.encode_exactly, module.canvas()))
+            if module.encoding.phase(device) == "bf16":
+                exact = module.objective.targets
+                _see(module, config, inputs, shape, pictures, device, module.encode)
+                module.set_targets(exact, rounded=module.objective.targets)
             made = progress["step"] - steps if resume and progress["stopped_early"] else stage.steps
             made = _fit(module, config, made, callbacks, folder, checkpoint if resume else None)
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
-            done = [*done, _became_of(module, stage, made, module.evaluations - evaluations, device)]
+            done = [*done, _became_of(module, stage, made, done, device)]
             steps, evaluations = steps + made, module.evaluations
     module.objective.draw_for(steps - 1)  # what the last step sampled, even if an earlier attempt made it
     values = module.final_values()
@@ -160,13 +164,17 @@ def optimize(
 
 
 def _became_of(
-    module: ImageOptimization, stage: Stage, steps: int, evaluations: int, device: torch.device
+    module: ImageOptimization,
+    stage: Stage,
+    steps: int,
+    before: Sequence[dict[str, Any]],
+    device: torch.device,
 ) -> dict[str, Any]:
     """Return what the record says of a stage that is over."""
     return {
         "size": stage.size,
         "steps": steps,
-        "evaluations": evaluations,
+        "evaluations": module.evaluations - sum(stage["evaluations"] for stage in before),
         "precision": module.encoding.phases(steps, device),
         "stopped": "plateau" if module.stopped_early else "steps",
     }
@@ -181,8 +189,12 @@ def _remember(
     device: torch.device,
     *,
     first: bool,
-) -> None:
-    """Give every term its targets, from the pictures at this stage's size, and its unit."""
+) -> Mapping[str, Sequence[Tensor]]:
+    """Give every term its targets, from the pictures at this stage's size, and its unit.
+
+    Returns:
+        the pictures, by role.
+    """
     content = content_to_match(config, inputs, shape)
     styles = styles_to_match(config, inputs, shape, stage.size)
     pictures = {
@@ -193,10 +205,7 @@ def _remember(
     # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
     if first or config.weights.unit != "gradient":
         set_units(module.objective, config.weights.unit, module.encode_exactly, module.canvas().detach())
-    if module.encoding.phase(device) == "bf16":
-        exact = module.objective.targets
-        _see(module, config, inputs, shape, pictures, device, module.encode)
-        module.set_targets(exact, rounded=module.objective.targets)
+    return pictures
 
 
 def _see(

@@ -67,7 +67,7 @@ class ImageOptimization(pl.LightningModule):
         optimizer: from parameters to a ``torch.optim`` optimiser.
         precision: of the encoder; the canvas, targets, losses and optimiser stay in float32.
         plateau: when to stop before the stage's steps are made; None: never.
-        compiled: see `nstbench.modules.precision.Encoding`.
+        compile: see `nstbench.modules.precision.Encoding`.
         channels_last: likewise.
         stage: its place in the schedule, for the record.
         evaluations: made by earlier stages.
@@ -88,7 +88,7 @@ class ImageOptimization(pl.LightningModule):
         *,
         precision: Precision = "fp32",
         plateau: Plateau | None = None,
-        compiled: bool = False,
+        compile: bool = False,
         channels_last: bool = False,
         stage: int = 0,
         evaluations: int = 0,
@@ -100,7 +100,7 @@ class ImageOptimization(pl.LightningModule):
         self.strict_loading = False  # the encoder is not in the checkpoint
         self.canvas, self.encoder, self.objective = canvas, encoder, objective
         self.make_optimizer = optimizer
-        self.encoding = Encoding(encoder, precision, compiled=compiled, channels_last=channels_last)
+        self.encoding = Encoding(encoder, precision, compile=compile, channels_last=channels_last)
         self.plateau, self.stopped_early = plateau, False
         self.stage = stage
         self.evaluations, self.steps_before = evaluations, steps

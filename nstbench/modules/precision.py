@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from nstbench.device import fast_bf16
 from nstbench.encoders.base import Encoder, Features
+from nstbench.modules.compiling import compiled
 
 Precision = Literal["fp32", "tf32", "bf16", "auto"]
 Phase = Literal["fp32", "tf32", "bf16"]
@@ -74,7 +75,7 @@ class Encoding:
     Args:
         encoder: frozen.
         precision: as above.
-        compiled: with ``torch.compile``; one graph for each size of the canvas.
+        compile: with ``torch.compile``; one graph for each size of the canvas.
         channels_last: keep feature maps in memory position by position.
     """
 
@@ -83,11 +84,11 @@ class Encoding:
         encoder: Encoder,
         precision: Precision = "fp32",
         *,
-        compiled: bool = False,
+        compile: bool = False,
         channels_last: bool = False,
     ) -> None:
         self.encoder, self.precision = encoder, precision
-        self.compiled, self.channels_last = compiled, channels_last
+        self.compile, self.channels_last = compile, channels_last
         self.plateau = Plateau(AUTO_TOLERANCE, AUTO_EVALUATIONS)
         self.settled_at: int | None = None
         self._ready: dict[Phase, Any] = {}
@@ -163,7 +164,7 @@ class Encoding:
             if self.channels_last:
                 encoder = encoder if phase == "bf16" else deepcopy(encoder)
                 encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self._ready[phase] = torch.compile(encoder, dynamic=False) if self.compiled else encoder
+            self._ready[phase] = compiled(encoder) if self.compile else encoder
         return self._ready[phase]
 
 
