@@ -45,17 +45,29 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def peak(dtype: torch.dtype, device: torch.device, *, tf32: bool = False) -> float:
-    """Return the FLOP/s of a product of large square matrices, the best of ten."""
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, dtype=dtype, device=device) for _ in range(2))
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    try:
-        found = alternating({"": lambda: a @ b}, 10, device)[""]
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = before
-    return 2 * n**3 / min(found)
+def _edge(device: torch.device) -> int:
+    return 8192 if device.type == "cuda" else 2048
+
+
+def product_flops(device: torch.device) -> int:
+    """Return the FLOPs of `product`."""
+    return 2 * _edge(device) ** 3
+
+
+def product(precision: str, device: torch.device) -> Callable[[], object]:
+    """Return the product of large square matrices in a precision: what a device can reach at all."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(_edge(device), _edge(device), dtype=dtype, device=device) for _ in range(2))
+
+    def multiply() -> None:
+        before = torch.backends.cuda.matmul.allow_tf32
+        torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+        try:
+            a @ b
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
+
+    return multiply
 
 
 def machine(device: torch.device) -> str:

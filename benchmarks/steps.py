@@ -11,8 +11,8 @@ the time divided by the plain loop's in the same round.
     python -m benchmarks.steps --compile                        # torch.compile, and CUDA graphs on a GPU
 
 FLOPs are counted (torch.utils.flop_counter) over one float32 evaluation with its gradient, a
-multiplication and an addition being two; the peak is that of a product of matrices in the same precision,
-measured just before.
+multiplication and an addition being two; the peak is that of a product of large matrices in the same
+precision, in the same round.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measuring import alternating, machine, peak, put, ratio
+from benchmarks.measuring import alternating, machine, product, product_flops, put, ratio
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
 from nstbench.losses.content import FeatureReconstruction
@@ -166,15 +166,13 @@ def measure(name: str, size: int, device: torch.device, rounds: int, compiled: b
     with FlopCounterMode(display=False) as counter:
         step()
     flops = counter.get_total_flops()
-    tf32 = device.type == "cuda"
-    peaks = {"fp32": peak(torch.float32, device), "bf16": peak(torch.bfloat16, device)}
-    peaks["tf32"] = peak(torch.float32, device, tf32=True) if tf32 else peaks["fp32"]
-    seconds = alternating(calls, rounds, device)
+    products = {f"product {p}": product(p, device) for p in ("fp32", "tf32", "bf16")}
+    seconds = alternating({**calls, **products}, rounds, device)
     rows = []
-    for text, times in seconds.items():
+    for text in calls:
         precision = chosen[text].precision if text in chosen else "tf32"
-        median = statistics.median(times)
-        share = flops / median / peaks[precision]
+        times, median = seconds[text], statistics.median(seconds[text])
+        share = flops / product_flops(device) * ratio(seconds[f"product {precision}"], times)
         rows.append(
             f"| {name} | {size} | {text} | {1000 * median:.1f} | {ratio(times, seconds[PLAIN]):.2f} "
             f"| {flops / 1e9:.0f} | {flops / median / 1e12:.2f} | {share:.0%} |"
