@@ -93,7 +93,7 @@ def main(typed: Sequence[str]) -> float | None:
     parser.add_argument("--plain-steps", type=int, default=500)
     parser.add_argument("--every", type=int, default=2, help="evaluations between judged canvases")
     parser.add_argument("--pictures", type=Path, help="a folder for both pictures")
-    asked = parser.parse_args(typed)
+    asked = parser.parse_intermixed_args(typed)
     register_resolvers()
     with tempfile.TemporaryDirectory() as output, initialize_config_dir(str(conf_dir()), version_base="1.3"):
         own = [f"output={output}", "metrics=none", "logger=none", "schedule=fast", "record.curves_every=50"]
