@@ -22,6 +22,7 @@ import statistics
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ from nstbench.modules.precision import Encoding, Precision
 from nstbench.pictures.resize import resize
 from nstbench.pictures.source import load
 
-ENCODERS = {
+ENCODERS: dict[str, dict[str, Any]] = {
     "vgg19": {
         "_target_": "nstbench.encoders.random.RandomVGG",
         "width": 1.0,
@@ -99,12 +100,13 @@ def plain_step(encoder: Encoder, canvas: Tensor, content: Tensor, style: Tensor)
 
     def step() -> Tensor:
         canvas.grad = None
-        f = encoder(canvas, [deep, *shallow])
+        f: dict[str, Tensor] = encoder(canvas, [deep, *shallow])
         loss = ((f[deep] - P) ** 2).mean()
         for n in shallow:
             loss = loss + ((gram(f[n]) - A[n]) ** 2).sum()
         rough = ((canvas[..., 1:] - canvas[..., :-1]) ** 2).sum()
-        (loss + rough + ((canvas[..., 1:, :] - canvas[..., :-1, :]) ** 2).sum()).backward()
+        rough = rough + ((canvas[..., 1:, :] - canvas[..., :-1, :]) ** 2).sum()
+        torch.autograd.backward(loss + rough)
         return loss
 
     def as_scripts_do() -> Tensor:
@@ -141,10 +143,10 @@ def our_step(
     def step() -> Tensor:
         canvas.grad = None
         if variant.graphs:
-            torch.compiler.cudagraph_mark_step_begin()
+            torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with encoding.in_force(canvas.device):
             total = objective(encode(canvas, objective.layers), canvas).total.sum()
-            total.backward()
+            torch.autograd.backward(total)
         return total
 
     return step

@@ -108,6 +108,7 @@ def optimize(
     with ExitStack() as stack:
         own = _callbacks(config, folder, loggers, curves, stack, progress["step"])
         callbacks = [*own, *callbacks, Stop()]
+        until = config.schedule.plateau
         steps, evaluations = progress.get("steps_before", 0), progress["evaluations"]
         done: list[dict[str, Any]] = progress.get("stages_done", [])
         for i, stage in enumerate(config.schedule.stages):
@@ -127,7 +128,7 @@ def optimize(
                 Objective(terms),
                 build(config.optimizer),
                 precision=stage.precision,
-                plateau=config.schedule.plateau and Plateau(**asdict(config.schedule.plateau)),
+                plateau=Plateau(**asdict(until)) if until else None,
                 compile=config.trainer.compile,
                 channels_last=config.trainer.channels_last,
                 stage=i,

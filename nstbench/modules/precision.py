@@ -163,7 +163,7 @@ class Encoding:
             encoder = with_bf16_weights(self.encoder) if phase == "bf16" else self.encoder
             if self.channels_last:
                 encoder = encoder if phase == "bf16" else deepcopy(encoder)
-                encoder = encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                encoder = encoder.to(memory_format=torch.channels_last)
             self._ready[phase] = compiled(encoder) if self.compile else encoder
         return self._ready[phase]
 
