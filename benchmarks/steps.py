@@ -101,7 +101,7 @@ def plain_step(encoder: Encoder, canvas: Tensor, content: Tensor, style: Tensor)
     def step() -> Tensor:
         canvas.grad = None
         f: dict[str, Tensor] = encoder(canvas, [deep, *shallow])
-        loss = ((f[deep] - P) ** 2).mean()
+        loss: Tensor = ((f[deep] - P) ** 2).mean()
         for n in shallow:
             loss = loss + ((gram(f[n]) - A[n]) ** 2).sum()
         rough = ((canvas[..., 1:] - canvas[..., :-1]) ** 2).sum()

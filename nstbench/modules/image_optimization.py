@@ -145,7 +145,7 @@ class ImageOptimization(pl.LightningModule):
 
         Rounding moves the statistics of features a little, to one side. A canvas in bfloat16 that is
         compared with a picture in bfloat16 does not see it; compared with one in float32 it makes up
-        for what is not there, and ends 6 % higher instead of 2 % (benchmarks/README.md).
+        for what is not there, and ends 6 % higher instead of 2 % (docs/speed.md).
         """
         self._targets = {"exact": exact, "rounded": rounded}
         self._take_targets()

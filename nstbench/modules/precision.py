@@ -18,7 +18,7 @@ from nstbench.modules.compiling import compiled
 Precision = Literal["fp32", "tf32", "bf16", "auto"]
 Phase = Literal["fp32", "tf32", "bf16"]
 
-# Of `auto`, measured: benchmarks/README.md, "Precision".
+# Of `auto`: how they were chosen is in docs/speed.md.
 AUTO_TOLERANCE, AUTO_EVALUATIONS, AUTO_SHARE = 0.001, 20, 0.8
 
 
