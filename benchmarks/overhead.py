@@ -17,18 +17,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
-from torch import Tensor
 
-from nstbench.config import Config
+from benchmarks.measuring import synchronizer
+from benchmarks.plain import PlainLoop
 from nstbench.config_files import conf_dir
-from nstbench.device import choose_device
-from nstbench.encoders.build import build_encoder
-from nstbench.inputs import canvas_shape, content_at, load_inputs, styles_at
 from nstbench.run import run
 from nstbench.validation import register_resolvers, validate
 
@@ -73,63 +70,19 @@ class Alternate(pl.Callback):
         self.plain.append((self.began - turn) / BLOCK)
 
 
-def plain_loop(config: Config) -> tuple[Callable[[], Any], torch.device]:
-    """Return one step of what a script would do: the same objective, written out."""
-    device = choose_device(config.trainer)
-    encoder = build_encoder(config.encoder).to(device)
-    inputs = load_inputs(config)
-    shape = canvas_shape(config, inputs, config.size)
-    content = content_at(inputs, shape)
-    assert content is not None
-    style = styles_at(config, inputs, shape, config.size)[0]
-    (deep,), shallow = encoder.default_layers["content"], encoder.default_layers["style"]
-    layers = [deep, *shallow]
-
-    def gram(f: Tensor) -> Tensor:
-        f = f.flatten(2)
-        return f @ f.transpose(1, 2) / f.shape[2]
-
-    def variation(x: Tensor) -> Tensor:
-        return ((x[..., 1:] - x[..., :-1]) ** 2).sum() + ((x[..., 1:, :] - x[..., :-1, :]) ** 2).sum()
-
-    roughness = variation(content.to(device))
-    with torch.no_grad():
-        P = encoder(content.to(device), [deep])[deep]
-        A = {layer: gram(f) for layer, f in encoder(style.to(device), shallow).items()}
-    x = content.to(device).clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([x], max_iter=1, history_size=10, tolerance_grad=0, tolerance_change=0)
-    w = config.weights
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        f = encoder(x, layers)
-        loss = w.content * ((f[deep] - P) ** 2).mean() / (P**2).mean()
-        for layer in shallow:
-            loss = (
-                loss
-                + w.style / len(shallow) * ((gram(f[layer]) - A[layer]) ** 2).sum() / (A[layer] ** 2).sum()
-            )
-        loss = loss + w.regularizer * variation(x) / roughness
-        loss.backward()
-        return cast(Tensor, loss)
-
-    return lambda: optimizer.step(closure), device  # type: ignore[no-untyped-call]
-
-
 def main(overrides: Sequence[str]) -> float:
     """Print both step times and their ratio; return the ratio of the medians."""
     register_resolvers()
     with tempfile.TemporaryDirectory() as output, initialize_config_dir(str(conf_dir()), version_base="1.3"):
         own = [f"output={output}", "metrics=none", "logger=none", "canvas=pixels"]
         config = validate(compose("config", overrides=[*own, *overrides]))
-        step, device = plain_loop(config)
-        synchronize = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+        plain_loop = PlainLoop(config)
         for _ in range(3):  # warm up: the first steps allocate
-            step()
-        step, _ = plain_loop(config)
-        turns = Alternate(step, synchronize)
+            plain_loop.step()
+        step = PlainLoop(config).step
+        turns = Alternate(step, synchronizer(plain_loop.device))
         record = run(config, callbacks=[turns]).record
-        last = float(step().detach())  # of the canvas before this step
+        last = float(step())  # of the canvas before this step
     # The first block pays for what is allocated once.
     ours, plain = statistics.median(turns.ours[1:]), statistics.median(turns.plain[1:])
     print(f"device        {record.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")

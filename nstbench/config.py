@@ -202,19 +202,39 @@ class Canvas:
 
 @dataclass(config=_STRICT)
 class Stage:
-    """A stretch of optimisation at one size and precision."""
+    """A stretch of optimisation at one size and precision (`nstbench.modules.precision`)."""
 
     size: Edge
     steps: Positive
-    precision: Literal["fp32", "bf16"]
+    precision: Literal["fp32", "tf32", "bf16", "auto"]
+
+
+@dataclass(config=_STRICT)
+class Plateau:
+    """When a stage ends before its steps are made: `nstbench.modules.precision.Plateau`.
+
+    Attributes:
+        tolerance: the objective has fallen by less than this share of itself ...
+        evaluations: ... over the last so many.
+    """
+
+    tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.001
+    evaluations: Positive = 20
 
 
 @dataclass(config=_STRICT)
 class Schedule:
-    """The stages, in order; the canvas is carried from one to the next."""
+    """The stages, in order; the canvas is carried from one to the next.
 
-    precision: Literal["fp32", "bf16"]
+    Attributes:
+        precision: of all stages that do not say otherwise.
+        stages: at least one.
+        plateau: stop each stage where it gets no further; null: make all steps.
+    """
+
+    precision: Literal["fp32", "tf32", "bf16", "auto"]
     stages: Annotated[list[Stage], Field(min_length=1)]
+    plateau: Plateau | None = None
 
 
 @dataclass(config=_STRICT)
@@ -225,11 +245,16 @@ class TrainerSettings:
         accelerator: ``auto`` takes a GPU where there is one.
         threads: CPU threads of a run; null: PyTorch's choice.
         deterministic: refuse GPU algorithms that differ from run to run. The CPU never does.
+        compile: the encoder, with ``torch.compile``: other last bits, and a wait of a minute before the
+            first step of every size. benchmarks/README.md says where it pays.
+        channels_last: keep feature maps in memory position by position; likewise.
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
     threads: Annotated[Whole, Field(ge=1, le=1024)] | None
     deterministic: bool
+    compile: bool = False
+    channels_last: bool = False
 
 
 @dataclass(config=_STRICT)

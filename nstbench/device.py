@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -50,6 +51,7 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
+@lru_cache(maxsize=1)  # asked at every evaluation
 def cpu_has_bf16() -> bool:
     """Tell whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     try:

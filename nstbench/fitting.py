@@ -15,8 +15,11 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 
-def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings: Any) -> None:
+def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings: Any) -> int:
     """Train ``module`` on one device, from a checkpoint where one is given.
+
+    Returns:
+        the steps made, with those before the checkpoint.
 
     Args:
         module: what is trained.
@@ -47,6 +50,7 @@ def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings:
             if trainer.received_sigterm:
                 raise SystemExit(128 + signal.SIGTERM) from stop
             raise KeyboardInterrupt from stop
+        return trainer.global_step
 
 
 def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:

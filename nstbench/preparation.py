@@ -18,6 +18,7 @@ from nstbench.inputs import Inputs, Shape, canvas_shape, load_inputs, style_shap
 from nstbench.losses.build import build_terms
 from nstbench.losses.objective import CANVAS, Term
 from nstbench.metrics.evaluate import build_metrics
+from nstbench.modules.compiling import check_compiles
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def prepare(config: Config) -> Prepared:
     _check_sizes(config, encoder, terms, inputs)
     check_guides(config, encoder, terms, inputs.masks, _stages(config, inputs))
     build_metrics(config.metrics)
+    if config.trainer.compile:
+        check_compiles(device)
     return Prepared(device, inputs, encoder, terms, time.monotonic() - began)
 
 

@@ -167,7 +167,7 @@ def _perform(
             record.steps, record.evaluations = optimized.steps, optimized.evaluations
             record.timings["optimize_s"] = optimized.seconds
             record.peak_memory_bytes = peak_memory(device)
-            record.final_losses = optimized.losses
+            record.final_losses, record.stages = optimized.losses, optimized.stages
             write_png(folder / "canvas.png", optimized.picture, _provenance(record))
             log_step(loggers, optimized.evaluations, {}, {"image/final": optimized.picture[0]})
             if config.record.animation == "gif":

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -34,9 +35,10 @@ from nstbench.inputs import (
 )
 from nstbench.losses.base import Formulation
 from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.units import Start, set_units, starts
+from nstbench.losses.units import Encode, Start, set_units, starts
 from nstbench.modules.canvas import Canvas, LuminanceOf
 from nstbench.modules.image_optimization import ImageOptimization, check_finite
+from nstbench.modules.precision import Plateau
 from nstbench.pictures.colour_control import with_luminance
 from nstbench.pictures.io import write_png
 
@@ -50,7 +52,8 @@ class Optimized:
         steps: of the optimiser, over all stages and attempts.
         evaluations: of the objective with its gradient, likewise.
         seconds: of optimisation, likewise.
-        losses: of the final canvas, named as in the curves.
+        losses: of the final canvas, named as in the curves; in float32.
+        stages: what became of each stage, for the record.
     """
 
     picture: Tensor
@@ -58,6 +61,7 @@ class Optimized:
     evaluations: int
     seconds: float
     losses: dict[str, float]
+    stages: list[dict[str, Any]]
 
 
 def optimize(
@@ -104,10 +108,11 @@ def optimize(
     with ExitStack() as stack:
         own = _callbacks(config, folder, loggers, curves, stack, progress["step"])
         callbacks = [*own, *callbacks, Stop()]
-        steps, evaluations = 0, progress["evaluations"]
+        until = config.schedule.plateau
+        steps, evaluations = progress.get("steps_before", 0), progress["evaluations"]
+        done: list[dict[str, Any]] = progress.get("stages_done", [])
         for i, stage in enumerate(config.schedule.stages):
             if i < progress["stage"]:
-                steps += stage.steps
                 continue
             resume = resumed and i == progress["stage"]
             shape = canvas_shape(config, inputs, stage.size)
@@ -123,19 +128,28 @@ def optimize(
                 Objective(terms),
                 build(config.optimizer),
                 precision=stage.precision,
+                plateau=Plateau(**asdict(until)) if until else None,
+                compile=config.trainer.compile,
+                channels_last=config.trainer.channels_last,
                 stage=i,
                 evaluations=evaluations,
                 steps=steps,
+                stages_done=done,
             ).to(device)
-            _remember(module, config, inputs, shape, stage, device, first=i == 0)
+            pictures = _remember(module, config, inputs, shape, stage, device, first=i == 0)
             if i == 0 and not resume and on_start is not None:
-                on_start(starts(module.objective, module.encode, module.canvas()))
-            _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
+                on_start(starts(module.objective, module.encode_exactly, module.canvas()))
+            if module.encoding.phase(device) == "bf16":
+                exact = module.objective.targets
+                _see(module, config, inputs, shape, pictures, device, module.encode)
+                module.set_targets(exact, rounded=module.objective.targets)
+            made = progress["step"] - steps if resume and progress["stopped_early"] else stage.steps
+            made = _fit(module, config, made, callbacks, folder, checkpoint if resume else None)
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
-            steps, evaluations = steps + stage.steps, module.evaluations
+            done = [*done, _became_of(module, stage, made, done, device)]
+            steps, evaluations = steps + made, module.evaluations
     module.objective.draw_for(steps - 1)  # what the last step sampled, even if an earlier attempt made it
-    with torch.no_grad():
-        values, _ = module.values()
+    values = module.final_values()
     try:
         check_finite(values, evaluations)  # the last step's canvas was not evaluated yet
     except NonFiniteObjectiveError:
@@ -147,7 +161,24 @@ def optimize(
         content = content_at(inputs, shape)
         assert content is not None
         picture = with_luminance(content, picture)
-    return Optimized(picture, steps, evaluations, curves.seconds, scalars_of(values))
+    return Optimized(picture, steps, evaluations, curves.seconds, scalars_of(values), done)
+
+
+def _became_of(
+    module: ImageOptimization,
+    stage: Stage,
+    steps: int,
+    before: Sequence[dict[str, Any]],
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return what the record says of a stage that is over."""
+    return {
+        "size": stage.size,
+        "steps": steps,
+        "evaluations": module.evaluations - sum(stage["evaluations"] for stage in before),
+        "precision": module.encoding.phases(steps, device),
+        "stopped": "plateau" if module.stopped_early else "steps",
+    }
 
 
 def _remember(
@@ -159,27 +190,48 @@ def _remember(
     device: torch.device,
     *,
     first: bool,
-) -> None:
-    """Give every term its targets, from the pictures at this stage's size, and its unit."""
+) -> Mapping[str, Sequence[Tensor]]:
+    """Give every term its targets, from the pictures at this stage's size, and its unit.
+
+    Returns:
+        the pictures, by role.
+    """
     content = content_to_match(config, inputs, shape)
     styles = styles_to_match(config, inputs, shape, stage.size)
     pictures = {
         "content": [] if content is None else [content.to(device)],
         "style": [style.to(device) for style in styles],
     }
+    _see(module, config, inputs, shape, pictures, device, module.encode_exactly)
+    # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
+    if first or config.weights.unit != "gradient":
+        set_units(module.objective, config.weights.unit, module.encode_exactly, module.canvas().detach())
+    return pictures
+
+
+def _see(
+    module: ImageOptimization,
+    config: Config,
+    inputs: Inputs,
+    shape: Shape,
+    pictures: Mapping[str, Sequence[Tensor]],
+    device: torch.device,
+    encode: Encode,
+) -> None:
+    """Give every term its targets."""
     # Most terms remember the pictures themselves: each is encoded once for all of them.
-    plain = {role: [_seen(module, picture) for picture in of_role] for role, of_role in pictures.items()}
+    plain = {role: [_seen(encode, picture) for picture in of_role] for role, of_role in pictures.items()}
     for term in module.objective.terms:
         role = _remembered(term, pictures)
         if type(term.loss).copies is Formulation.copies:
             seen = [[features] for features in plain[role]]
         else:
-            seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
+            seen = [[_seen(encode, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
         if term.role == "regularizer":
             seen = seen[:1]
         guides = None
         if term.regions:
-            sizes = [(style.shape[2], style.shape[3]) for style in styles]
+            sizes = [(style.shape[2], style.shape[3]) for style in pictures["style"]]
             guides = guides_for(term, module.encoder, config, inputs.masks, shape, sizes, device)
         try:
             term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,), guides)
@@ -187,14 +239,11 @@ def _remember(
             setting = f"loss.{term.name.replace('/', '.')}"
             hint = "Give a larger size, or other layers."
             raise UserError(setting, term.asks_for, str(error), hint) from error
-    # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
-    if first or config.weights.unit != "gradient":
-        set_units(module.objective, config.weights.unit, module.encode, module.canvas().detach())
 
 
-def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:
+def _seen(encode: Encode, picture: Tensor) -> dict[str, Tensor]:
     with torch.no_grad():
-        return {**module.encode(picture), CANVAS: picture}
+        return {**encode(picture), CANVAS: picture}
 
 
 def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:
@@ -225,18 +274,18 @@ def _callbacks(
 def _fit(
     module: ImageOptimization,
     config: Config,
-    stage: Stage,
+    steps: int,
     callbacks: list[pl.Callback],
     folder: Path,
     checkpoint: Path | None,
-) -> None:
-    """Run one stage; whatever stops it, the last good canvas is kept."""
+) -> int:
+    """Run one stage; whatever stops it, the last good canvas is kept. Return how many steps it made."""
     try:
-        fit(
+        return fit(
             module,
             checkpoint,
             accelerator=config.trainer.accelerator,
-            max_steps=stage.steps,
+            max_steps=steps,
             callbacks=callbacks,
             deterministic=config.trainer.deterministic,
             default_root_dir=folder,

@@ -20,6 +20,7 @@ from nstbench.complaints import user_error
 from nstbench.config import Config, Node, TermSettings, settings
 from nstbench.encoders.procedural.settings import TrainConfig
 from nstbench.errors import UserError, did_you_mean
+from nstbench.pictures.source import check
 from nstbench.sweeps.criterion import check_criterion
 from nstbench.targets import TERM_KEYS, check_target, try_to_build
 
@@ -33,6 +34,7 @@ def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
     ``_target_`` and its arguments. Layer names are checked later, by the encoder.
     """
     config = _typed(composed, Config, "nstbench run")
+    _check_files(config)  # what takes no time first: to check a _target_ is to import it, and torch
     for path, node, skip in _targets(config):
         check_target(path, node, skip)
     _check_together(config)
@@ -155,6 +157,20 @@ def term_settings(node: Node, role: str, path: str) -> TermSettings:
         return TypeAdapter(TermSettings).validate_json(json.dumps(own, default=str))
     except ValidationError as error:
         raise user_error(error, own, prefix=path) from error
+
+
+def _check_files(config: Config) -> None:
+    """Check that the files of all pictures are there."""
+    for source in config.pictures.styles:
+        check(source, "pictures.style")
+    if config.pictures.content:
+        check(config.pictures.content, "pictures.content")
+    for name, guide in config.pictures.guides.items():
+        for whose, mask in (("content", guide.content), ("style", guide.style)):
+            if mask:
+                check(mask, f"pictures.guides.{name}.{whose}")
+    if config.canvas.start not in {"content", "style", "noise"}:
+        check(config.canvas.start, "canvas.start")
 
 
 def _check_together(config: Config) -> None:

@@ -80,6 +80,7 @@ def examine(output: Path) -> Iterator[Finding]:
         "versions": _versions,
         "devices": _devices,
         "threads": _threads,
+        "compile": _compiler,
         "configuration": _configuration,
         "weights": _weights,
         "wandb": _wandb,
@@ -140,7 +141,7 @@ def _devices() -> Iterator[Finding]:
     else:
         yield Finding("GPU", "note", "none is seen", "Runs use the CPU.")
     fast = cpu_has_bf16()
-    hint = "schedule.precision=bf16 is faster here, and less exact." if fast else ""
+    hint = "schedule.precision=auto is faster here: bf16 first, fp32 at the end." if fast else ""
     speed = "in hardware" if fast else "emulated, so slower"
     yield _computes(torch.device("cpu"), f"{os.cpu_count()} cores", bf16=speed, hint=hint)
 
@@ -153,8 +154,21 @@ def _cuda(i: int) -> Finding:
     free, total = torch.cuda.mem_get_info(device)
     memory = f"{free / _GIGABYTE:.0f} of {total / _GIGABYTE:.0f} GB free"
     tf32 = ", tf32" if p.major >= 8 else ""
-    bf16 = "in hardware" if torch.cuda.is_bf16_supported(including_emulation=False) else "emulated, so slower"
-    return _computes(device, f"{p.name}, {memory}{tf32}", bf16=bf16)
+    fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    bf16 = "in hardware" if fast else "emulated, so slower"
+    hint = "schedule.precision=auto is faster here: bf16 first, tf32 at the end." if fast else ""
+    return _computes(device, f"{p.name}, {memory}{tf32}", bf16=bf16, hint=hint)
+
+
+def _compiler() -> Iterator[Finding]:
+    """Tell whether trainer.compile=true can work, by what it would look for."""
+    found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
+    triton = _installed("triton")
+    text = f"C++ compiler: {found or 'none'}; Triton: {'installed' if triton else 'not installed'}"
+    if found or triton:
+        yield Finding("compile", "ok", text)
+    else:
+        yield Finding("compile", "note", text, "trainer.compile=true needs one of them.")
 
 
 def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = "") -> Finding:

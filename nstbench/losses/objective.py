@@ -229,6 +229,16 @@ class Objective:
         """The encoder's layers that the terms ask for, each once."""
         return list(dict.fromkeys(layer for t in self.terms for layer in t.asks_for if layer != CANVAS))
 
+    @property
+    def targets(self) -> dict[str, dict[str, Target]]:
+        """What every term remembers, to be set again."""
+        return {term.name: dict(term.targets) for term in self.terms}
+
+    @targets.setter
+    def targets(self, targets: Mapping[str, Mapping[str, Target]]) -> None:
+        for term in self.terms:
+            term.targets = dict(targets[term.name])
+
     def draw_for(self, step: int) -> None:
         """Set what every term samples to the draw that belongs to a step of the run."""
         for term in self.terms:

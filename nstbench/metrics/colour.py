@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.stats import wasserstein_distance
 from torch import Tensor
 
 from nstbench.metrics.base import Metric, Subject, styles_of
@@ -23,6 +22,8 @@ class ColourDistance(Metric):
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
+        from scipy.stats import wasserstein_distance  # slow to import, and needed at the end of a run only
+
         styles = [_lab(style) for style in styles_of(subject)]
         values = np.concatenate(styles)
         weights = np.concatenate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from nstbench.encoders.base import Encoder
@@ -14,17 +15,23 @@ from nstbench.metrics.base import Subject, Unavailable, styles_of
 class JudgingEncoder:
     """An encoder for judging; weights that are not on this machine make its metric unavailable.
 
+    It is built when it is first asked for: most runs need it at their end only.
+
     Args:
         node: like the group ``encoder``.
     """
 
     def __init__(self, node: Mapping[str, Any]) -> None:
-        self.encoder: Encoder | None = None
-        self.missing = ""
+        self.node, self.missing = node, ""
+
+    @cached_property
+    def encoder(self) -> Encoder | None:
+        """The encoder; None where its weights are missing."""
         try:
-            self.encoder = build_encoder(node).cpu()
+            return build_encoder(self.node).cpu()
         except UserError as error:  # weights that are not here: no mistake, but no metric either
             self.missing = str(error)
+            return None
 
     def of(self, subject: Subject, layers: Sequence[str]) -> Encoder:
         """Return the encoder, on the CPU, for the picture and the style pictures of a subject.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.ndimage import correlate1d
 from torch import Tensor
 
 from nstbench.metrics.base import Metric, Subject, Unavailable, content_of
@@ -107,6 +106,8 @@ def _of_channel(x: Pixels, y: Pixels) -> tuple[float, float]:
 
 def _local_mean(x: Pixels) -> Pixels:
     """Return the mean under the window at every position where it fits: ``(H - 10, W - 10)``."""
+    from scipy.ndimage import correlate1d  # half a second, at the end of a run and not at its beginning
+
     edge = len(_WINDOW) // 2
     rows = correlate1d(x, _WINDOW, axis=0)[edge:-edge]
     means: Pixels = correlate1d(rows, _WINDOW, axis=1)[:, edge:-edge]

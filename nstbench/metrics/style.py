@@ -28,19 +28,21 @@ class GramDistance(Metric):
         self, encoder: Mapping[str, Any], layers: Sequence[str] | Literal["default"] = "default"
     ) -> None:
         self.judge = JudgingEncoder(encoder)
-        self.layers: list[str] = []
-        if self.judge.encoder is not None:
-            default = self.judge.encoder.default_layers["style"]
-            self.layers = list(default if layers == "default" else layers)
-            self.judge.encoder.check(self.layers, "metrics.gram_distance.layers")
+        self.layers = layers
+        if layers != "default" and self.judge.encoder is not None:
+            self.judge.encoder.check(layers, "metrics.gram_distance.layers")
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
-        encoder = self.judge.of(subject, self.layers)
-        of_picture = encoder(subject.picture, self.layers)
-        of_styles = [encoder(style, self.layers) for style in styles_of(subject)]
+        layers = list(self.layers)
+        if self.layers == "default":
+            eyes = self.judge.encoder
+            layers = [] if eyes is None else list(eyes.default_layers["style"])
+        encoder = self.judge.of(subject, layers)
+        of_picture = encoder(subject.picture, layers)
+        of_styles = [encoder(style, layers) for style in styles_of(subject)]
         distances = []
-        for layer in self.layers:
+        for layer in layers:
             G = gram_matrix(of_picture[layer])
             A = weighted_mean([gram_matrix(features[layer]) for features in of_styles], subject.blend)
             distances.append(float(((G - A) ** 2).sum() / (A**2).sum()))

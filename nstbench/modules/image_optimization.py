@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from math import isfinite
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -17,8 +17,9 @@ from nstbench.encoders.base import Encoder, Features
 from nstbench.errors import NonFiniteObjectiveError
 from nstbench.losses.objective import Objective, Values
 from nstbench.modules.canvas import Canvas
+from nstbench.modules.precision import Encoding, Plateau, Precision
 
-Precision = Literal["fp32", "bf16"]
+Targets = Mapping[str, Mapping[str, Any]]
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -65,9 +66,13 @@ class ImageOptimization(pl.LightningModule):
         objective: with its targets and units, on the same device.
         optimizer: from parameters to a ``torch.optim`` optimiser.
         precision: of the encoder; the canvas, targets, losses and optimiser stay in float32.
+        plateau: when to stop before the stage's steps are made; None: never.
+        compile: see `nstbench.modules.precision.Encoding`.
+        channels_last: likewise.
         stage: its place in the schedule, for the record.
         evaluations: made by earlier stages.
         steps: made by earlier stages.
+        stages_done: what became of them; checkpoints keep it.
 
     Raises:
         NonFiniteObjectiveError: from ``fit``, when the objective is NaN or infinite. `last_good` then
@@ -82,17 +87,25 @@ class ImageOptimization(pl.LightningModule):
         optimizer: OptimizerFactory,
         *,
         precision: Precision = "fp32",
+        plateau: Plateau | None = None,
+        compile: bool = False,
+        channels_last: bool = False,
         stage: int = 0,
         evaluations: int = 0,
         steps: int = 0,
+        stages_done: Sequence[dict[str, Any]] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.strict_loading = False  # the encoder is not in the checkpoint
         self.canvas, self.encoder, self.objective = canvas, encoder, objective
         self.make_optimizer = optimizer
-        self.precision, self.stage = precision, stage
+        self.encoding = Encoding(encoder, precision, compile=compile, channels_last=channels_last)
+        self.plateau, self.stopped_early = plateau, False
+        self.stage = stage
         self.evaluations, self.steps_before = evaluations, steps
+        self.stages_done = list(stages_done)
+        self._targets: dict[str, Targets] = {}
         self.last_good: Tensor | None = None
 
     def train_dataloader(self) -> DataLoader[int]:
@@ -106,18 +119,49 @@ class ImageOptimization(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Let the optimiser take one step; it evaluates as often as it wants."""
         self.objective.draw_for(self.steps_before + self.global_step)
+        if self.encoding.settles(self.global_step, self.trainer.max_steps):
+            self._take_targets()
         optimizer = cast(LightningOptimizer, self.optimizers())
-        optimizer.step(closure=self._evaluate)
+        with self.encoding.in_force(self.device):
+            optimizer.step(closure=self._evaluate)
+        if self.plateau is not None and self.plateau.reached:
+            self.stopped_early = self.trainer.should_stop = True
 
     def encode(self, pictures: Tensor) -> Features:
         """Return the feature maps the objective asks for, in the stage's precision."""
-        with self._autocast(pictures.device):
-            return cast(Features, self.encoder(pictures, self.objective.layers))
+        return self.encoding(pictures, self.objective.layers)
+
+    def encode_exactly(self, pictures: Tensor) -> Features:
+        """Return the feature maps the objective asks for, in float32."""
+        return self.encoding.exactly(pictures, self.objective.layers)
 
     def values(self) -> tuple[Values, Tensor]:
         """Evaluate the objective on the canvas; return it and the pictures."""
         picture = self.canvas()
         return self.objective(self.encode(picture), picture), picture
+
+    def set_targets(self, exact: Targets, rounded: Targets) -> None:
+        """Keep the targets for canvases that are encoded in float32 or TF32, and those for bfloat16.
+
+        Rounding moves the statistics of features a little, to one side. A canvas in bfloat16 that is
+        compared with a picture in bfloat16 does not see it; compared with one in float32 it makes up
+        for what is not there, and ends 6 % higher instead of 2 % (docs/speed.md).
+        """
+        self._targets = {"exact": exact, "rounded": rounded}
+        self._take_targets()
+
+    def _take_targets(self) -> None:
+        if self._targets:
+            rounded = self.encoding.phase(self.device) == "bf16"
+            self.objective.targets = self._targets["rounded" if rounded else "exact"]
+
+    def final_values(self) -> Values:
+        """Evaluate the objective on the canvas in float32, whatever the stage's precision."""
+        if self._targets:
+            self.objective.targets = self._targets["exact"]
+        with torch.no_grad():
+            picture = self.canvas()
+            return self.objective(self.encode_exactly(picture), picture)
 
     def _evaluate(self) -> Tensor:
         self.canvas.zero_grad(set_to_none=True)
@@ -125,11 +169,19 @@ class ImageOptimization(pl.LightningModule):
         # Each canvas's objective depends on its own pixels only, so the sum has each one's gradient.
         total = values.total.sum()
         self.manual_backward(total)
-        check_finite(values, self.evaluations)
+        found = check_finite(values, self.evaluations)
         self.last_good = picture.detach().clone()
         self._tell_callbacks(_detached(values), self.last_good)
         self.evaluations += 1
+        self._watch(found)
         return total
+
+    def _watch(self, total: float) -> None:
+        """Let those hear the objective who wait for it to stall."""
+        self.encoding.plateau.hear(total)
+        # The objective in bfloat16 ends elsewhere than in float32: what is left then counts from anew.
+        if self.plateau is not None and not self.encoding.is_provisional(self.device):
+            self.plateau.hear(total)
 
     def _tell_callbacks(self, values: Values, picture: Tensor) -> None:
         step = self.steps_before + self.global_step
@@ -137,11 +189,6 @@ class ImageOptimization(pl.LightningModule):
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, EvaluationCallback):
                 callback.on_evaluation(self, evaluation)
-
-    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self.precision == "bf16":
-            return torch.autocast(device.type, dtype=torch.bfloat16)
-        return nullcontext()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the encoder out; keep the counters, the units and the random state."""
@@ -153,6 +200,10 @@ class ImageOptimization(pl.LightningModule):
             "steps_before": self.steps_before,
             "scales": {t.name: t.scales for t in self.objective.terms},
             "random_state": torch.get_rng_state(),
+            "encoding": self.encoding.state_dict(),
+            "plateau": [] if self.plateau is None else self.plateau.state_dict(),
+            "stopped_early": self.stopped_early,
+            "stages_done": self.stages_done,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -161,18 +212,28 @@ class ImageOptimization(pl.LightningModule):
         self.evaluations, self.steps_before = saved["evaluations"], saved["steps_before"]
         for term in self.objective.terms:
             term.scales = saved["scales"][term.name]
+        self.encoding.load_state_dict(saved["encoding"])
+        self._take_targets()
+        if self.plateau is not None:
+            self.plateau.load_state_dict(saved["plateau"])
+        self.stopped_early = saved["stopped_early"]
         torch.set_rng_state(saved["random_state"].cpu())
 
 
-def check_finite(values: Values, evaluations: int) -> None:
-    """Raise `NonFiniteObjectiveError`, naming the terms, if the objective is NaN or infinite."""
-    total = values.total.detach().sum()
-    if not torch.isfinite(total):
+def check_finite(values: Values, evaluations: int) -> float:
+    """Return the objective, summed over the batch; raise if it is NaN or infinite.
+
+    Raises:
+        NonFiniteObjectiveError: naming the terms.
+    """
+    total = float(values.total.detach().sum())
+    if not isfinite(total):
         bad = [name for name, v in values.unweighted.items() if not torch.isfinite(v).all()]
         raise NonFiniteObjectiveError(
-            f"the objective became {float(total)} after {evaluations} evaluations "
+            f"the objective became {total} after {evaluations} evaluations "
             f"(terms: {', '.join(bad) or 'the sum'})"
         )
+    return total
 
 
 def _detached(values: Values) -> Values:

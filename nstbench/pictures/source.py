@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from nstbench.errors import UserError, nearest
 from nstbench.pictures.papers.registry import PAPERS
+from nstbench.pictures.paths import NO_SUCH_FILE, existing_file
 from nstbench.pictures.samples import SAMPLES
 
 if TYPE_CHECKING:  # listing what there is must not load torch
@@ -74,6 +75,16 @@ def load(
     return _file(source, setting, background, max_pixels)
 
 
+def check(source: str, setting: str) -> None:
+    """Raise what `load` would for a file that is not there, without loading what decodes pictures.
+
+    Raises:
+        UserError: as `load`; sources other than files are left to it.
+    """
+    if source.partition(":")[0] not in {"sample", "procedural", "paper"}:
+        _there(source, setting)
+
+
 def names() -> list[str]:
     """Return every built-in source; nothing is read or generated."""
     from nstbench.pictures.procedural import STYLES
@@ -123,20 +134,25 @@ def _paper(
 
 
 def _file(source: str, setting: str, background: tuple[float, float, float], max_pixels: int) -> Picture:
-    from nstbench.pictures.io import NO_SUCH_FILE, read_picture
+    path = _there(source, setting)
+    from nstbench.pictures.io import read_picture
 
+    pixels = read_picture(source, setting=setting, background=background, max_pixels=max_pixels)
+    # Letters and digits of any script are safe in a file name; nothing else is everywhere.
+    name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:40] or "picture"
+    return Picture(name, pixels, _sha256(path), source)
+
+
+def _there(source: str, setting: str) -> Path:
+    """Return the path of a file that can be opened; else say what may have been meant."""
     try:
-        pixels = read_picture(source, setting=setting, background=background, max_pixels=max_pixels)
+        return existing_file(source, setting)
     except UserError as error:
         if error.reason != NO_SUCH_FILE or error.hint:
             raise
         near = " or ".join(_builtin_like(source))
         hint = f"Did you mean {near}?" if near else "`nstbench images` lists pictures that need no file."
         raise UserError(setting, source, NO_SUCH_FILE, hint) from error
-    path = Path(source).expanduser()
-    # Letters and digits of any script are safe in a file name; nothing else is everywhere.
-    name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:40] or "picture"
-    return Picture(name, pixels, _sha256(path), source)
 
 
 def _builtin_like(source: str) -> list[str]:

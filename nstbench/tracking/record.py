@@ -45,6 +45,8 @@ class RunRecord:
         layers: the layer names that each term resolved to.
         starts: each term's weight, value and weighted gradient norm on the initial canvas
             (`nstbench.losses.units.Start`).
+        stages: of each: its size, the steps and evaluations made, how many steps in which ``precision``,
+            and why it ``stopped``: its ``steps`` were made, or the objective was on a ``plateau``.
         error: of a failed run.
     """
 
@@ -67,6 +69,7 @@ class RunRecord:
     unavailable_metrics: dict[str, str] = field(default_factory=dict)
     layers: dict[str, list[str]] = field(default_factory=dict)
     starts: dict[str, dict[str, float]] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
 
     def write(self, folder: Path) -> None:

@@ -180,7 +180,10 @@ def test_a_gpu_that_is_seen_but_does_not_compute(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(
         doctor, "_computes", lambda device, text, **how: Finding(str(device), "ok", f"{text}; {how}")
     )
-    assert about("cuda:0").text == "A100, 30 of 40 GB free, tf32; {'bf16': 'in hardware'}"
+    assert about("cuda:0").text == (
+        "A100, 30 of 40 GB free, tf32; {'bf16': 'in hardware', "
+        "'hint': 'schedule.precision=auto is faster here: bf16 first, tf32 at the end.'}"
+    )
 
 
 def test_a_gpu_that_this_pytorch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,3 +219,14 @@ def test_a_check_that_fails_itself_is_a_finding_and_the_others_go_on(
     assert status == 1
     assert said.count("it could not be checked (PermissionError: no entry)") == 2
     assert "49 options" in said or "options in" in said
+
+
+@pytest.mark.parametrize(("installed", "state"), [(True, "ok"), (False, "note")])
+def test_whether_encoders_can_be_compiled(
+    monkeypatch: pytest.MonkeyPatch, installed: bool, state: str
+) -> None:
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+    monkeypatch.setattr(doctor, "_installed", lambda name: installed or name != "triton")
+    found = about("compile")
+    assert found.state == state
+    assert "C++ compiler: none" in found.text

@@ -1,0 +1,181 @@
+"""How the encoder computes: in which precision, and where rounding begins to be seen."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from nstbench.device import fast_bf16
+from nstbench.encoders.base import Encoder, Features
+from nstbench.modules.compiling import compiled
+
+Precision = Literal["fp32", "tf32", "bf16", "auto"]
+Phase = Literal["fp32", "tf32", "bf16"]
+
+# Of `auto`: how they were chosen is in docs/speed.md.
+AUTO_TOLERANCE, AUTO_EVALUATIONS, AUTO_SHARE = 0.001, 20, 0.8
+
+
+class Plateau:
+    """Tells when a series of values has stopped falling.
+
+    The best value so far is compared with the best of ``evaluations`` ago: on a plateau it has fallen by
+    less than ``tolerance`` of itself. A step of L-BFGS that went too far changes neither.
+
+    Args:
+        tolerance: the relative fall that counts as none.
+        evaluations: over which it is measured.
+    """
+
+    def __init__(self, tolerance: float, evaluations: int) -> None:
+        self.tolerance, self.evaluations = tolerance, evaluations
+        self.best: deque[float] = deque(maxlen=evaluations + 1)
+
+    def hear(self, value: float) -> None:
+        """Take the next value."""
+        self.best.append(min(value, self.best[-1]) if self.best else value)
+
+    def state_dict(self) -> list[float]:
+        """Return what it has heard, for checkpoints."""
+        return list(self.best)
+
+    def load_state_dict(self, state: Sequence[float]) -> None:
+        """Take up what another had heard."""
+        self.best.clear()
+        self.best.extend(state)
+
+    @property
+    def reached(self) -> bool:
+        """Whether the values heard last are on a plateau."""
+        if len(self.best) <= self.evaluations:
+            return False
+        before, now = self.best[0], self.best[-1]
+        return before - now <= self.tolerance * abs(before)
+
+
+class Encoding:
+    """An encoder in the precision of a stage.
+
+    - ``fp32``: float32, whatever the device could do faster.
+    - ``tf32``: on an NVIDIA GPU the inputs of convolutions are rounded to 10 bits, PyTorch's own default;
+      elsewhere ``fp32``.
+    - ``bf16``: convolutions and their feature maps in bfloat16, 8 bits.
+    - ``auto``: ``bf16`` where the device computes it in hardware, until the objective is on a `Plateau`
+      or the stage all but over; then ``tf32`` on an NVIDIA GPU and ``fp32`` elsewhere. Where bfloat16 is
+      not in hardware, the latter from the beginning.
+
+    Pictures of targets, units and final values are encoded by `exactly`: in float32.
+
+    Args:
+        encoder: frozen.
+        precision: as above.
+        compile: with ``torch.compile``; one graph for each size of the canvas.
+        channels_last: keep feature maps in memory position by position.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        precision: Precision = "fp32",
+        *,
+        compile: bool = False,
+        channels_last: bool = False,
+    ) -> None:
+        self.encoder, self.precision = encoder, precision
+        self.compile, self.channels_last = compile, channels_last
+        self.plateau = Plateau(AUTO_TOLERANCE, AUTO_EVALUATIONS)
+        self.settled_at: int | None = None
+        self._ready: dict[Phase, Any] = {}
+
+    def phase(self, device: torch.device) -> Phase:
+        """Return the precision of the present."""
+        if self.precision != "auto":
+            return self.precision
+        if self.settled_at is None and fast_bf16(device):
+            return "bf16"
+        return "tf32" if device.type == "cuda" else "fp32"
+
+    def __call__(self, pictures: Tensor, layers: Sequence[str]) -> Features:
+        """Return the feature maps of ``layers`` in the precision of the present."""
+        phase = self.phase(pictures.device)
+        if self.channels_last:
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
+        encode = self._prepared(phase)
+        with torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=phase == "bf16"):
+            return cast(Features, encode(pictures, layers))
+
+    def exactly(self, pictures: Tensor, layers: Sequence[str]) -> Features:
+        """Return the feature maps of ``layers`` in float32."""
+        return cast(Features, self.encoder(pictures, layers))
+
+    @contextmanager
+    def in_force(self, device: torch.device) -> Iterator[None]:
+        """Allow TF32 in convolutions, forwards and backwards, if this is its phase; and no longer."""
+        before = torch.backends.cudnn.allow_tf32
+        torch.backends.cudnn.allow_tf32 = self.phase(device) == "tf32"
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = before
+
+    def settles(self, step: int, steps: int) -> bool:
+        """Leave bfloat16 for good, if it is time; tell whether it was.
+
+        Args:
+            step: of the stage, that is about to be made.
+            steps: of the stage.
+        """
+        late = step >= AUTO_SHARE * steps
+        if self.precision != "auto" or self.settled_at is not None or not (late or self.plateau.reached):
+            return False
+        self.settled_at = step
+        return True
+
+    def phases(self, steps: int, device: torch.device) -> dict[str, int]:
+        """Return how many of the ``steps`` that were made had which precision."""
+        now = self.phase(device)
+        if self.precision != "auto" or self.settled_at is None or not fast_bf16(device):
+            return {now: steps}
+        return {"bf16": self.settled_at, now: steps - self.settled_at}
+
+    def is_provisional(self, device: torch.device) -> bool:
+        """Tell whether a more exact phase is still to come."""
+        return self.precision == "auto" and self.phase(device) == "bf16"
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a run continues from."""
+        return {"settled_at": self.settled_at, "plateau": self.plateau.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up where another was."""
+        self.settled_at = state["settled_at"]
+        self.plateau.load_state_dict(state["plateau"])
+
+    def _prepared(self, phase: Phase) -> Any:
+        """Return what encodes in a phase, made once."""
+        if phase not in self._ready:
+            encoder = with_bf16_weights(self.encoder) if phase == "bf16" else self.encoder
+            if self.channels_last:
+                encoder = encoder if phase == "bf16" else deepcopy(encoder)
+                encoder = encoder.to(memory_format=torch.channels_last)
+            self._ready[phase] = compiled(encoder) if self.compile else encoder
+        return self._ready[phase]
+
+
+def with_bf16_weights(encoder: Encoder) -> Encoder:
+    """Return a copy whose convolutions and linear layers have bfloat16 weights.
+
+    Autocast would convert float32 weights anew at every evaluation: it keeps only those that are trained.
+    What autocast leaves in float32, such as the preprocessing, stays so.
+    """
+    copy = deepcopy(encoder)
+    for module in copy.modules():
+        if isinstance(module, nn.modules.conv._ConvNd | nn.Linear):
+            module.to(torch.bfloat16)
+    return copy
