@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from nstbench.attempts import Attempt, Fit
 from nstbench.building import build
 from nstbench.callbacks.checkpoint import Checkpoint, Stop, read_checkpoint
 from nstbench.callbacks.curves import Curves, scalars_of
@@ -20,6 +22,7 @@ from nstbench.callbacks.progress import ProgressBar
 from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
+from nstbench.encodings import encoded
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit
 from nstbench.guides import guides_for
@@ -70,8 +73,10 @@ def optimize(
     device: torch.device,
     callbacks: Sequence[pl.Callback] = (),
     on_start: Callable[[dict[str, Start]], None] | None = None,
-) -> Optimized:
+) -> Attempt[Optimized]:
     """Minimise the objective, stage by stage; continue from ``checkpoint.ckpt`` where there is one.
+
+    Yields each stage when it is to be optimised.
 
     Args:
         config: checked.
@@ -130,7 +135,14 @@ def optimize(
             _remember(module, config, inputs, shape, stage, device, first=i == 0)
             if i == 0 and not resume and on_start is not None:
                 on_start(starts(module.objective, module.encode, module.canvas()))
-            _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
+            begun = checkpoint if resume else None
+            fit_alone = partial(_fit, module, config, stage, callbacks, folder, begun)
+            step = progress["step"] if resume else steps
+            try:
+                yield Fit(module, config, stage, callbacks, folder, begun, step, fit_alone)
+            except Exception:
+                _keep_last_good(module, folder)
+                raise
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
             steps, evaluations = steps + stage.steps, module.evaluations
     module.objective.draw_for(steps - 1)  # what the last step sampled, even if an earlier attempt made it
@@ -193,8 +205,7 @@ def _remember(
 
 
 def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return {**module.encode(picture), CANVAS: picture}
+    return {**encoded(module, picture), CANVAS: picture}
 
 
 def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:
@@ -230,20 +241,16 @@ def _fit(
     folder: Path,
     checkpoint: Path | None,
 ) -> None:
-    """Run one stage; whatever stops it, the last good canvas is kept."""
-    try:
-        fit(
-            module,
-            checkpoint,
-            accelerator=config.trainer.accelerator,
-            max_steps=stage.steps,
-            callbacks=callbacks,
-            deterministic=config.trainer.deterministic,
-            default_root_dir=folder,
-        )
-    except Exception:
-        _keep_last_good(module, folder)
-        raise
+    """Run one stage of one run."""
+    fit(
+        module,
+        checkpoint,
+        accelerator=config.trainer.accelerator,
+        max_steps=stage.steps,
+        callbacks=callbacks,
+        deterministic=config.trainer.deterministic,
+        default_root_dir=folder,
+    )
 
 
 def _keep_last_good(module: ImageOptimization, folder: Path) -> None:

@@ -125,18 +125,26 @@ class ImageOptimization(pl.LightningModule):
         # Each canvas's objective depends on its own pixels only, so the sum has each one's gradient.
         total = values.total.sum()
         self.manual_backward(total)
-        check_finite(values, self.evaluations)
-        self.last_good = picture.detach().clone()
-        self._tell_callbacks(_detached(values), self.last_good)
-        self.evaluations += 1
+        step = self.steps_before + self.global_step
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        self.note(_detached(values), picture.detach().clone(), step, callbacks)
         return total
 
-    def _tell_callbacks(self, values: Values, picture: Tensor) -> None:
-        step = self.steps_before + self.global_step
+    def note(
+        self, values: Values, picture: Tensor, step: int, callbacks: Iterable[pl.Callback]
+    ) -> None:
+        """Take note of an evaluation, and tell those callbacks that hear of them.
+
+        Raises:
+            NonFiniteObjectiveError: the objective is NaN or infinite.
+        """
+        check_finite(values, self.evaluations)
+        self.last_good = picture
         evaluation = Evaluation(self.evaluations, step, self.stage, values, picture)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+        for callback in callbacks:
             if isinstance(callback, EvaluationCallback):
                 callback.on_evaluation(self, evaluation)
+        self.evaluations += 1
 
     def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
