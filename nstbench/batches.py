@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import psutil
@@ -24,6 +25,9 @@ from nstbench.optimizers.lbfgs import LBFGS
 
 T = TypeVar("T")
 
+# On a CPU a batch gains while its feature maps are small: large ones leave the caches, and are fetched from
+# the system and given back at every layer (`python -m benchmarks.batching`).
+_PIXELS_ON_CPU = 8 * 128 * 128
 _SHARE_OF_MEMORY = 0.5  # of what is free: what is measured leaves out workspaces, targets and fragments
 _MOST = 64  # beyond, there is nothing left to gain
 
@@ -76,7 +80,7 @@ def _carry_on(waiting: dict[int, Waiting[T]], results: dict[int, T]) -> None:
         with shared_encodings():
             for number, error in zip(alike, errors, strict=True):
                 try:
-                    _take(waiting, results, number, lambda each, why=error: each.go_on(why))
+                    _take(waiting, results, number, partial(Waiting.go_on, error=error))
                 except (KeyboardInterrupt, SystemExit) as stop:
                     interruption = stop
         if interruption is not None:
@@ -96,9 +100,7 @@ def _take(
         results[number] = now
 
 
-def fit_together(
-    fits: Sequence[Fit], callbacks: Sequence[pl.Callback] = ()
-) -> list[BaseException | None]:
+def fit_together(fits: Sequence[Fit], callbacks: Sequence[pl.Callback] = ()) -> list[BaseException | None]:
     """Optimise one stage of several runs as one batch.
 
     A batch for which memory does not suffice is halved.
@@ -117,7 +119,7 @@ def fit_together(
             return [error]
         return [None]
     before = fits[0].module.evaluations
-    module = BatchOptimization(fits).to(fits[0].module.device)
+    module = BatchOptimization(fits)
     config, stopped = fits[0].config, None
     try:
         fit_module(
@@ -158,8 +160,12 @@ def room_for(fit: Fit) -> int:
     """Return how many canvases like this one a batch may have."""
     if kind_of(fit) is None:
         return 1
-    free = _free_memory(fit.module.device)
-    return max(1, min(_MOST, int(_SHARE_OF_MEMORY * free / memory_of(fit))))
+    device = next(fit.module.canvas.parameters()).device
+    most = int(_SHARE_OF_MEMORY * _free_memory(device) / memory_of(fit))
+    if device.type == "cpu":
+        height, width = fit.module.canvas().shape[2:]
+        most = min(most, _PIXELS_ON_CPU // (height * width))
+    return max(1, min(_MOST, most))
 
 
 def memory_of(fit: Fit) -> int:
@@ -188,8 +194,9 @@ def memory_of(fit: Fit) -> int:
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         ours = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + ours
-    return int(psutil.virtual_memory().available)
+        return int(torch.cuda.mem_get_info(device)[0]) + ours
+    available: int = psutil.virtual_memory().available
+    return available
 
 
 def _tidy() -> None:

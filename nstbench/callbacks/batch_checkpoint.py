@@ -46,7 +46,9 @@ class RunsOwn(CheckpointIO):
         size = len(self.module.fits)
         for row, own in due(self.module):
             module = self.module.fits[row].module
-            canvas = {name: value.clone() for name, value in module.canvas.state_dict(prefix="canvas.").items()}
+            canvas = {
+                name: value.clone() for name, value in module.canvas.state_dict(prefix="canvas.").items()
+            }
             of_run = {
                 **checkpoint,
                 "state_dict": canvas,

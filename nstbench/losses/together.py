@@ -89,6 +89,8 @@ class Together:
         for shared in self.shared:
             try:
                 unweighted = shared.term(seen.of(shared.term, shared.rows))
+            except torch.OutOfMemoryError:  # of which all have a share
+                raise
             except Exception as error:
                 raise TermError(shared.rows, error) from error
             weighted = shared.weights.to(unweighted) * unweighted
@@ -100,22 +102,29 @@ class Together:
         return total, Told(self, torch.cat([total.detach(), *(v.detach() for v in values)]))
 
 
-@dataclass(frozen=True)
 class Told:
-    """All values of one evaluation, still on the device: reading them waits for it, once.
+    """All values of one evaluation, on their way to the CPU: reading them waits, once for all.
 
-    Attributes:
+    Args:
         together: what was evaluated.
         numbers: totals, then each shared term's unweighted and weighted values.
     """
 
-    together: Together
-    numbers: Tensor
+    def __init__(self, together: Together, numbers: Tensor) -> None:
+        self.together, self.numbers = together, numbers
+        self.arrived: torch.cuda.Event | None = None
+        if numbers.device.type == "cuda":  # the device works on meanwhile
+            self.numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
+            self.numbers.copy_(numbers, non_blocking=True)
+            self.arrived = torch.cuda.Event()
+            self.arrived.record()
 
     def read(self) -> list[Values]:
         """Return the values of every canvas, each ``(1,)``, on the CPU."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
         size = len(self.together.objectives)
-        numbers = self.numbers.cpu().split(1)
+        numbers = torch.split(self.numbers.cpu(), 1)
         unweighted: list[dict[str, Tensor]] = [{} for _ in range(size)]
         weighted: list[dict[str, Tensor]] = [{} for _ in range(size)]
         at = size
@@ -147,7 +156,7 @@ class _Seen:
 
     def _some(self, layer: str, rows: Sequence[int]) -> Tensor:
         # Split once, its gradient is put together once; slices would each fill a whole batch with zeros.
-        single = self._single.setdefault(layer, self.whole[layer].split(1))
+        single = self._single.setdefault(layer, torch.split(self.whole[layer], 1))
         return single[rows[0]] if len(rows) == 1 else torch.cat([single[row] for row in rows])
 
 
@@ -194,7 +203,7 @@ def _stacked(targets: Sequence[Any]) -> Any:
     first = targets[0]
     if isinstance(first, Tensor):
         return first if all(t is first for t in targets) else torch.cat(list(targets))
-    if is_dataclass(first):
+    if is_dataclass(first) and not isinstance(first, type):
         parts = {f.name: _stacked([getattr(t, f.name) for t in targets]) for f in fields(first)}
         return type(first)(**parts)
     if isinstance(first, list | tuple):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from nstbench.attempts import Fit
 from nstbench.encoders.base import Features
-from nstbench.losses.together import Together, Told, TermError
+from nstbench.losses.together import TermError, Together, Told
 from nstbench.modules.canvas import Canvas
 from nstbench.optimizers.batched import keep, of_batch
 
@@ -47,7 +47,6 @@ class BatchOptimization(pl.LightningModule):
         self.canvas = _joined([fit.module.canvas for fit in fits])
         self.encoder = first.encoder
         self.steps_before = first.steps_before
-        self._bind()
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return a loader that never ends."""
@@ -59,6 +58,7 @@ class BatchOptimization(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Put the objectives together: only now do they have the units that a checkpoint carries on."""
+        self._bind()  # Lightning may have moved the canvases
         self.together = self._put_together()
 
     def training_step(self, batch: int, batch_idx: int) -> None:

@@ -130,9 +130,7 @@ class ImageOptimization(pl.LightningModule):
         self.note(_detached(values), picture.detach().clone(), step, callbacks)
         return total
 
-    def note(
-        self, values: Values, picture: Tensor, step: int, callbacks: Iterable[pl.Callback]
-    ) -> None:
+    def note(self, values: Values, picture: Tensor, step: int, callbacks: Iterable[pl.Callback]) -> None:
         """Take note of an evaluation, and tell those callbacks that hear of them.
 
         Raises:

@@ -35,7 +35,7 @@ def of_batch(single: Optimizer, parameters: Iterable[Tensor]) -> Optimizer:
     if isinstance(single, torch.optim.LBFGS):
         names = ("lr", "history_size", "tolerance_grad", "tolerance_change")
         return LBFGS(parameters, **{name: settings[name] for name in names})
-    batch = type(single)(parameters)
+    batch: Optimizer = type(single)(parameters)  # type: ignore[call-arg]
     batch.param_groups[0].update(settings)
     return batch
 
@@ -125,7 +125,7 @@ def _from_torch(state: Mapping[str, Any], history: int) -> State:
     kept = len(state["old_dirs"])
 
     def ring(vectors: Sequence[Tensor]) -> Tensor:
-        held = g.new_zeros(1, history, g.numel())
+        held: Tensor = g.new_zeros(1, history, g.numel())
         for k, vector in enumerate(vectors):
             held[0, k] = vector
         return held

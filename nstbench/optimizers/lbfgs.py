@@ -96,7 +96,7 @@ class LBFGS(torch.optim.Optimizer):
 
     def _begin(self, g: Tensor, history: int) -> dict[str, Any]:
         """Return the state before the first step; every entry has the batch as its first dimension."""
-        state = self.state[self._parameters[0]]
+        state: dict[str, Any] = self.state[self._parameters[0]]
         B, n = g.shape
         state["steps"] = [0] * B  # taken by each canvas; on the host, as all that decides is
         state["newest"] = [-1] * B  # place of the last pair in the history
@@ -168,8 +168,7 @@ class _History:
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Return the inner product of every row, ``(B,)``."""
-    product: Tensor = torch.linalg.vecdot(a, b)
-    return product
+    return (a * b).sum(dim=1)
 
 
 def _rows(x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""``hydra/launcher=batched``: a sweep in batches leaves what the same sweep leaves one run after the other."""
+"""``hydra/launcher=batched``: a sweep in batches leaves what it leaves with one run after the other."""
 
 from __future__ import annotations
 
@@ -152,14 +152,16 @@ def test_whatever_runs_are_made_of_a_batch_is_the_runs(
 
 
 def test_runs_that_share_too_little_run_alone(pair: dict[str, str], batches: list[int]) -> None:
-    settings = ["size=48,64", "optimizer=lbfgs,adam", "optimizer.lr=0.1"]
+    settings = ["steps=2", "size=48,64", "optimizer=lbfgs,adam", "optimizer.lr=0.1"]
     sweep("few", pair, *settings, *TOGETHER)
     assert batches == []
-    sweep("more", pair, *settings, "seed=0,1,2", "canvas.start=noise", *TOGETHER, "hydra.launcher.size=2")
-    assert batches == [2] * 4
-    sweep("searching", pair, "optimizer.line_search_fn=strong_wolfe", "weights.style=1,2", *TOGETHER)
-    assert batches == [2] * 4
-    assert [len(runs(Path("outputs") / s)) for s in ("few", "more", "searching")] == [4, 12, 2]
+    seeds = ["steps=2", "size=48,64", "seed=0,1,2", "canvas.start=noise"]
+    sweep("more", pair, *seeds, *TOGETHER, "hydra.launcher.size=2")
+    assert batches == [2, 2]
+    searching = ["steps=2", "optimizer.line_search_fn=strong_wolfe", "weights.style=1,2"]
+    sweep("searching", pair, *searching, *TOGETHER)
+    assert batches == [2, 2]
+    assert [len(runs(Path("outputs") / s)) for s in ("few", "more", "searching")] == [4, 6, 2]
 
 
 def test_the_size_is_taken_from_free_memory(
@@ -223,6 +225,16 @@ class TestFailures:
             assert record_of(twin).state == "completed"
             assert (twin / "run.log").read_text() == ""
 
+    def test_a_batch_of_which_nothing_is_left_ends(
+        self, pair: dict[str, str], batches: list[int], capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        settings = ["steps=1000", "optimizer=sgd", "weights.unit=paper", "weights.regularizer=1e30,2e30"]
+        study = sweep("none", pair, *settings, *TOGETHER, status=1)
+        assert batches == [2]
+        assert "2 runs: 0 completed, 2 failed" in capfd.readouterr().out
+        for folder in runs(study):
+            assert str(record_of(folder).error).startswith("NonFiniteObjectiveError")
+
     def test_a_loss_that_raises_in_one_run_fails_it_alone(
         self, pair: dict[str, str], tmp_path: Path, batches: list[int]
     ) -> None:
@@ -256,7 +268,8 @@ class TestFailures:
         self, size: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         assert (
-            main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=batched", f"hydra.launcher.size={size}"]) == 2
+            main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=batched", f"hydra.launcher.size={size}"])
+            == 2
         )
         (line,) = capfd.readouterr().err.strip().splitlines()
         assert line.startswith(f"nstbench: hydra.launcher.size={size}: it must be auto, or a whole number")
@@ -289,8 +302,10 @@ class TestInterruptions:
     SETTINGS = ("steps=30", "optimizer=adam", "optimizer.lr=0.005", "canvas.start=noise", "seed=0,1,2")
     MORE = ("record.checkpoint_every=4", "record.curves_every=1", "loss/style=[gram,sliced_wasserstein]")
 
-    @pytest.mark.parametrize("optimizer", ["adam", "lbfgs"])
-    @pytest.mark.parametrize("launchers", [("batched", "basic"), ("basic", "batched"), ("batched", "batched")])
+    @pytest.mark.parametrize("optimizer", ["adam", pytest.param("lbfgs", marks=pytest.mark.slow)])
+    @pytest.mark.parametrize(
+        "launchers", [("batched", "basic"), ("basic", "batched"), ("batched", "batched")]
+    )
     def test_stopped_by_ctrl_c_it_is_continued_by_either(
         self,
         pair: dict[str, str],
@@ -325,6 +340,7 @@ class TestInterruptions:
         same(broken, whole, 1e-3 if optimizer == "adam" else 2e-2)  # see test_so_it_is_with_lbfgs
         assert not [*broken.glob("*/checkpoint.*")]
 
+    @pytest.mark.slow
     def test_killed_for_good_the_same_command_finishes_it(self, pair: dict[str, str], tmp_path: Path) -> None:
         settings = [*self.SETTINGS, *self.MORE, "steps=300", f"content={pair['photo']}", *TOGETHER]
         settings += [f"style={pair['painting']}", f"output={tmp_path}", "study=killed"]
