@@ -193,8 +193,9 @@ def memory_of(fit: Fit) -> int:
 
 def _free_memory(device: torch.device) -> int:
     if device.type == "cuda":
-        ours = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(torch.cuda.mem_get_info(device)[0]) + ours
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free) + int(cached)
     available: int = psutil.virtual_memory().available
     return available
 

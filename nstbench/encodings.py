@@ -14,6 +14,7 @@ from torch import Tensor
 from nstbench.encoders.base import Features
 from nstbench.modules.image_optimization import ImageOptimization
 
+_MOST = 4  # pictures at a time: runs of a sweep that share one mostly follow each other, and maps are large
 _kept: ContextVar[dict[Any, Features] | None] = ContextVar("kept", default=None)
 
 
@@ -36,6 +37,8 @@ def encoded(module: ImageOptimization, picture: Tensor) -> Features:
     digest = hashlib.sha256(picture.cpu().contiguous().numpy().tobytes()).hexdigest()
     layers = tuple(module.objective.layers)
     key = digest, tuple(picture.shape), id(module.encoder), layers, module.precision
-    if key not in kept:
-        kept[key] = module.encode(picture)
-    return kept[key]
+    found = kept.pop(key, None) or module.encode(picture)
+    kept[key] = found  # the last to go
+    for oldest in list(kept)[:-_MOST]:
+        del kept[oldest]
+    return found

@@ -116,7 +116,7 @@ class Told:
         if numbers.device.type == "cuda":  # the device works on meanwhile
             self.numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             self.numbers.copy_(numbers, non_blocking=True)
-            self.arrived = torch.cuda.Event()
+            self.arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self.arrived.record()
 
     def read(self) -> list[Values]:
