@@ -185,7 +185,7 @@ def memory_of(fit: Fit) -> int:
     largest = max(kept.values(), default=0)
     numbers = sum(p.numel() * p.element_size() for p in module.canvas.parameters())
     single = module.make_optimizer(module.canvas.parameters())
-    history = 2 * single.param_groups[0].get("history_size", 1)
+    history: int = 2 * single.param_groups[0].get("history_size", 1)
     with_temporaries = 8 if isinstance(single, LBFGS | torch.optim.LBFGS) else 4
     # On the way back, gradients of two layers are held at a time.
     return sum(kept.values()) + 3 * largest + (history + with_temporaries) * numbers
