@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ import pytorch_lightning as pl
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 
-def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings: Any) -> int:
+def fit(
+    module: pl.LightningModule, checkpoint: Path | None, plugins: Sequence[Any] = (), **trainer_settings: Any
+) -> int:
     """Train ``module`` on one device, from a checkpoint where one is given.
 
     Returns:
@@ -24,6 +26,7 @@ def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings:
     Args:
         module: what is trained.
         checkpoint: to continue from.
+        plugins: of ``pl.Trainer``.
         trainer_settings: of ``pl.Trainer``.
 
     Raises:
@@ -40,7 +43,7 @@ def fit(module: pl.LightningModule, checkpoint: Path | None, **trainer_settings:
             enable_model_summary=False,
             # One process on one device: what a cluster's variables say of tasks is not about us, and
             # Lightning would take Slurm's signals, which are submitit's.
-            plugins=[LightningEnvironment()],
+            plugins=[LightningEnvironment(), *plugins],
             **trainer_settings,
         )
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 
+from nstbench.attempts import Attempt, alone, at_work
 from nstbench.callbacks.progress import show_starts
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config import Config, Node
@@ -99,6 +100,18 @@ def run(
         NonFiniteObjectiveError: the objective diverged; the record says so, and ``canvas.png`` is
             the last good canvas.
     """
+    return alone(attempt(config, overrides, callbacks, prepared, retry_failed, on_begin))
+
+
+def attempt(
+    config: Config,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[pl.Callback] = (),
+    prepared: Prepared | None = None,
+    retry_failed: bool = True,
+    on_begin: Callable[[Path], None] | None = None,
+) -> Attempt[Result]:
+    """Do what `run` does, but for optimising: each stage is yielded when it is to be optimised."""
     prepared = prepared or prepare(config)
     device, inputs, encoder, terms = prepared.device, prepared.inputs, prepared.encoder, prepared.terms
     hashes = {**inputs.hashes(), "weights": encoder.weights_sha256}
@@ -133,7 +146,7 @@ def run(
         if before and (before.device, before.threads) != (record.device, record.threads):
             other = f"{before.device} with {before.threads} threads"
             log.warning("%s was begun on %s: its last bits will be those of neither", name, other)
-        _perform(config, record, folder, prepared, callbacks)
+        yield from _perform(config, record, folder, prepared, callbacks)
     return Result(record, folder)
 
 
@@ -143,7 +156,7 @@ def _perform(
     folder: Path,
     prepared: Prepared,
     callbacks: Sequence[pl.Callback],
-) -> None:
+) -> Attempt[None]:
     """Optimise and judge, keeping the record true to the state of things."""
     device, inputs, encoder, terms = prepared.device, prepared.inputs, prepared.encoder, prepared.terms
     try:
@@ -163,7 +176,9 @@ def _perform(
                 if config.record.progress:
                     show_starts(starts)
 
-            optimized = optimize(config, encoder, terms, inputs, folder, loggers, device, callbacks, on_start)
+            optimized = yield from optimize(
+                config, encoder, terms, inputs, folder, loggers, device, callbacks, on_start
+            )
             record.steps, record.evaluations = optimized.steps, optimized.evaluations
             record.timings["optimize_s"] = optimized.seconds
             record.peak_memory_bytes = peak_memory(device)
@@ -246,6 +261,8 @@ def _logged_to(path: Path) -> Iterator[None]:
     """Write to a file what the run logs, the traceback of a failure, and where it crashed or hung."""
     handler = logging.StreamHandler(path.open("a", encoding="utf-8"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    me = at_work()
+    handler.addFilter(lambda _: at_work() in (None, me))  # what others of a batch say is not about this run
     root = logging.getLogger()
     root.addHandler(handler)
     ours = not faulthandler.is_enabled()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
+from nstbench.attempts import Attempt, Fit
 from nstbench.building import build
 from nstbench.callbacks.checkpoint import Checkpoint, Stop, read_checkpoint
 from nstbench.callbacks.curves import Curves, scalars_of
@@ -21,6 +23,7 @@ from nstbench.callbacks.progress import ProgressBar
 from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
+from nstbench.encodings import encoded
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit
 from nstbench.guides import guides_for
@@ -35,7 +38,7 @@ from nstbench.inputs import (
 )
 from nstbench.losses.base import Formulation
 from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.units import Encode, Start, set_units, starts
+from nstbench.losses.units import Start, set_units, starts
 from nstbench.modules.canvas import Canvas, LuminanceOf
 from nstbench.modules.image_optimization import ImageOptimization, check_finite
 from nstbench.modules.precision import Plateau
@@ -74,8 +77,10 @@ def optimize(
     device: torch.device,
     callbacks: Sequence[pl.Callback] = (),
     on_start: Callable[[dict[str, Start]], None] | None = None,
-) -> Optimized:
+) -> Attempt[Optimized]:
     """Minimise the objective, stage by stage; continue from ``checkpoint.ckpt`` where there is one.
+
+    Yields each stage when it is to be optimised.
 
     Args:
         config: checked.
@@ -141,10 +146,18 @@ def optimize(
                 on_start(starts(module.objective, module.encode_exactly, module.canvas()))
             if module.encoding.phase(device) == "bf16":
                 exact = module.objective.targets
-                _see(module, config, inputs, shape, pictures, device, module.encode)
+                _see(module, config, inputs, shape, pictures, device, exactly=False)
                 module.set_targets(exact, rounded=module.objective.targets)
-            made = progress["step"] - steps if resume and progress["stopped_early"] else stage.steps
-            made = _fit(module, config, made, callbacks, folder, checkpoint if resume else None)
+            asked = progress["step"] - steps if resume and progress["stopped_early"] else stage.steps
+            begun = checkpoint if resume else None
+            fit_alone = partial(_fit, module, config, asked, callbacks, folder, begun)
+            step = progress["step"] if resume else steps
+            try:
+                yield Fit(module, config, stage, callbacks, folder, begun, step, fit_alone)
+            except Exception:
+                _keep_last_good(module, folder)
+                raise
+            made = asked if module.steps_made is None else module.steps_made
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
             done = [*done, _became_of(module, stage, made, done, device)]
             steps, evaluations = steps + made, module.evaluations
@@ -202,7 +215,7 @@ def _remember(
         "content": [] if content is None else [content.to(device)],
         "style": [style.to(device) for style in styles],
     }
-    _see(module, config, inputs, shape, pictures, device, module.encode_exactly)
+    _see(module, config, inputs, shape, pictures, device, exactly=True)
     # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
     if first or config.weights.unit != "gradient":
         set_units(module.objective, config.weights.unit, module.encode_exactly, module.canvas().detach())
@@ -216,17 +229,23 @@ def _see(
     shape: Shape,
     pictures: Mapping[str, Sequence[Tensor]],
     device: torch.device,
-    encode: Encode,
+    *,
+    exactly: bool,
 ) -> None:
-    """Give every term its targets."""
+    """Give every term its targets, in float32 or in the stage's precision."""
     # Most terms remember the pictures themselves: each is encoded once for all of them.
-    plain = {role: [_seen(encode, picture) for picture in of_role] for role, of_role in pictures.items()}
+    plain = {
+        role: [_seen(module, picture, exactly=exactly) for picture in of_role]
+        for role, of_role in pictures.items()
+    }
     for term in module.objective.terms:
         role = _remembered(term, pictures)
         if type(term.loss).copies is Formulation.copies:
             seen = [[features] for features in plain[role]]
         else:
-            seen = [[_seen(encode, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
+            seen = [
+                [_seen(module, copy, exactly=exactly) for copy in term.loss.copies(p)] for p in pictures[role]
+            ]
         if term.role == "regularizer":
             seen = seen[:1]
         guides = None
@@ -241,9 +260,8 @@ def _see(
             raise UserError(setting, term.asks_for, str(error), hint) from error
 
 
-def _seen(encode: Encode, picture: Tensor) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return {**encode(picture), CANVAS: picture}
+def _seen(module: ImageOptimization, picture: Tensor, *, exactly: bool) -> dict[str, Tensor]:
+    return {**encoded(module, picture, exactly=exactly), CANVAS: picture}
 
 
 def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:
@@ -278,21 +296,17 @@ def _fit(
     callbacks: list[pl.Callback],
     folder: Path,
     checkpoint: Path | None,
-) -> int:
-    """Run one stage; whatever stops it, the last good canvas is kept. Return how many steps it made."""
-    try:
-        return fit(
-            module,
-            checkpoint,
-            accelerator=config.trainer.accelerator,
-            max_steps=steps,
-            callbacks=callbacks,
-            deterministic=config.trainer.deterministic,
-            default_root_dir=folder,
-        )
-    except Exception:
-        _keep_last_good(module, folder)
-        raise
+) -> None:
+    """Run one stage of one run."""
+    module.steps_made = fit(
+        module,
+        checkpoint,
+        accelerator=config.trainer.accelerator,
+        max_steps=steps,
+        callbacks=callbacks,
+        deterministic=config.trainer.deterministic,
+        default_root_dir=folder,
+    )
 
 
 def _keep_last_good(module: ImageOptimization, folder: Path) -> None:

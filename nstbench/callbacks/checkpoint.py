@@ -32,8 +32,12 @@ class Checkpoint(pl.Callback):
     ) -> None:
         """Write if a checkpoint is due, or the run is to stop."""
         assert isinstance(pl_module, ImageOptimization)
-        if (pl_module.steps_before + trainer.global_step) % self.every == 0 or asked_to_stop():
+        if self.is_due(pl_module.steps_before + trainer.global_step):
             save_checkpoint(trainer, self.path)
+
+    def is_due(self, steps: int) -> bool:
+        """Tell whether to write one after so many steps, over all stages."""
+        return steps % self.every == 0 or asked_to_stop()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of the clock."""

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from nstbench.attempts import Attempt, Waiting, carried_out
 from nstbench.cli.composition import where_typed, with_hydra
 from nstbench.cli.failures import report
 from nstbench.cli.overrides import overrides_from, split_arguments
@@ -81,11 +82,15 @@ def _apart(outcomes: list[Entry]) -> list[Entry]:
     return [replace(o, overrides=[each for each in o.overrides if each not in common]) for o in outcomes]
 
 
-def _run_composed(composed: DictConfig) -> float | tuple[float, ...] | None:
+Criteria = float | tuple[float, ...]
+"""The criterion's value or values; NaN if there is none."""
+
+
+def _run_composed(composed: DictConfig) -> Criteria | Waiting[Criteria] | None:
     """Run one configuration: what was typed, or one of a sweep, perhaps on another machine."""
     ledger = Ledger.here()
     if HydraConfig.get().mode == RunMode.MULTIRUN and ledger is not None:
-        return _run_in_sweep(composed, ledger)
+        return carried_out(_run_in_sweep(composed, ledger))
     _run_alone(composed)
     return None
 
@@ -111,19 +116,15 @@ def _run_alone(composed: DictConfig) -> None:
         show_result(result)
 
 
-def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> float | tuple[float, ...]:
-    """Run one configuration of a sweep, and leave word of what became of it.
-
-    Returns:
-        The criterion's value or values; NaN if there is none.
-    """
+def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> Attempt[Criteria]:
+    """Run one configuration of a sweep, and leave word of what became of it."""
     if asked_to_stop():
         raise KeyboardInterrupt
     register_resolvers()
     entry = Entry(HydraConfig.get().job.num, _typed(), "running")
     ledger.note(entry)
     try:
-        ended, value = _attempt(composed, ledger, entry)
+        ended, value = yield from _attempt(composed, ledger, entry)
     except Exception as error:  # whatever it is, the others go on
         mistake = isinstance(error, UserError)
         shown = where_typed(error, composed) if isinstance(error, UserError) else error
@@ -137,20 +138,20 @@ def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> float | tuple[float, 
     return value
 
 
-def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> tuple[Entry, float | tuple[float, ...]]:
+def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> Attempt[tuple[Entry, Criteria]]:
     """Run, and return what the ledger is told of it, and the criterion's value."""
     config = validate(composed)
     from nstbench.preparation import prepare
 
     prepared = prepare(config)
     from nstbench.cli.show import brief
-    from nstbench.run import FailedBeforeError, run
+    from nstbench.run import FailedBeforeError, attempt
     from nstbench.sweeps.reporting import Reporting
 
     config.record.progress = False  # the sweep has a view of its own
     reporting = Reporting(ledger, replace(entry, steps=sum(s.steps for s in config.schedule.stages)))
     try:
-        result = run(
+        result = yield from attempt(
             config,
             entry.overrides,
             callbacks=[reporting],

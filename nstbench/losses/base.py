@@ -24,6 +24,8 @@ class Formulation(nn.Module, Generic[Maps]):
 
     Attributes:
         yardstick: which picture a regulariser remembers: the content (or else the style), or the style.
+        stackable: whether targets of several pictures, each ``(1, …)``, may be joined along the first
+            dimension to the target of a batch. Not if the loss samples: each canvas has its own draw.
         smallest_map: edges that a feature map must have, in positions.
         redraw_every: steps between draws of what is sampled (positions, projections); 0: one draw.
         seed: of the present draw; set by the term before each call. What a loss samples depends on
@@ -32,6 +34,7 @@ class Formulation(nn.Module, Generic[Maps]):
     """
 
     yardstick: ClassVar[Literal["content", "style"]] = "content"
+    stackable: ClassVar[bool] = False
     smallest_map: int = 1
     redraw_every: int = 0
     seed: int = 0

@@ -35,6 +35,8 @@ class FeatureReconstruction(Loss):
         ValueError: if the canvas's map has another size than the picture's.
     """
 
+    stackable = True
+
     def __init__(self, normalization: Normalization = "mean") -> None:
         super().__init__()
         self.normalization = normalization

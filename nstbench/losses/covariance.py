@@ -29,6 +29,8 @@ class Covariance(Loss):
         means: whether the means' products are matched too.
     """
 
+    stackable = True
+
     def __init__(self, means: bool = False) -> None:
         super().__init__()
         self.means = means

@@ -33,6 +33,8 @@ class CrossLayerGram(JointLoss):
         shift: added to all features, as in `nstbench.losses.shifted_gram.ShiftedGram`; there s = -1.
     """
 
+    stackable = True
+
     def __init__(self, shift: float = 0.0) -> None:
         super().__init__()
         self.shift = shift

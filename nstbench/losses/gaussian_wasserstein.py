@@ -58,6 +58,8 @@ class GaussianWasserstein(Loss):
         eps: smallest singular value of Z that counts in full, as a part of the largest.
     """
 
+    stackable = True
+
     def __init__(self, normalization: Normalization = "mean", eps: float = 1e-6) -> None:
         super().__init__()
         if eps <= 0:

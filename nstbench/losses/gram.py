@@ -53,6 +53,8 @@ class Gram(Loss):
             their authors give it.
     """
 
+    stackable = True
+
     def __init__(self, normalization: Normalization = "paper") -> None:
         super().__init__()
         self.normalization = normalization

@@ -35,6 +35,8 @@ class Laplacian(Loss):
             side, or the canvas has another size than the picture.
     """
 
+    stackable = True
+
     def __init__(
         self, pools: Sequence[int] = (4,), pool_weights: Sequence[float] = (1.0,), range: float = 1.0
     ) -> None:

@@ -22,6 +22,8 @@ class LinearMMD(Loss):
     Transfer" (2017), up to their constant for each kernel.
     """
 
+    stackable = True
+
     def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
         """Remember the mean of every channel, ``(1 or B, N)``."""
         return channel_means(at_least_float32(features), guide)
@@ -61,6 +63,8 @@ class PolynomialMMD(Loss):
     Args:
         c: in units of the style's mean ‖y‖², not negative: how much the means count beside the products.
     """
+
+    stackable = True
 
     def __init__(self, c: float = 1.0) -> None:
         super().__init__()

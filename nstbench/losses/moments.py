@@ -53,6 +53,8 @@ class Moments(Loss):
         normalization: one of the names above.
     """
 
+    stackable = True
+
     def __init__(self, normalization: Normalization = "mmd") -> None:
         super().__init__()
         self.normalization = normalization

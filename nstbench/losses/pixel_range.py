@@ -15,6 +15,8 @@ class PixelRange(Loss):
     excess of one whole range everywhere, so useful weights are large: 1e4 and more.
     """
 
+    stackable = True
+
     def target(self, features: Tensor, guide: Tensor | None = None) -> None:
         """Remember nothing."""
 
@@ -39,6 +41,8 @@ class AlphaNorm(Loss):
         alpha: the exponent, at least 1.
         center: the sRGB value that costs nothing.
     """
+
+    stackable = True
 
     def __init__(self, alpha: float = 6.0, center: float = 0.5) -> None:
         super().__init__()

@@ -33,6 +33,8 @@ class TotalVariation(Loss):
         range: 1 for pictures in [0, 1], 255 for the published constants.
     """
 
+    stackable = True
+
     def __init__(
         self,
         exponent: float = 2.0,

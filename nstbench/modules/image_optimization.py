@@ -102,6 +102,7 @@ class ImageOptimization(pl.LightningModule):
         self.make_optimizer = optimizer
         self.encoding = Encoding(encoder, precision, compile=compile, channels_last=channels_last)
         self.plateau, self.stopped_early = plateau, False
+        self.steps_made: int | None = None  # of the stage, once it is over, where it was optimised alone
         self.stage = stage
         self.evaluations, self.steps_before = evaluations, steps
         self.stages_done = list(stages_done)
@@ -169,12 +170,25 @@ class ImageOptimization(pl.LightningModule):
         # Each canvas's objective depends on its own pixels only, so the sum has each one's gradient.
         total = values.total.sum()
         self.manual_backward(total)
-        found = check_finite(values, self.evaluations)
-        self.last_good = picture.detach().clone()
-        self._tell_callbacks(_detached(values), self.last_good)
-        self.evaluations += 1
-        self._watch(found)
+        step = self.steps_before + self.global_step
+        callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
+        self.note(_detached(values), picture.detach().clone(), step, callbacks)
         return total
+
+    def note(self, values: Values, picture: Tensor, step: int, callbacks: Iterable[pl.Callback]) -> None:
+        """Take note of an evaluation, and tell those callbacks that hear of them.
+
+        Raises:
+            NonFiniteObjectiveError: the objective is NaN or infinite.
+        """
+        total = check_finite(values, self.evaluations)
+        self.last_good = picture
+        evaluation = Evaluation(self.evaluations, step, self.stage, values, picture)
+        for callback in callbacks:
+            if isinstance(callback, EvaluationCallback):
+                callback.on_evaluation(self, evaluation)
+        self.evaluations += 1
+        self._watch(total)
 
     def _watch(self, total: float) -> None:
         """Let those hear the objective who wait for it to stall."""
@@ -182,13 +196,6 @@ class ImageOptimization(pl.LightningModule):
         # The objective in bfloat16 ends elsewhere than in float32: what is left then counts from anew.
         if self.plateau is not None and not self.encoding.is_provisional(self.device):
             self.plateau.hear(total)
-
-    def _tell_callbacks(self, values: Values, picture: Tensor) -> None:
-        step = self.steps_before + self.global_step
-        evaluation = Evaluation(self.evaluations, step, self.stage, values, picture)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EvaluationCallback):
-                callback.on_evaluation(self, evaluation)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave the encoder out; keep the counters, the units and the random state."""

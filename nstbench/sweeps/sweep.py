@@ -25,7 +25,7 @@ from nstbench.sweeps.view import View
 from nstbench.tracking.lock import is_held
 
 # These look at `nstbench.interruption.asked_to_stop`; others know nothing but KeyboardInterrupt.
-_POLITE = frozenset({"BasicLauncher", "PoolLauncher"})
+_POLITE = frozenset({"BasicLauncher", "BatchedLauncher", "PoolLauncher"})
 
 _GLANCE = 1.0  # seconds between looks at runs that other processes are at work on
 _NO_SPACE = 2**16  # bytes

@@ -37,7 +37,8 @@ class RunRecord:
         threads: of the CPU; another number adds up in another order, so ends in other last bits.
         steps: optimiser steps made, over all stages.
         evaluations: of the objective with its gradient, over all stages.
-        timings: ``setup_s``, ``optimize_s`` (all attempts), ``evaluate_s``.
+        timings: ``setup_s``, ``optimize_s`` (all attempts; in a batch, the time that all its runs took
+            together), ``evaluate_s``.
         peak_memory_bytes: of the device on a GPU; of the process on the CPU.
         final_losses: each term of the final canvas, and ``total``; weighted.
         metrics: name to value.

@@ -1,0 +1,154 @@
+"""What is gained by optimising runs as a batch? A batch of 8 against 8 runs one after the other.
+
+    python -m benchmarks.batching                       # on a GPU where there is one, else on the CPU
+    python -m benchmarks.batching --device cpu --sizes 64 --encoders procedural
+    python -m benchmarks.batching --optimizer adam --runs 16
+
+Both sides take as many steps with the same canvases, in one process and in turns, so that a busy machine
+slows both; medians over the rounds. Only steps are timed (with curves, callbacks and Lightning's loop), not
+what comes before the first. The runs differ in seed, style picture and weight. Random weights cost what
+trained ones do. With --size auto batches are as large as hydra.launcher.size=auto makes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra import compose, initialize_config_dir
+
+from nstbench.attempts import Fit, Waiting, begin
+from nstbench.batches import fit_together, memory_of, room_for
+from nstbench.config_files import conf_dir
+from nstbench.device import device_name
+from nstbench.encodings import shared_encodings
+from nstbench.run import attempt
+from nstbench.sweeps.plugins import register_launchers
+from nstbench.validation import register_resolvers, validate
+
+ENCODERS = {
+    "procedural": ["encoder=procedural"],
+    "vgg19": ["encoder=random", "encoder.shape=vgg19", "encoder.width=1.0"],
+}
+STYLES = ("procedural:woodcut", "procedural:mosaic", "procedural:glass", "procedural:batik")
+
+
+class Stopwatch(pl.Callback):
+    """Add up the seconds from the first step of fits to their last."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, 0.0
+
+    def on_train_start(self, *_: Any) -> None:
+        """Start."""
+        self.began = self._now()
+
+    def on_train_end(self, *_: Any) -> None:
+        """Stop."""
+        self.seconds += self._now() - self.began
+
+    def read(self) -> float:
+        """Return the seconds, and begin anew."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def begun(output: str, runs: int, watch: Stopwatch, overrides: Sequence[str]) -> list[Waiting[Any]]:
+    """Begin as many runs; return them as they wait for their first stage."""
+    waiting = []
+    with shared_encodings():
+        for i in range(runs):
+            own = [f"seed={i}", f"pictures.style={STYLES[i % len(STYLES)]}", f"weights.style={10 + i}"]
+            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+                config = validate(compose("config", overrides=[*overrides, *own, f"output={output}"]))
+            now = begin(attempt(config, callbacks=[watch]))
+            assert isinstance(now, Waiting)
+            waiting.append(now)
+    return waiting
+
+
+def measure(fits: Sequence[Fit], size: int, watch: Stopwatch, rounds: int) -> tuple[list[float], list[float]]:
+    """Return the seconds of each round of a stage: one after the other, and in batches of ``size``."""
+    apart, together = [], []
+    for _ in range(rounds + 1):
+        for fit in fits:
+            fit.alone()
+        apart.append(watch.read())
+        for at in range(0, len(fits), size):
+            for error in fit_together(fits[at : at + size], [watch] if size > 1 else []):
+                if error:
+                    raise error
+        together.append(watch.read())
+    return apart[1:], together[1:]  # the first round allocates
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print a table: milliseconds of a step of all runs, apart and together, and their ratio."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
+    parser.add_argument("--sizes", nargs="+", type=int, default=[64, 128, 256], help="of canvases, px")
+    parser.add_argument("--optimizer", default="lbfgs")
+    parser.add_argument("--runs", type=int, default=8)
+    parser.add_argument("--size", choices=["all", "auto"], default="all", help="of batches")
+    parser.add_argument("--steps", type=int, default=10, help="of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("overrides", nargs="*", help="settings of the runs, such as loss/style=[moments]")
+    given = parser.parse_args(arguments)
+    register_resolvers()
+    register_launchers()
+    overrides = ["metrics=none", "logger=none", "record.progress=false", "canvas.start=noise"]
+    overrides += [f"trainer={given.device}", f"optimizer={given.optimizer}", f"steps={given.steps}"]
+    device = _device(given.device)
+    print(f"{device_name(device)}, {torch.get_num_threads()} threads, torch {torch.__version__};", end=" ")
+    rounds = f"medians of {given.rounds} rounds of {given.steps} steps"
+    print(f"{given.runs} runs, {given.optimizer}; {rounds}\n")
+    print("| encoder | px | batch | apart, ms a step of all | together | ratio | from … to | MB a canvas |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    for encoder in given.encoders:
+        for px in given.sizes:
+            chosen = [*overrides, *ENCODERS[encoder], f"size={px}", *given.overrides]
+            print(_row(encoder, px, given, device, chosen), flush=True)
+
+
+def _row(
+    encoder: str, px: int, given: argparse.Namespace, device: torch.device, overrides: Sequence[str]
+) -> str:
+    watch = Stopwatch(device)
+    with tempfile.TemporaryDirectory() as output:
+        runs = begun(output, given.runs, watch, overrides)
+        try:
+            fits = [each.fit for each in runs]
+            need = memory_of(fits[0])
+            size = given.runs if given.size == "all" else min(given.runs, room_for(fits[0]))
+            apart, together = measure(fits, size, watch, given.rounds)
+        finally:
+            for each in runs:
+                each.attempt.close()
+    ratios = [a / b for a, b in zip(apart, together, strict=True)]
+    a, b = (1000 * statistics.median(x) / given.steps for x in (apart, together))
+    spread = f"{min(ratios):.2f} … {max(ratios):.2f}"
+    middle = statistics.median(ratios)
+    return f"| {encoder} | {px} | {size} | {a:.1f} | {b:.1f} | {middle:.2f} | {spread} | {need / 2**20:.0f} |"
+
+
+def _device(name: str) -> torch.device:
+    cuda = name == "cuda" or (name == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if cuda else "cpu")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,179 @@
+"""L-BFGS for a batch of canvases, each of which has its own history, step and convergence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_CURVATURE = 1e-10  # torch.optim.LBFGS skips an update below it
+
+
+class LBFGS(torch.optim.Optimizer):
+    """Limited-memory BFGS without a line search, for parameters ``(B, …)`` whose rows are canvases.
+
+    ``x ← x - t·H·g``, where H·g comes from each canvas's own last m pairs of steps s and changes of the
+    gradient y, by the two-loop recursion, vectorised over the batch. For one canvas it is
+    ``torch.optim.LBFGS`` with ``max_iter=1``, to the rounding of sums: one evaluation per step; the first
+    step has the length ``min(1, 1/‖g‖₁)·lr``, later ones ``lr``; a pair with too little curvature is not
+    remembered; H begins with ``y·s / y·y`` of the last pair; a canvas whose gradient is below
+    ``tolerance_grad``, or that would no longer descend, stays where it is.
+
+    One small transfer to the host per step tells which canvases move and which pairs are remembered.
+
+    Nocedal & Wright, Numerical Optimization (2006), algorithm 7.4.
+
+    Args:
+        params: of the canvases, all with the batch as their first dimension.
+        lr: length of a step, in Newton steps.
+        history_size: m.
+        tolerance_grad: of the largest derivative.
+        tolerance_change: of the slope along the step.
+        relative_curvature: null: remember pairs with ``y·s > 1e-10``, as PyTorch does, by which nothing is
+            ever learnt of an objective with tiny values; ε: those with ``y·s > ε·‖y‖·‖s‖``.
+
+    Raises:
+        ValueError: a setting is negative, or parameters differ in their first dimension.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float = 1.0,
+        history_size: int = 10,
+        tolerance_grad: float = 0.0,
+        tolerance_change: float = 0.0,
+        relative_curvature: float | None = None,
+    ) -> None:
+        if lr < 0 or history_size < 1 or (relative_curvature or 0.0) < 0:
+            raise ValueError("lr and relative_curvature are not negative, and history_size is 1 or more")
+        settings = {
+            "lr": lr,
+            "history_size": history_size,
+            "tolerance_grad": tolerance_grad,
+            "tolerance_change": tolerance_change,
+            "relative_curvature": relative_curvature,
+        }
+        super().__init__(params, settings)
+        self._parameters: list[Tensor] = self.param_groups[0]["params"]
+        if len({len(p) for p in self._parameters}) > 1:
+            raise ValueError("the parameters of a batch have one first dimension")
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
+        """Evaluate once, and take one step with every canvas; return what ``closure`` returns."""
+        with torch.enable_grad():
+            value = closure()
+        settings = self.param_groups[0]
+        g = torch.cat([_rows(_gradient(p)) for p in self._parameters], dim=1)
+        state = self.state[self._parameters[0]] or self._begin(g, settings["history_size"])
+        H = _History(state)
+
+        y, s = g - state["gradient"], state["direction"] * state["length"][:, None]
+        ys = _dot(y, s)
+        least = _CURVATURE
+        if (relative := settings["relative_curvature"]) is not None:
+            least = relative * y.norm(dim=1) * s.norm(dim=1)
+        moves = g.abs().amax(dim=1) > settings["tolerance_grad"]
+        moving, curved = torch.stack([moves, ys > least]).tolist()
+        begun = [m and n > 0 for m, n in zip(moving, state["steps"], strict=True)]
+        H.remember(s, y, ys, [b and c for b, c in zip(begun, curved, strict=True)])
+
+        d = H.times(-g)
+        t = torch.full_like(ys, settings["lr"])
+        if not all(state["steps"]):
+            first = torch.tensor([n == 0 for n in state["steps"]], device=t.device)
+            t = torch.where(first, t * (1 / g.abs().sum(dim=1)).clamp(max=1), t)
+        for name, new in (("direction", d), ("gradient", g), ("length", t)):
+            where = moves.view(-1, *[1] * (new.dim() - 1))
+            state[name] = new if all(moving) else torch.where(where, new, state[name])
+        state["steps"] = [n + m for n, m in zip(state["steps"], moving, strict=True)]
+        descends = ~(_dot(g, d) > -settings["tolerance_change"])
+        self._move(torch.where(moves & descends, t, 0.0), d)
+        return value
+
+    def _begin(self, g: Tensor, history: int) -> dict[str, Any]:
+        """Return the state before the first step; every entry has the batch as its first dimension."""
+        state: dict[str, Any] = self.state[self._parameters[0]]
+        B, n = g.shape
+        state["steps"] = [0] * B  # taken by each canvas; on the host, as all that decides is
+        state["newest"] = [-1] * B  # place of the last pair in the history
+        state["changes"], state["moves"] = g.new_zeros(B, history, n), g.new_zeros(B, history, n)
+        state["rho"] = g.new_zeros(B, history)  # 1 / y·s; 0 where there is no pair, which then says nothing
+        state["scale"], state["length"] = g.new_ones(B), g.new_zeros(B)
+        state["direction"], state["gradient"] = torch.zeros_like(g), torch.zeros_like(g)
+        return state
+
+    def _move(self, t: Tensor, d: Tensor) -> None:
+        offset = 0
+        for p in self._parameters:
+            count = p[0].numel()
+            part = d[:, offset : offset + count].view(p.shape)
+            p.addcmul_(part, t.view(-1, *[1] * (p.dim() - 1)))
+            offset += count
+
+
+class _History:
+    """The pairs that canvases remember, newest first; a ring for each canvas."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+        self.size: int = state["rho"].shape[1]
+
+    def remember(self, s: Tensor, y: Tensor, ys: Tensor, which: Sequence[bool]) -> None:
+        """Keep the pairs of some canvases, in place of their oldest."""
+        rows = [i for i, chosen in enumerate(which) if chosen]
+        if not rows:
+            return
+        newest: list[int] = self.state["newest"]
+        newest = [(n + 1) % self.size if chosen else n for n, chosen in zip(newest, which, strict=True)]
+        self.state["newest"] = newest
+        scale = ys / _dot(y, y)
+        if len(rows) == len(newest) and len(set(newest)) == 1:
+            k = newest[0]
+            self.state["moves"][:, k], self.state["changes"][:, k] = s, y
+            self.state["rho"][:, k], self.state["scale"] = 1 / ys, scale
+            return
+        r = torch.tensor(rows, device=s.device)
+        at = r, torch.tensor([newest[i] for i in rows], device=s.device)
+        self.state["moves"][at], self.state["changes"][at] = s[r], y[r]
+        self.state["rho"][at], self.state["scale"][r] = 1 / ys[r], scale[r]
+
+    def times(self, q: Tensor) -> Tensor:
+        """Return the inverse Hessian times ``q``, ``(B, n)``, by the two-loop recursion; q is overwritten."""
+        pairs = [self._pair(k) for k in range(min(self.size, max(self.state["steps"])))]
+        alphas = []
+        for s, y, rho in pairs:
+            alpha = _dot(s, q) * rho
+            q.addcmul_(y, alpha[:, None], value=-1)
+            alphas.append(alpha)
+        r = q.mul_(self.state["scale"][:, None])
+        for (s, y, rho), alpha in zip(reversed(pairs), reversed(alphas), strict=True):
+            beta = _dot(y, r) * rho
+            r.addcmul_(s, (alpha - beta)[:, None])
+        return r
+
+    def _pair(self, age: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return each canvas's pair of an age, 0 the newest, and its ρ."""
+        places = [(n - age) % self.size for n in self.state["newest"]]
+        s, y, rho = self.state["moves"], self.state["changes"], self.state["rho"]
+        if len(set(places)) == 1:
+            return s[:, places[0]], y[:, places[0]], rho[:, places[0]]
+        # Only after a canvas alone skipped a pair: this copies.
+        at = torch.arange(len(places), device=s.device), torch.tensor(places, device=s.device)
+        return s[at], y[at], rho[at]
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product of every row, ``(B,)``."""
+    return (a * b).sum(dim=1)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(len(x), -1)
+
+
+def _gradient(p: Tensor) -> Tensor:
+    return torch.zeros_like(p) if p.grad is None else p.grad

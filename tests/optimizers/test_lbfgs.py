@@ -1,0 +1,194 @@
+"""L-BFGS for a batch: every canvas as `torch.optim.LBFGS` would move it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from nstbench.encoders.random import RandomVGG
+from nstbench.losses.functional import gram_matrix
+from nstbench.modules.canvas import Pixels
+from nstbench.optimizers.batched import can_be_batched, join, keep, of_batch, split
+from nstbench.optimizers.lbfgs import LBFGS
+
+B, N = 4, 40
+Objective = Callable[[Tensor], Tensor]
+
+
+def torch_lbfgs(x: Tensor, **settings: Any) -> torch.optim.LBFGS:
+    own = {"max_iter": 1, "history_size": 5, "tolerance_grad": 0.0, "tolerance_change": 0.0, **settings}
+    return torch.optim.LBFGS([x], **own)
+
+
+def quadratic(rows: slice = slice(None), size: float = 1.0) -> Objective:
+    """Return ½xᵀAx - bᵀx for each of B canvases, of very different scales."""
+    generator = torch.Generator().manual_seed(0)
+    A = torch.randn(B, N, N, generator=generator, dtype=torch.float64)
+    A = A @ A.transpose(1, 2) / N + 0.1 * torch.eye(N, dtype=torch.float64)
+    b = torch.randn(B, N, generator=generator, dtype=torch.float64)
+    b = size * b * torch.tensor([1.0, 1e-3, 1e-7, 10.0], dtype=torch.float64)[:, None]
+    A, b = A[rows], b[rows]
+    return lambda x: 0.5 * torch.einsum("bi,bij,bj->b", x, A, x) - (b * x).sum(1)
+
+
+def descend(optimizer: torch.optim.Optimizer, x: Tensor, objective: Objective, steps: int) -> list[Tensor]:
+    values = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = objective(x)
+        value.sum().backward()
+        values.append(value.detach())
+        return value.sum()
+
+    for _ in range(steps):
+        optimizer.step(closure)
+    return values
+
+
+def zeros(rows: int = B, dtype: torch.dtype = torch.float64) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.zeros(rows, N, dtype=dtype))
+
+
+@pytest.mark.parametrize("lr", [1.0, 0.3])
+def test_each_canvas_of_a_quadratic_moves_as_it_would_alone(lr: float) -> None:
+    x = zeros()
+    values = torch.stack(descend(LBFGS([x], lr=lr, history_size=5), x, quadratic(), 80))
+    for i in range(B):
+        alone = zeros(1)
+        expected = torch.cat(descend(torch_lbfgs(alone, lr=lr), alone, quadratic(slice(i, i + 1)), 80))
+        torch.testing.assert_close(values[:, i], expected, rtol=1e-9, atol=1e-20)
+        torch.testing.assert_close(x[i], alone[0], rtol=1e-9, atol=1e-14)
+
+
+def test_canvases_that_skip_pairs_keep_histories_of_their_own() -> None:
+    x = zeros()
+    optimizer = LBFGS([x], lr=0.3, history_size=5)
+    descend(optimizer, x, quadratic(), 80)  # long after some have converged to where y·s is below 1e-10
+    newest = optimizer.state[x]["newest"]
+    assert len(set(newest)) > 1
+    assert newest[2] == -1  # its values are so small that PyTorch's rule never remembers anything
+
+
+def test_one_canvas_of_a_style_objective_is_torchs_to_rounding() -> None:
+    encoder = RandomVGG(shape="vgg11", width=0.0625).double()
+    layers = ["relu1_1", "relu2_1", "relu3_1"]
+    picture = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    with torch.no_grad():
+        targets = {layer: gram_matrix(f) for layer, f in encoder(picture[:1], layers).items()}
+
+    def objective(x: Tensor) -> Tensor:
+        features = encoder(x, layers)
+        errors = [((gram_matrix(f) - targets[name]) ** 2).sum((1, 2)) for name, f in features.items()]
+        return torch.stack(errors).sum(0)
+
+    ours, theirs = (torch.nn.Parameter(picture[1:].clone()) for _ in range(2))
+    found = torch.cat(descend(LBFGS([ours], history_size=5), ours, objective, 60))
+    expected = torch.cat(descend(torch_lbfgs(theirs), theirs, objective, 60))
+    assert expected[-1] < 0.1 * expected[0]
+    # Rounding of 1e-16 grows with every step of a method that divides by differences of gradients.
+    torch.testing.assert_close(found[:30], expected[:30], rtol=1e-9, atol=0)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+
+
+def test_a_canvas_without_a_gradient_stays_and_the_others_go_on() -> None:
+    x = zeros()
+    still = torch.tensor([1.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    descend(LBFGS([x], history_size=5), x, lambda x: still * quadratic()(x), 20)
+    assert torch.equal(x[1], torch.zeros(N, dtype=torch.float64))
+    alone = zeros(1)
+    descend(torch_lbfgs(alone), alone, quadratic(slice(0, 1)), 20)
+    torch.testing.assert_close(x[0], alone[0], rtol=1e-9, atol=1e-14)
+
+
+def test_not_a_number_in_one_canvas_stays_there() -> None:
+    x = zeros()
+    broken = torch.tensor([1.0, float("nan"), 1.0, 1.0], dtype=torch.float64)
+    descend(LBFGS([x], history_size=5), x, lambda x: broken * quadratic()(x), 20)
+    alone = zeros(1)
+    descend(torch_lbfgs(alone), alone, quadratic(slice(3, 4)), 20)
+    torch.testing.assert_close(x[3], alone[0], rtol=1e-9, atol=1e-14)
+
+
+def test_a_relative_curvature_learns_from_objectives_with_tiny_values() -> None:
+    """PyTorch's y·s > 1e-10 remembers nothing of them, and stalls."""
+    tiny = quadratic(slice(0, 1), size=1e-8)
+    best = float(tiny(torch.linalg.solve(_hessian(tiny), -_slope(tiny))[None]))
+    absolute, relative = zeros(1), zeros(1)
+    slow = descend(LBFGS([absolute], lr=0.3), absolute, tiny, 60)[-1]
+    fast = descend(LBFGS([relative], lr=0.3, relative_curvature=1e-10), relative, tiny, 60)[-1]
+    assert float(fast) - best < 1e-3 * (float(slow) - best)
+
+
+def _slope(objective: Objective) -> Tensor:
+    x = torch.zeros(N, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(objective(x[None]).sum(), x)
+    return slope
+
+
+def _hessian(objective: Objective) -> Tensor:
+    return torch.autograd.functional.hessian(lambda x: objective(x[None]).sum(), torch.zeros(N).double())
+
+
+def make(name: str) -> Callable[[Tensor], torch.optim.Optimizer]:
+    kinds: dict[str, Callable[[Tensor], torch.optim.Optimizer]] = {
+        "torch": torch_lbfgs,
+        "ours": lambda x: LBFGS([x], history_size=5),
+        "adam": lambda x: torch.optim.Adam([x], lr=0.05, betas=(0.9, 0.99)),
+        "sgd": lambda x: torch.optim.SGD([x], lr=0.05, momentum=0.9),
+        "rmsprop": lambda x: torch.optim.RMSprop([x], lr=0.01),
+    }
+    return kinds[name]
+
+
+@pytest.mark.parametrize("name", ["torch", "ours", "adam", "sgd", "rmsprop"])
+def test_single_runs_go_on_as_a_batch_of_which_some_go_on_alone(name: str) -> None:
+    whole = [zeros(1) for _ in range(B)]
+    for i, x in enumerate(whole):
+        descend(make(name)(x), x, quadratic(slice(i, i + 1)), 30)
+
+    parts = [zeros(1) for _ in range(B)]
+    singles = [make(name)(x) for x in parts]
+    for i, (x, single) in enumerate(zip(parts, singles, strict=True)):
+        descend(single, x, quadratic(slice(i, i + 1)), 9)
+    canvas = Pixels()
+    canvas.paint(torch.cat([p.detach() for p in parts]))
+    batch = of_batch(singles[0], canvas.parameters())
+    batch.load_state_dict(join([single.state_dict() for single in singles], batch))
+    descend(batch, canvas.pixels, quadratic(), 10)
+
+    left = [0, 2, 3]  # one leaves
+    keep(batch, canvas, left, B)
+    whole_batch = quadratic()
+    descend(batch, canvas.pixels, lambda x: _of_rows(whole_batch, x, left), 5)
+
+    for row, i in enumerate(left):
+        parts[i].data = canvas.pixels.data[row : row + 1].clone()
+        single = make(name)(parts[i])
+        single.load_state_dict(split(batch, single, row, len(left)))
+        descend(single, parts[i], quadratic(slice(i, i + 1)), 6)
+        torch.testing.assert_close(parts[i], whole[i], rtol=1e-8, atol=1e-13)
+
+
+def _of_rows(objective: Objective, x: Tensor, rows: list[int]) -> Tensor:
+    """Evaluate some rows of a batch's objective."""
+    whole = torch.zeros(B, N, dtype=x.dtype).index_copy(0, torch.tensor(rows), x)
+    return objective(whole)[rows]
+
+
+def test_what_a_batch_cannot_do_is_known() -> None:
+    x = zeros(1)
+    assert can_be_batched(torch_lbfgs(x))
+    assert can_be_batched(torch.optim.AdamW([x]))
+    assert not can_be_batched(torch_lbfgs(x, line_search_fn="strong_wolfe"))
+    assert not can_be_batched(torch_lbfgs(x, max_iter=20))
+
+
+@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"history_size": 0}, {"relative_curvature": -0.1}])
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="history_size is 1 or more"):
+        LBFGS([zeros(1)], **wrong)
