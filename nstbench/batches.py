@@ -28,6 +28,7 @@ T = TypeVar("T")
 # On a CPU a batch gains while its feature maps are small: large ones leave the caches, and are fetched from
 # the system and given back at every layer (`python -m benchmarks.batching`).
 _PIXELS_ON_CPU = 8 * 128 * 128
+_FEWEST_ON_CPU = 4  # of larger canvases, of which fewer have room, two are slower than one after the other
 _SHARE_OF_MEMORY = 0.5  # of what is free: what is measured leaves out workspaces, targets and fragments
 _MOST = 64  # beyond, there is nothing left to gain
 
@@ -166,7 +167,8 @@ def room_for(fit: Fit) -> int:
     most = int(_SHARE_OF_MEMORY * _free_memory(device) / memory_of(fit))
     if device.type == "cpu":
         height, width = fit.module.canvas().shape[2:]
-        most = min(most, _PIXELS_ON_CPU // (height * width))
+        room = _PIXELS_ON_CPU // (height * width)
+        most = min(most, room if room >= _FEWEST_ON_CPU else 1)
     return max(1, min(_MOST, most))
 
 

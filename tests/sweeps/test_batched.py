@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ import torch
 from conftest import TINY
 from misbehaviour import misbehaving
 
-from nstbench.attempts import Fit
-from nstbench.batches import memory_of
+from nstbench.attempts import Fit, Waiting, begin
+from nstbench.batches import memory_of, room_for
 from nstbench.callbacks.checkpoint import read_checkpoint
 from nstbench.cli import main
 from nstbench.config import Config
@@ -29,6 +30,7 @@ from nstbench.interruption import ask_to_stop
 from nstbench.modules.batch_optimization import BatchOptimization
 from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.pictures.io import read_picture
+from nstbench.run import attempt
 from nstbench.tracking.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -364,3 +366,15 @@ class TestInterruptions:
             assert (record["state"], record["steps"], record["evaluations"]) == ("completed", 300, 300)
             assert len(totals(folder)) == 301 > rows
             assert totals(folder)[-1] < 0.5 * totals(folder)[0]
+
+
+@pytest.mark.parametrize(("px", "room"), [(64, 32), (128, 8), (256, 1)])
+def test_on_a_cpu_canvases_that_gain_nothing_by_it_stay_alone(
+    compose_config: Callable[..., Config], px: int, room: int
+) -> None:
+    waiting = begin(attempt(compose_config(f"size={px}", "pictures.size_is=area")))
+    assert isinstance(waiting, Waiting)
+    height, width = waiting.fit.module.canvas().shape[2:]
+    assert height * width == pytest.approx(px**2, rel=0.02)
+    assert room_for(waiting.fit) == pytest.approx(room, abs=1 if room > 1 else 0)
+    waiting.attempt.close()
