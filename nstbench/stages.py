@@ -126,10 +126,11 @@ def optimize(
                 stage=i,
                 evaluations=evaluations,
                 steps=steps,
+                tile=config.blockwise.tile,
             ).to(device)
             _remember(module, config, inputs, shape, stage, device, first=i == 0)
             if i == 0 and not resume and on_start is not None:
-                on_start(starts(module.objective, module.encode, module.canvas()))
+                on_start(starts(module.objective, module.encode, module.canvas(), module.measure))
             _fit(module, config, stage, callbacks, folder, checkpoint if resume else None)
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
             steps, evaluations = steps + stage.steps, module.evaluations
@@ -168,28 +169,34 @@ def _remember(
         "style": [style.to(device) for style in styles],
     }
     # Most terms remember the pictures themselves: each is encoded once for all of them.
-    plain = {role: [_seen(module, picture) for picture in of_role] for role, of_role in pictures.items()}
+    plain = {
+        role: [_seen(module, picture) for picture in of_role if module.blocks is None]
+        for role, of_role in pictures.items()
+    }
     for term in module.objective.terms:
         role = _remembered(term, pictures)
-        if type(term.loss).copies is Formulation.copies:
-            seen = [[features] for features in plain[role]]
-        else:
-            seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in pictures[role]]
-        if term.role == "regularizer":
-            seen = seen[:1]
+        of_role = pictures[role][:1] if term.role == "regularizer" else pictures[role]
+        blend = inputs.blend if role == "style" and len(of_role) > 1 else (1.0,)
         guides = None
         if term.regions:
             sizes = [(style.shape[2], style.shape[3]) for style in styles]
             guides = guides_for(term, module.encoder, config, inputs.masks, shape, sizes, device)
         try:
-            term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,), guides)
+            if module.blocks is not None:
+                module.blocks.remember(term, of_role, blend, guides)
+            elif type(term.loss).copies is Formulation.copies:
+                term.remember([[features] for features in plain[role][: len(of_role)]], blend, guides)
+            else:
+                seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in of_role]
+                term.remember(seen, blend, guides)
         except ValueError as error:
             setting = f"loss.{term.name.replace('/', '.')}"
             hint = "Give a larger size, or other layers."
             raise UserError(setting, term.asks_for, str(error), hint) from error
     # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
     if first or config.weights.unit != "gradient":
-        set_units(module.objective, config.weights.unit, module.encode, module.canvas().detach())
+        canvas = module.canvas().detach()
+        set_units(module.objective, config.weights.unit, module.encode, canvas, module.measure)
 
 
 def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 
-
 def share(guide: Tensor) -> Tensor:
     """Return each position's share of a region, ``(1 or B, 1, M)``: the guide divided by its sum.
 

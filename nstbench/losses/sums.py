@@ -71,6 +71,10 @@ class Sums:
             second = second + cross + cross.transpose(1, 2) + self.count[..., None] * outer(d)
         return Sums(self.count, first, second, centre)
 
+    def about_mean(self) -> Sums:
+        """Return the sums of the features less their mean; without a centre, these sums."""
+        return self if self.centre is None else self.about(self.mean)
+
     def __add__(self, other: Sums) -> Sums:
         """Return the sums over the positions of both."""
         other = other.about(self.centre)
@@ -86,6 +90,13 @@ class Sums:
     def sums(self) -> list[Tensor]:
         """``first`` and ``second``, those that there are."""
         return [s for s in (self.first, self.second) if s is not None]
+
+    def requiring_grad(self) -> Sums:
+        """Return the same as leaves of a new graph."""
+        first, second = (
+            None if s is None else s.detach().requires_grad_() for s in (self.first, self.second)
+        )
+        return Sums(self.count, first, second, self.centre)
 
     def double(self) -> Sums:
         """Return the same in float64, in which blocks are added up."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 from nstbench.encoders.base import Encoder, Features
 from nstbench.errors import NonFiniteObjectiveError
 from nstbench.losses.objective import Objective, Values
+from nstbench.losses.units import Measure
+from nstbench.modules.blockwise import Blockwise
 from nstbench.modules.canvas import Canvas
 
 Precision = Literal["fp32", "bf16"]
@@ -68,6 +70,7 @@ class ImageOptimization(pl.LightningModule):
         stage: its place in the schedule, for the record.
         evaluations: made by earlier stages.
         steps: made by earlier stages.
+        tile: encode blocks of about so many pixels on a side, one after the other; None: all at once.
 
     Raises:
         NonFiniteObjectiveError: from ``fit``, when the objective is NaN or infinite. `last_good` then
@@ -85,6 +88,7 @@ class ImageOptimization(pl.LightningModule):
         stage: int = 0,
         evaluations: int = 0,
         steps: int = 0,
+        tile: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -94,6 +98,7 @@ class ImageOptimization(pl.LightningModule):
         self.precision, self.stage = precision, stage
         self.evaluations, self.steps_before = evaluations, steps
         self.last_good: Tensor | None = None
+        self.blocks = None if tile is None else Blockwise(encoder, self.encode, objective, tile)
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return a loader that never ends: one epoch, stopped by ``max_steps``."""
@@ -109,22 +114,34 @@ class ImageOptimization(pl.LightningModule):
         optimizer = cast(LightningOptimizer, self.optimizers())
         optimizer.step(closure=self._evaluate)
 
-    def encode(self, pictures: Tensor) -> Features:
-        """Return the feature maps the objective asks for, in the stage's precision."""
+    def encode(self, pictures: Tensor, layers: Sequence[str] | None = None) -> Features:
+        """Return the feature maps of ``layers``, or of the objective's, in the stage's precision."""
         with self._autocast(pictures.device):
-            return cast(Features, self.encoder(pictures, self.objective.layers))
+            return cast(Features, self.encoder(pictures, self.objective.layers if layers is None else layers))
 
     def values(self) -> tuple[Values, Tensor]:
         """Evaluate the objective on the canvas; return it and the pictures."""
         picture = self.canvas()
+        if self.blocks is not None:
+            return self.blocks(picture, gradient=False)[0], picture
         return self.objective(self.encode(picture), picture), picture
+
+    @property
+    def measure(self) -> Measure | None:
+        """How terms are measured where they are computed in blocks; None: on the whole canvas."""
+        return None if self.blocks is None else self.blocks.measured
 
     def _evaluate(self) -> Tensor:
         self.canvas.zero_grad(set_to_none=True)
-        values, picture = self.values()
         # Each canvas's objective depends on its own pixels only, so the sum has each one's gradient.
+        if self.blocks is None:
+            values, picture = self.values()
+            self.manual_backward(values.total.sum())
+        else:
+            picture = self.canvas()
+            values, gradient = self.blocks(picture)
+            self.manual_backward(picture, gradient)
         total = values.total.sum()
-        self.manual_backward(total)
         check_finite(values, self.evaluations)
         self.last_good = picture.detach().clone()
         self._tell_callbacks(_detached(values), self.last_good)
