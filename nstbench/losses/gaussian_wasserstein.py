@@ -67,7 +67,12 @@ class GaussianWasserstein(AdditiveLoss[Tensor], Loss):
 
     def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
         """Return the sums of the features and of their products, about a centre; in float64."""
-        return sums(at_least_float32(features), guide, centre, second="products in double").double()
+        F = at_least_float32(features)
+        if F[0, 0].numel() < 4 * F.shape[1]:
+            # In directions that hardly vary, the gradient is large times small: it needs the digits of F.
+            F, guide = in_double(F), None if guide is None else in_double(guide)
+            centre = None if centre is None else in_double(centre)
+        return sums(F, guide, centre, second="products in double").double()
 
     def summary(self, statistic: Sums) -> Gaussian:
         """Remember mean, covariance and a factor of it."""
