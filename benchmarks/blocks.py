@@ -9,7 +9,10 @@ gradient; memory is the highest of the whole process (Linux, macOS), or on a GPU
     python -m benchmarks.blocks --sizes 2048 --tile 1024
     python -m benchmarks.blocks --large                  # and 4096 px in blocks, on a GPU whole too
 
-How far the two gradients are apart is measured at the first size, in this process. On a GPU, convolutions
+How far the two gradients are apart is measured at the first size (at most 512 px), in this process, in
+float64 and in float32. In float32 a convolution may round otherwise for another shape; where that moves a
+ReLU or a maximum from one side to the other, gradients differ by as much as either does from float64's.
+On a GPU, convolutions
 are computed in full float32, as in runs (`nstbench.device`), not in PyTorch's default of TF32.
 """
 
@@ -38,16 +41,18 @@ STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 LARGE = 4096
 
 
-def objective(tile: int | None, size: int, device: torch.device) -> Callable[[], Tensor]:
+def objective(
+    tile: int | None, size: int, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Callable[[], Tensor]:
     """Return one evaluation of the gradient, whole or in blocks; its targets are computed."""
-    encoder = RandomVGG("vgg19", width=1.0, normalize=False, pooling="max", padding="zeros").to(device)
+    encoder = RandomVGG("vgg19", width=1.0, normalize=False, pooling="max", padding="zeros").to(device, dtype)
     terms = [
         Term("content/features", FeatureReconstruction(), {"relu4_1": 1.0}, 1.0),
         Term("style/gram", Gram(), dict.fromkeys(STYLE, 0.25), 1e3),
         Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 0.1),
     ]
     whole = Objective(terms)
-    content, style, canvas = (_picture(size, seed).to(device) for seed in range(3))
+    content, style, canvas = (_picture(size, seed).to(device, dtype) for seed in range(3))
     pictures = {"content/features": content, "style/gram": style, "regularizer/tv": content}
     if tile is not None:
         blocks = Blockwise(encoder, encoder, whole, tile)
@@ -102,9 +107,9 @@ def peak(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def apart(tile: int, size: int, device: torch.device) -> float:
+def apart(tile: int, size: int, device: torch.device, dtype: torch.dtype) -> float:
     """Return the norm of the difference of the two gradients, relative to that of the whole's."""
-    whole, blocks = (objective(t, size, device)() for t in (None, tile))
+    whole, blocks = (objective(t, size, device, dtype)() for t in (None, tile))
     return float((whole - blocks).norm() / whole.norm())
 
 
@@ -152,9 +157,11 @@ def main(typed: Sequence[str]) -> None:
     if asked.one:
         print(json.dumps(measure(None if asked.whole else asked.tile, asked.sizes[0], device)))
         return
-    first = min(asked.sizes[0], 1024)
-    print(f"gradients apart at {first} px: {apart(asked.tile, first, device):.1e} of their norm\n")
-    print("| px | how | seconds | peak GB |\n|---:|---|---:|---:|", flush=True)
+    first, tile = min(asked.sizes[0], 512), min(asked.tile, 256)
+    for dtype in (torch.float64, torch.float32):
+        difference = apart(tile, first, device, dtype)
+        print(f"gradients apart at {first} px in blocks of {tile}, {dtype}: {difference:.1e} of their norm")
+    print("\n| px | how | seconds | peak GB |\n|---:|---|---:|---:|", flush=True)
     for size in [*asked.sizes, *([LARGE] if asked.large else [])]:
         if not asked.blocks and (size < LARGE or device.type == "cuda"):
             print(row(size, "whole", in_a_process(None, size, device)), flush=True)
