@@ -152,6 +152,7 @@ def kind_of(fit: Fit) -> Hashable:
     ours = type(module) is ImageOptimization and all(shape[:1] == (1,) for shape in parameters)
     # Whose steps depend on how its objective falls, that changes its precision or ends when others do not.
     goes_its_own_way = fit.stage.precision == "auto" or module.plateau is not None
+    goes_its_own_way |= module.blocks is not None  # too large to be encoded at once
     if not ours or goes_its_own_way or not can_be_batched(single):
         return None
     of_config = config.encoder, config.canvas.parametrization, config.colour, config.optimizer, config.trainer

@@ -238,6 +238,17 @@ class Schedule:
 
 
 @dataclass(config=_STRICT)
+class BlockwiseSettings:
+    """Exact gradients in bounded memory (`nstbench.modules.blockwise`), for pictures of any size.
+
+    Attributes:
+        tile: about how many pixels on a side are encoded at once; null: the whole picture.
+    """
+
+    tile: Positive | None
+
+
+@dataclass(config=_STRICT)
 class TrainerSettings:
     """Where a run computes.
 
@@ -316,6 +327,7 @@ class Config:
     canvas: Canvas
     optimizer: Node
     schedule: Schedule
+    blockwise: BlockwiseSettings
     metrics: dict[str, Node]
     logger: dict[str, Node]
     trainer: TrainerSettings

@@ -29,22 +29,16 @@ def shared_encodings() -> Iterator[None]:
 
 
 @torch.no_grad()
-def encoded(module: ImageOptimization, picture: Tensor, *, exactly: bool = True) -> Features:
-    """Return the feature maps of ``picture`` that the objective of ``module`` asks for.
-
-    Args:
-        module: of a run.
-        picture: ``(1, 3, H, W)``.
-        exactly: in float32, not in the precision that the module is in at present.
-    """
-    kept, encode = _kept.get(), module.encode_exactly if exactly else module.encode
+def encoded(module: ImageOptimization, picture: Tensor) -> Features:
+    """Return the maps of ``picture`` that the objective of ``module`` asks for, as it encodes at present."""
+    kept = _kept.get()
     if kept is None:
-        return encode(picture)
+        return module.encode(picture)
     digest = hashlib.sha256(picture.cpu().contiguous().numpy().tobytes()).hexdigest()
     layers = tuple(module.objective.layers)
-    phase = "exactly" if exactly else module.encoding.phase(picture.device)
+    phase = "exactly" if module.is_exact else module.encoding.phase(picture.device)
     key = digest, tuple(picture.shape), id(module.encoder), layers, phase
-    found = kept.pop(key, None) or encode(picture)
+    found = kept.pop(key, None) or module.encode(picture)
     kept[key] = found  # the last to go
     for oldest in list(kept)[:-_MOST]:
         del kept[oldest]

@@ -7,16 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from hydra.utils import get_class
 
 from nstbench.config import Config
+from nstbench.config_files import formulations
 from nstbench.device import choose_device
 from nstbench.encoders.base import Encoder
+from nstbench.encoders.blocks import check_blocks
 from nstbench.encoders.build import build_encoder
+from nstbench.encoders.propagation import map_shapes
 from nstbench.errors import UserError
 from nstbench.guides import check_guides
 from nstbench.inputs import Inputs, Shape, canvas_shape, load_inputs, style_shapes
+from nstbench.losses.base import AdditiveLoss, JointLoss, PositionwiseLoss
 from nstbench.losses.build import build_terms
+from nstbench.losses.cross_layer_gram import whole_factors
 from nstbench.losses.objective import CANVAS, Term
+from nstbench.losses.shares import kind
 from nstbench.metrics.evaluate import build_metrics
 from nstbench.modules.compiling import check_compiles
 
@@ -53,6 +60,9 @@ def prepare(config: Config) -> Prepared:
     terms = build_terms(config, encoder)
     _check_deterministic(config, encoder, device)
     _check_sizes(config, encoder, terms, inputs)
+    if config.blockwise.tile is not None:
+        shapes = [shape for canvas, styles in _stages(config, inputs) for shape in (canvas, *styles)]
+        _check_blockwise(terms, encoder, config.blockwise.tile, shapes)
     check_guides(config, encoder, terms, inputs.masks, _stages(config, inputs))
     build_metrics(config.metrics)
     if config.trainer.compile:
@@ -107,3 +117,54 @@ def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape
                 reason = f"the {what}, {width}×{height} pixels, has {edge} positions on an edge at {layer}"
                 hint = f"It compares {need}×{need}: give a size of {need * stride} or more, or other layers."
                 raise UserError(setting, term.asks_for, reason, hint)
+
+
+def _check_blockwise(terms: Sequence[Term], encoder: Encoder, tile: int, shapes: Sequence[Shape]) -> None:
+    """Refuse terms and encoders that cannot be computed exactly in blocks.
+
+    Args:
+        terms: of the objective.
+        encoder: frozen.
+        tile: of the blocks.
+        shapes: of the pictures that are encoded.
+
+    Raises:
+        UserError: naming the first term that cannot, and the losses that can; or the encoder.
+    """
+    for term in terms:
+        for view in term.layers:
+            if kind(term, view) == "neither":
+                setting = f"loss.{term.name.replace('/', '.')}"
+                reason = f"it is no sum over positions, and blockwise.tile={tile} cannot compute it exactly"
+                can = ", ".join(_computable(term.role))
+                hint = f"Those that can: {can}. Or remove blockwise.tile, at a size that fits in memory."
+                raise UserError(setting, "", reason, hint)
+    seen = {layer: term for term in terms for layer in term.asks_for if layer != CANVAS}
+    check_blocks(encoder, list(seen), "blockwise.tile", tile)
+    for term in terms:
+        for view in (view for view in term.layers if isinstance(term.loss, JointLoss)):
+            _check_nested(term, view, encoder, shapes)
+
+
+def _computable(role: str) -> list[str]:
+    """Return the options of ``loss/<role>`` that can be computed in blocks, as configured."""
+    names = []
+    for option, nodes in formulations(role).items():
+        for node in nodes.values():
+            made = get_class(str(node["_target_"]))
+            if issubclass(made, AdditiveLoss | PositionwiseLoss) or node.get("layers") == [CANVAS]:
+                names.append(option)
+    return names
+
+
+def _check_nested(term: Term, view: str, encoder: Encoder, shapes: Sequence[Shape]) -> None:
+    """Refuse layers that are seen together, if positions of the finer are not squares of the coarser's."""
+    layers = [layer for layer in view.split("+") if layer != CANVAS]
+    fine, coarse = sorted(layers, key=lambda layer: encoder.layers[layer].stride)
+    factor = encoder.layers[coarse].stride // encoder.layers[fine].stride
+    for shape in shapes:
+        maps = map_shapes(encoder, layers, shape)
+        if whole_factors(maps[fine], maps[coarse]) != (factor, factor):
+            setting = f"loss.{term.name.replace('/', '.')}"
+            reason = f"the maps of {fine} and {coarse} do not fit together as blocks need it"
+            raise UserError(setting, layers, reason, "Remove blockwise.tile, or use an encoder with padding.")

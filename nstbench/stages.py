@@ -140,13 +140,15 @@ def optimize(
                 evaluations=evaluations,
                 steps=steps,
                 stages_done=done,
+                tile=config.blockwise.tile,
             ).to(device)
             pictures = _remember(module, config, inputs, shape, stage, device, first=i == 0)
             if i == 0 and not resume and on_start is not None:
-                on_start(starts(module.objective, module.encode_exactly, module.canvas()))
+                with module.exactly():
+                    on_start(starts(module.objective, module.encode, module.canvas(), module.measure))
             if module.encoding.phase(device) == "bf16":
                 exact = module.objective.targets
-                _see(module, config, inputs, shape, pictures, device, exactly=False)
+                _see(module, config, inputs, shape, pictures, device)
                 module.set_targets(exact, rounded=module.objective.targets)
             asked = progress["step"] - steps if resume and progress["stopped_early"] else stage.steps
             begun = checkpoint if resume else None
@@ -215,10 +217,12 @@ def _remember(
         "content": [] if content is None else [content.to(device)],
         "style": [style.to(device) for style in styles],
     }
-    _see(module, config, inputs, shape, pictures, device, exactly=True)
-    # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
-    if first or config.weights.unit != "gradient":
-        set_units(module.objective, config.weights.unit, module.encode_exactly, module.canvas().detach())
+    with module.exactly():
+        _see(module, config, inputs, shape, pictures, device)
+        # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
+        if first or config.weights.unit != "gradient":
+            canvas = module.canvas().detach()
+            set_units(module.objective, config.weights.unit, module.encode, canvas, module.measure)
     return pictures
 
 
@@ -229,39 +233,37 @@ def _see(
     shape: Shape,
     pictures: Mapping[str, Sequence[Tensor]],
     device: torch.device,
-    *,
-    exactly: bool,
 ) -> None:
-    """Give every term its targets, in float32 or in the stage's precision."""
+    """Give every term its targets."""
     # Most terms remember the pictures themselves: each is encoded once for all of them.
     plain = {
-        role: [_seen(module, picture, exactly=exactly) for picture in of_role]
+        role: [_seen(module, picture) for picture in of_role if module.blocks is None]
         for role, of_role in pictures.items()
     }
     for term in module.objective.terms:
         role = _remembered(term, pictures)
-        if type(term.loss).copies is Formulation.copies:
-            seen = [[features] for features in plain[role]]
-        else:
-            seen = [
-                [_seen(module, copy, exactly=exactly) for copy in term.loss.copies(p)] for p in pictures[role]
-            ]
-        if term.role == "regularizer":
-            seen = seen[:1]
+        of_role = pictures[role][:1] if term.role == "regularizer" else pictures[role]
+        blend = inputs.blend if role == "style" and len(of_role) > 1 else (1.0,)
         guides = None
         if term.regions:
             sizes = [(style.shape[2], style.shape[3]) for style in pictures["style"]]
             guides = guides_for(term, module.encoder, config, inputs.masks, shape, sizes, device)
         try:
-            term.remember(seen, inputs.blend if role == "style" and len(seen) > 1 else (1.0,), guides)
+            if module.blocks is not None:
+                module.blocks.remember(term, of_role, blend, guides)
+            elif type(term.loss).copies is Formulation.copies:
+                term.remember([[features] for features in plain[role][: len(of_role)]], blend, guides)
+            else:
+                seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in of_role]
+                term.remember(seen, blend, guides)
         except ValueError as error:
             setting = f"loss.{term.name.replace('/', '.')}"
             hint = "Give a larger size, or other layers."
             raise UserError(setting, term.asks_for, str(error), hint) from error
 
 
-def _seen(module: ImageOptimization, picture: Tensor, *, exactly: bool) -> dict[str, Tensor]:
-    return {**encoded(module, picture, exactly=exactly), CANVAS: picture}
+def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:
+    return {**encoded(module, picture), CANVAS: picture}
 
 
 def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:

@@ -201,6 +201,10 @@ def _check_together(config: Config) -> None:
     if config.record.animation != "none" and not config.record.snapshot_every:
         hint = "Add record.snapshot_every=10."
         raise UserError("record.animation", config.record.animation, "there are no snapshots to join", hint)
+    if config.blockwise.tile and config.record.diagnostics_every:
+        reason = "they are computed on the whole picture, and this run encodes it in blocks"
+        hint = "Remove it, or blockwise.tile."
+        raise UserError("record.diagnostics_every", config.record.diagnostics_every, reason, hint)
     if isinstance(config.canvas.noise, str):
         from nstbench.modules.canvas import NOISES
 

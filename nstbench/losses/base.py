@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
+from nstbench.losses.sums import Sums
+
 Target = Any
 """What a loss remembers of a content or style picture: its own business, usually a tensor."""
 
@@ -104,6 +106,77 @@ class JointLoss(Formulation[Sequence[Tensor]]):
     def views(self, layers: Sequence[str]) -> list[str]:
         """Return all layers together."""
         return ["+".join(layers)]
+
+
+class AdditiveLoss(Formulation[Maps]):
+    """A formulation that depends on feature maps only through `Sums` over their positions.
+
+    Those of a picture too large to encode at once are added up block by block, and the gradient of
+    `compare` for the sums is all that a block needs to know of the others
+    (`nstbench.modules.blockwise`). A subclass gives `statistic`, `summary` and `compare`.
+    """
+
+    def statistic(self, features: Maps, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sums over the positions of feature maps ``(B, C, h, w)``.
+
+        Args:
+            features: of a picture, or of a part of it.
+            guide: of the same positions, ``(1 or B, 1, h, w)``.
+            centre: what to take the features less of, for losses of moments about the mean; else that is
+                the features' own mean.
+        """
+        raise NotImplementedError
+
+    def summary(self, statistic: Sums) -> Target:
+        """Return what to remember of a picture with these sums: its target."""
+        raise NotImplementedError
+
+    def compare(self, statistic: Sums, target: Target) -> Tensor:
+        """Return the value per canvas, ``(B,)``, of canvases with these sums."""
+        raise NotImplementedError
+
+    def target(self, features: Maps, guide: Tensor | None = None) -> Target:
+        """Return the `summary` of feature maps ``(1 or B, C, h, w)``."""
+        return self.summary(self.statistic(features, guide))
+
+    def forward(self, features: Maps, target: Target, guide: Tensor | None = None) -> Tensor:
+        """Return the distance per canvas, ``(B,)``."""
+        return self.compare(self.statistic(features, guide), target)
+
+
+class PositionwiseLoss(Loss):
+    """A formulation that compares each position with the same one of the picture, and adds up.
+
+    Its value is `factor` times `errors`; blocks of the canvas and of the picture give those of the
+    whole. A subclass gives both.
+    """
+
+    def errors(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Return the sum of the errors over positions, ``(B,)``."""
+        raise NotImplementedError
+
+    def factor(self, channels: int, positions: int) -> float:
+        """Return what the errors of a whole map are multiplied by."""
+        raise NotImplementedError
+
+    def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Remember the feature maps themselves."""
+        return at_least_float32(features)
+
+    def forward(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Return the error per canvas, ``(B,)``."""
+        if features.shape[1:] != target.shape[1:]:
+            raise ValueError(
+                f"content needs one size: canvas {tuple(features.shape)}, target {tuple(target.shape)}"
+            )
+        return self._factor(target) * self.errors(features, target, guide)
+
+    def unit(self, target: Tensor) -> Tensor:
+        """Return the value at F = 0."""
+        return self._factor(target) * self.errors(torch.zeros_like(target), target)
+
+    def _factor(self, target: Tensor) -> float:
+        return self.factor(target.shape[1], target.shape[2] * target.shape[3])
 
 
 def at_least_float32(x: Tensor) -> Tensor:

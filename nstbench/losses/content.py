@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32, per_canvas
+from nstbench.losses.base import PositionwiseLoss, at_least_float32, per_canvas
 
 Normalization = Literal["paper", "mean", "root"]
 
@@ -20,7 +20,7 @@ _FACTORS: dict[str, Callable[[int, int], float]] = {
 assert set(_FACTORS) == set(get_args(Normalization))
 
 
-class FeatureReconstruction(Loss):
+class FeatureReconstruction(PositionwiseLoss):
     """Squared error between feature maps: ``factor · Σ (F - P)²``.
 
     Gatys et al. (2016, eq. 1) print ½Σ(F-P)²; the authors' code, and all known implementations,
@@ -41,22 +41,11 @@ class FeatureReconstruction(Loss):
         super().__init__()
         self.normalization = normalization
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Remember the feature maps themselves."""
-        return at_least_float32(features)
-
-    def forward(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Return the squared error per canvas, ``(B,)``."""
-        if features.shape[1:] != target.shape[1:]:
-            raise ValueError(
-                f"content needs one size: canvas {tuple(features.shape)}, target {tuple(target.shape)}"
-            )
+    def errors(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
+        """Return ``Σ (F - P)²`` per canvas, ``(B,)``."""
         squared = (at_least_float32(features) - target) ** 2
-        return self._factor(target) * per_canvas(squared if guide is None else guide * squared)
+        return per_canvas(squared if guide is None else guide * squared)
 
-    def unit(self, target: Tensor) -> Tensor:
-        """Return the value at F = 0."""
-        return self._factor(target) * per_canvas(target**2)
-
-    def _factor(self, target: Tensor) -> float:
-        return _FACTORS[self.normalization](target.shape[1], target.shape[2] * target.shape[3])
+    def factor(self, channels: int, positions: int) -> float:
+        """Return what Σ(F - P)² is multiplied by."""
+        return _FACTORS[self.normalization](channels, positions)

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.second_order import from_sums, mean_and_covariance, outer, sums
+from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.second_order import outer
+from nstbench.losses.sums import Sums, sums
 
 Moments = tuple[Tensor, Tensor]
 """The mean ``(1 or B, N)`` and the covariance ``(1 or B, N, N)``."""
 
 
-class Covariance(Loss):
+class Covariance(AdditiveLoss[Tensor], Loss):
     """Squared distance of covariance matrices: ``Σ (C - Ĉ)² / (4N²)`` with ``C = (F-μ)(F-μ)ᵀ/M``.
 
     A Gram matrix is the covariance and the means' products together, ``G = C + μμᵀ``. Here they are
@@ -35,21 +36,17 @@ class Covariance(Loss):
         super().__init__()
         self.means = means
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> Moments:
+    def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sums of the features and of their products, about a centre."""
+        return sums(at_least_float32(features), guide, centre)
+
+    def summary(self, statistic: Sums) -> Moments:
         """Remember the mean and the covariance."""
-        return mean_and_covariance(at_least_float32(features), guide)
+        return statistic.mean, statistic.covariance
 
-    def forward(self, features: Tensor, target: Moments, guide: Tensor | None = None) -> Tensor:
+    def compare(self, statistic: Sums, target: Moments) -> Tensor:
         """Return the distance per canvas, ``(B,)``."""
-        return self._distance(self.target(features, guide), target)
-
-    def statistic(self, features: Tensor) -> Tensor:
-        """Return ``[FFᵀ | F1]``, ``(B, N, N + 1)``; it may be added up over blocks."""
-        return sums(at_least_float32(features))
-
-    def compare(self, statistic: Tensor, positions: int, target: Moments) -> Tensor:
-        """Return `forward`'s value, ``(B,)``, from the statistic of all ``positions``."""
-        return self._distance(from_sums(statistic, positions), target)
+        return self._distance(self.summary(statistic), target)
 
     def unit(self, target: Moments) -> Tensor:
         """Return the value at F = 0."""

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from nstbench.losses.base import JointLoss, at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.base import AdditiveLoss, JointLoss, at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.sums import Sums
 
 
-class CrossLayerGram(JointLoss):
+class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
     """Squared distance of Gram matrices between layers: ``Σ (G - A)² / (4 N_a N_b)``, ``G = F_a up(F_b)ᵀ/M``.
 
     F_a ``(B, N_a, h, w)`` is the finer of two neighbouring layers, with M positions, and ``up`` repeats
@@ -49,19 +50,27 @@ class CrossLayerGram(JointLoss):
             raise ValueError(f"a Gram matrix between layers needs two layers or more, not {list(layers)}")
         return [f"{a}+{b}" for a, b in pairwise(layers)]
 
-    def target(self, features: Sequence[Tensor], guide: Tensor | None = None) -> Tensor:
-        """Remember the Gram matrix between the two layers, ``(1 or B, N_a, N_b)``.
+    def statistic(
+        self, features: Sequence[Tensor], guide: Tensor | None = None, centre: Tensor | None = None
+    ) -> Sums:
+        """Return the sum of the products between the two layers, ``(B, N_a, N_b)``.
 
         A guide ``(1 or B, 1, h, w)`` is taken to the finer map's size, if it has another.
         """
         a, b = (at_least_float32(f) for f in features)
         if a.shape[2] * a.shape[3] >= b.shape[2] * b.shape[3]:
             return self._between(a, b, guide)
-        return self._between(b, a, guide).transpose(1, 2)
+        found = self._between(b, a, guide)
+        assert found.second is not None
+        return Sums(found.count, second=found.second.transpose(1, 2))
 
-    def forward(self, features: Sequence[Tensor], target: Tensor, guide: Tensor | None = None) -> Tensor:
+    def summary(self, statistic: Sums) -> Tensor:
+        """Remember the Gram matrix between the two layers, ``(1 or B, N_a, N_b)``."""
+        return statistic.products
+
+    def compare(self, statistic: Sums, target: Tensor) -> Tensor:
         """Return the distance per canvas, ``(B,)``."""
-        return self._distance(self.target(features, guide), target)
+        return self._distance(statistic.products, target)
 
     def unit(self, target: Tensor) -> Tensor:
         """Return the value at F = 0, whose Gram matrix is s² everywhere."""
@@ -74,7 +83,7 @@ class CrossLayerGram(JointLoss):
     def _distance(self, G: Tensor, A: Tensor) -> Tensor:
         return per_canvas((G - A) ** 2) / (4 * A.shape[1] * A.shape[2])
 
-    def _between(self, finer: Tensor, coarser: Tensor, guide: Tensor | None) -> Tensor:
+    def _between(self, finer: Tensor, coarser: Tensor, guide: Tensor | None) -> Sums:
         if self.shift:
             finer, coarser = finer + self.shift, coarser + self.shift
         if guide is None:
@@ -82,19 +91,19 @@ class CrossLayerGram(JointLoss):
         else:
             weights = interpolate(guide.to(finer), size=finer.shape[2:], mode="nearest")
             finer = finer * weights
-        factors = _whole_factors(finer.shape[2:], coarser.shape[2:])
+        factors = whole_factors(finer.shape[2:], coarser.shape[2:])
         if factors is None:
             coarser = interpolate(coarser, size=finer.shape[2:], mode="nearest")
         elif factors != (1, 1):
             # A position of every whole block; an incomplete last one is dropped.
             finer, weights = avg_pool2d(finer, factors), avg_pool2d(weights, factors)
-        total = weights.flatten(2).sum(dim=2, keepdim=True)
+        total = weights.flatten(1).sum(dim=1, keepdim=True)
         if guide is not None and not bool((total > 0).all()):
             raise ValueError("the guide is 0 everywhere: its region has no position at this layer")
-        return finer.flatten(2) @ coarser.flatten(2).transpose(1, 2) / total
+        return Sums(total, second=finer.flatten(2) @ coarser.flatten(2).transpose(1, 2))
 
 
-def _whole_factors(finer: Sequence[int], coarser: Sequence[int]) -> tuple[int, int] | None:
+def whole_factors(finer: Sequence[int], coarser: Sequence[int]) -> tuple[int, int] | None:
     """Return how many times finer a map is in height and width, if poolings that round down made it so."""
     (h, w), (m, n) = finer, coarser
     vertical, horizontal = h // m, w // n

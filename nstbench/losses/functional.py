@@ -18,12 +18,18 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
     With a guide ``(1 or B, 1, h, w)`` of weights in [0, 1], positions count by their weight and M is
     the guide's sum, so that a small region asks for the same Gram matrix as a large one.
     """
+    if guide is None:
+        return products(features) / (features.shape[2] * features.shape[3])
+    return products(features, guide) / guide.flatten(2).sum(dim=2, keepdim=True)
+
+
+def products(features: Tensor, guide: Tensor | None = None) -> Tensor:
+    """Return ``FFᵀ``, ``(B, N, N)``: `gram_matrix` before it is divided by the number of positions."""
     F = features.flatten(2)
     if guide is None:
         product: Tensor = _WithItself.apply(F)
-        return product / F.shape[2]
-    g = guide.flatten(2)
-    return (F * g) @ F.transpose(1, 2) / g.sum(dim=2, keepdim=True)
+        return product
+    return (F * guide.flatten(2)) @ F.transpose(1, 2)
 
 
 class _WithItself(torch.autograd.Function):

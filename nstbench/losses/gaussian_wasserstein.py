@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32, weighted_mean
-from nstbench.losses.second_order import ScatterInDouble, from_sums, in_double, mean_and_factor, outer
+from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, weighted_mean
+from nstbench.losses.second_order import in_double, mean_and_factor, outer
+from nstbench.losses.sums import Sums, sums
 
 Normalization = Literal["sum", "mean"]
 
@@ -31,7 +32,7 @@ class Gaussian:
     factor: Tensor
 
 
-class GaussianWasserstein(Loss):
+class GaussianWasserstein(AdditiveLoss[Tensor], Loss):
     """Squared Wasserstein-2 distance of normal distributions with the features' means and covariances.
 
     ``W² = ‖μ - μ̂‖² + tr Σ + tr Σ̂ - 2 tr (Σ̂^½ Σ Σ̂^½)^½``; the part of covariances is the squared Bures
@@ -66,30 +67,34 @@ class GaussianWasserstein(Loss):
             raise ValueError(f"eps is above 0, not {eps}")
         self.normalization, self.eps = normalization, eps
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> Gaussian:
+    def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sums of the features and of their products, about a centre; in float64."""
+        F = at_least_float32(features)
+        if F[0, 0].numel() < 4 * F.shape[1]:
+            # In directions that hardly vary, the gradient is large times small: it needs the digits of F.
+            F, guide = in_double(F), None if guide is None else in_double(guide)
+            centre = None if centre is None else in_double(centre)
+        return sums(F, guide, centre, second="products in double").double()
+
+    def summary(self, statistic: Sums) -> Gaussian:
         """Remember mean, covariance and a factor of it."""
-        mean, X = mean_and_factor(at_least_float32(features), guide)
-        return _gaussian(in_double(mean), ScatterInDouble.apply(X))
+        return _gaussian(statistic.mean, statistic.covariance)
+
+    def compare(self, statistic: Sums, target: Gaussian) -> Tensor:
+        """Return the squared distance per canvas, ``(B,)``, in float64."""
+        mean, covariance, Y = statistic.mean, statistic.covariance, target.factor
+        return self._assemble(mean, _trace(covariance), Y.transpose(1, 2) @ covariance @ Y, target)
 
     def forward(self, features: Tensor, target: Gaussian, guide: Tensor | None = None) -> Tensor:
         """Return the squared distance per canvas, ``(B,)``."""
         F = at_least_float32(features)
         if F[0, 0].numel() >= target.factor.shape[2]:
-            mean, X = mean_and_factor(F, guide)
-            return self._distance(mean, ScatterInDouble.apply(X), target).to(F)
+            return super().forward(F, target, guide).to(F)
+        # Fewer positions than directions of the style: the smaller product, of the same eigenvalues.
         mean, X = mean_and_factor(in_double(F), None if guide is None else in_double(guide))
         Z = target.factor.transpose(1, 2) @ X
         trace = X.square().sum(dim=(1, 2))
         return self._assemble(mean, trace, Z.transpose(1, 2) @ Z, target).to(F)
-
-    def statistic(self, features: Tensor) -> Tensor:
-        """Return ``[FFᵀ | F1]``, ``(B, N, N + 1)``, in float64; it may be added up over blocks."""
-        F = at_least_float32(features).flatten(2)
-        return torch.cat([ScatterInDouble.apply(F), in_double(F.sum(dim=2, keepdim=True))], dim=2)
-
-    def compare(self, statistic: Tensor, positions: int, target: Gaussian) -> Tensor:
-        """Return `forward`'s value in float64, ``(B,)``, from the statistic of all ``positions``."""
-        return self._distance(*from_sums(statistic, positions), target)
 
     def unit(self, target: Gaussian) -> Tensor:
         """Return the value at F = 0: ``‖μ̂‖² + tr Σ̂``, under the same constant."""
@@ -100,10 +105,6 @@ class GaussianWasserstein(Loss):
         mean = weighted_mean([t.mean for t in targets], weights)
         second = weighted_mean([t.covariance + outer(t.mean) for t in targets], weights)
         return _gaussian(mean, second - outer(mean))
-
-    def _distance(self, mean: Tensor, covariance: Tensor, target: Gaussian) -> Tensor:
-        Y = target.factor
-        return self._assemble(mean, _trace(covariance), Y.transpose(1, 2) @ covariance @ Y, target)
 
     def _assemble(self, mean: Tensor, trace: Tensor, squared: Tensor, target: Gaussian) -> Tensor:
         largest = target.factor[..., -1].square().sum(dim=1)  # variance of the style in any direction

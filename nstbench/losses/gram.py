@@ -8,8 +8,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.functional import gram_matrix
+from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.functional import products
+from nstbench.losses.sums import Sums, count
 
 Normalization = Literal[
     "paper", "authors", "neural_style", "johnson", "pystiche", "gordicaleksa", "unnormalized"
@@ -28,7 +29,7 @@ _FACTORS: dict[str, Callable[[int, int], float]] = {
 assert set(_FACTORS) == set(get_args(Normalization))
 
 
-class Gram(Loss):
+class Gram(AdditiveLoss[Tensor], Loss):
     """Squared distance of Gram matrices: ``factor(N, M) · Σ (G - A)²`` with ``G = FFᵀ/M``.
 
     Gatys, Ecker & Bethge (2016, eq. 4) is ``paper``. What others compute, in its units E:
@@ -59,29 +60,18 @@ class Gram(Loss):
         super().__init__()
         self.normalization = normalization
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, int]:
+    def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sum ``FFᵀ``; about 0, whatever the centre."""
+        F = at_least_float32(features)
+        return Sums(count(F, guide), second=products(F, guide))
+
+    def summary(self, statistic: Sums) -> tuple[Tensor, int]:
         """Remember the Gram matrix, and the number of positions it came from."""
-        positions = (
-            features.shape[2] * features.shape[3] if guide is None else max(1, round(float(guide.sum())))
-        )
-        return gram_matrix(at_least_float32(features), guide), positions
+        return statistic.products, max(1, round(float(statistic.count.sum())))
 
-    def forward(self, features: Tensor, target: tuple[Tensor, int], guide: Tensor | None = None) -> Tensor:
+    def compare(self, statistic: Sums, target: tuple[Tensor, int]) -> Tensor:
         """Return the distance per canvas, ``(B,)``."""
-        G = gram_matrix(at_least_float32(features), guide)
-        return self._distance(G, *target)
-
-    def statistic(self, features: Tensor) -> Tensor:
-        """Return ``FFᵀ``, ``(B, N, N)``: the sum over positions on which alone this loss depends.
-
-        It may be added up over blocks of a picture too large to encode at once.
-        """
-        F = at_least_float32(features).flatten(2)
-        return F @ F.transpose(1, 2)
-
-    def compare(self, statistic: Tensor, positions: int, target: tuple[Tensor, int]) -> Tensor:
-        """Return `forward`'s value, ``(B,)``, from the statistic of all ``positions``."""
-        return self._distance(statistic / positions, *target)
+        return self._distance(statistic.products, *target)
 
     def _distance(self, G: Tensor, A: Tensor, positions: int) -> Tensor:
         return _FACTORS[self.normalization](A.shape[1], positions) * per_canvas((G - A) ** 2)

@@ -9,12 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32, inside, per_canvas, weighted_mean
-from nstbench.losses.functional import gram_matrix
-from nstbench.losses.second_order import channel_means, sums
+from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, inside, per_canvas, weighted_mean
+from nstbench.losses.functional import products
+from nstbench.losses.second_order import channel_means
+from nstbench.losses.sums import Sums, count, sums
 
 
-class LinearMMD(Loss):
+class LinearMMD(AdditiveLoss[Tensor], Loss):
     """Squared MMD under k(x, y) = xᵀy, the squared distance of means: ``‖μ - μ̂‖² / N``.
 
     ``MMD² = E k(x, x') + E k(y, y') - 2 E k(x, y)`` over pairs of positions of the canvas's features x and
@@ -24,21 +25,17 @@ class LinearMMD(Loss):
 
     stackable = True
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
+    def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sum of every channel, about a centre."""
+        return sums(at_least_float32(features), guide, centre, second="none")
+
+    def summary(self, statistic: Sums) -> Tensor:
         """Remember the mean of every channel, ``(1 or B, N)``."""
-        return channel_means(at_least_float32(features), guide)
+        return statistic.mean
 
-    def forward(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
+    def compare(self, statistic: Sums, target: Tensor) -> Tensor:
         """Return the discrepancy per canvas, ``(B,)``."""
-        return self._distance(self.target(features, guide), target)
-
-    def statistic(self, features: Tensor) -> Tensor:
-        """Return the sum of every channel, ``(B, N)``; it may be added up over blocks."""
-        return at_least_float32(features).sum(dim=(2, 3))
-
-    def compare(self, statistic: Tensor, positions: int, target: Tensor) -> Tensor:
-        """Return `forward`'s value, ``(B,)``, from the statistic of all ``positions``."""
-        return self._distance(statistic / positions, target)
+        return self._distance(statistic.mean, target)
 
     def unit(self, target: Tensor) -> Tensor:
         """Return the value at F = 0."""
@@ -52,7 +49,7 @@ class LinearMMD(Loss):
         return per_canvas((mean - style) ** 2) / style.shape[1]
 
 
-class PolynomialMMD(Loss):
+class PolynomialMMD(AdditiveLoss[Tensor], Loss):
     """Squared MMD under k(x, y) = (xᵀy + c·s)²: ``[Σ (G - A)² + 2c·s ‖μ - μ̂‖²] / (4N²)``.
 
     G and A are the Gram matrices ``FFᵀ/M`` of canvas and style, μ and μ̂ the means: the sum over all pairs
@@ -72,22 +69,19 @@ class PolynomialMMD(Loss):
             raise ValueError(f"(xᵀy + c)² is a kernel for c of 0 or more, not {c}")
         self.c = c
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Remember the mean ``(1 or B, N)`` and the Gram matrix ``(1 or B, N, N)``."""
+    def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sums of the features and of their products; about 0, whatever the centre."""
         F = at_least_float32(features)
-        return channel_means(F, guide), gram_matrix(F, guide)
+        n = count(F, guide)
+        return Sums(n, n * channel_means(F, guide), products(F, guide))
 
-    def forward(self, features: Tensor, target: tuple[Tensor, Tensor], guide: Tensor | None = None) -> Tensor:
+    def summary(self, statistic: Sums) -> tuple[Tensor, Tensor]:
+        """Remember the mean ``(1 or B, N)`` and the Gram matrix ``(1 or B, N, N)``."""
+        return statistic.mean, statistic.products
+
+    def compare(self, statistic: Sums, target: tuple[Tensor, Tensor]) -> Tensor:
         """Return the discrepancy per canvas, ``(B,)``."""
-        return self._distance(self.target(features, guide), target)
-
-    def statistic(self, features: Tensor) -> Tensor:
-        """Return ``[FFᵀ | F1]``, ``(B, N, N + 1)``; it may be added up over blocks."""
-        return sums(at_least_float32(features))
-
-    def compare(self, statistic: Tensor, positions: int, target: tuple[Tensor, Tensor]) -> Tensor:
-        """Return `forward`'s value, ``(B,)``, from the statistic of all ``positions``."""
-        return self._distance((statistic[..., -1] / positions, statistic[..., :-1] / positions), target)
+        return self._distance(self.summary(statistic), target)
 
     def unit(self, target: tuple[Tensor, Tensor]) -> Tensor:
         """Return the value at F = 0."""

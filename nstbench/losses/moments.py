@@ -9,8 +9,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.second_order import mean_and_factor
+from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.sums import Sums, sums
 
 Normalization = Literal["mmd", "adain"]
 
@@ -34,7 +34,7 @@ class Statistics:
     positions: Tensor
 
 
-class Moments(Loss):
+class Moments(AdditiveLoss[Tensor], Loss):
     """Squared distance of channel means and standard deviations: ``Σ_c [(μ - μ̂)² + (σ - σ̂)²] / N``.
 
     For feature maps ``(B, N, h, w)`` of N channels at M positions:
@@ -59,28 +59,17 @@ class Moments(Loss):
         super().__init__()
         self.normalization = normalization
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> Statistics:
+    def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sums of every channel and of its squares, about a centre."""
+        return sums(at_least_float32(features), guide, centre, second="squares")
+
+    def summary(self, statistic: Sums) -> Statistics:
         """Remember mean and variance of every channel."""
-        F = at_least_float32(features)
-        mean, X = mean_and_factor(F, guide)
-        variance = torch.einsum("bnm,bnm->bn", X, X)
-        g = F.new_ones(1, 1, *F.shape[2:]) if guide is None else guide.to(F)
-        return Statistics(mean, variance, g.flatten(1).sum(dim=1, keepdim=True))
+        return Statistics(statistic.mean, statistic.variance, statistic.count)
 
-    def forward(self, features: Tensor, target: Statistics, guide: Tensor | None = None) -> Tensor:
+    def compare(self, statistic: Sums, target: Statistics) -> Tensor:
         """Return the distance per canvas, ``(B,)``."""
-        return self._distance(self.target(features, guide), target)
-
-    def statistic(self, features: Tensor) -> Tensor:
-        """Return ``Σf`` and ``Σf²`` of every channel, ``(B, N, 2)``; it may be added up over blocks."""
-        F = at_least_float32(features).flatten(2)
-        return torch.stack([F.sum(dim=2), (F**2).sum(dim=2)], dim=2)
-
-    def compare(self, statistic: Tensor, positions: int, target: Statistics) -> Tensor:
-        """Return `forward`'s value, ``(B,)``, from the statistic of all ``positions``."""
-        mean, second = (statistic / positions).unbind(dim=2)
-        variance = (second - mean**2).clamp(min=0)
-        return self._distance(Statistics(mean, variance, mean.new_full((1, 1), positions)), target)
+        return self._distance(self.summary(statistic), target)
 
     def unit(self, target: Statistics) -> Tensor:
         """Return the value at F = 0."""

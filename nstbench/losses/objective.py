@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +78,7 @@ class Term:
         regions: that have styles of their own; none: the whole canvas has one style.
         targets: what it remembers for each part; filled by `remember`.
         guides: of the parts that are regions, for the canvas; filled by `remember`.
+        units: of parts whose target is too large to keep (`nstbench.modules.blockwise`).
         scales: what each part's value is multiplied by to be in the chosen unit, ``(1 or B,)``.
         draw: number of the present draw of what the loss samples.
     """
@@ -90,6 +91,7 @@ class Term:
     regions: Sequence[Region] = ()
     targets: dict[str, Target] = field(default_factory=dict)
     guides: dict[str, Tensor] = field(default_factory=dict)
+    units: dict[str, Tensor] = field(default_factory=dict)
     scales: dict[str, Tensor] = field(default_factory=dict)
     draw: int = 0
 
@@ -128,21 +130,34 @@ class Term:
         Raises:
             ValueError: if the loss cannot use these maps or guides.
         """
-        with torch.no_grad():
-            for part in self.parts:
-                self.loss.seed = self._seed(part.view, draw=0)
-                if part.region is not None:
-                    assert guides is not None
-                    of_region = guides[part.region.name]
-                    if of_region.canvas is not None:
-                        self.guides[part.key] = of_region.canvas[part.view]
-                    copies = pictures[part.region.picture]
-                    self.targets[part.key] = self._target(copies, part.view, of_region.style)
-                    continue
-                targets = [self._target(copies, part.view) for copies in pictures]
-                self.targets[part.key] = targets[0] if len(targets) == 1 else self.loss.blend(targets, blend)
 
-    def _target(
+        def target(part: Part, picture: int, of_style: Sequence[Mapping[str, Tensor]] | None) -> Target:
+            return self.target(pictures[picture], part.view, of_style)
+
+        with torch.no_grad():
+            self.remember_as(target, range(len(pictures)), blend, guides)
+
+    def remember_as(
+        self,
+        target: Callable[[Part, int, Sequence[Mapping[str, Tensor]] | None], Target],
+        pictures: Sequence[int],
+        blend: Sequence[float] = (1.0,),
+        guides: Mapping[str, Guides] | None = None,
+    ) -> None:
+        """Remember what ``target(part, picture, guides of the style)`` returns; see `remember`."""
+        for part in self.parts:
+            self.loss.seed = self._seed(part.view, draw=0)
+            if part.region is not None:
+                assert guides is not None
+                of_region = guides[part.region.name]
+                if of_region.canvas is not None:
+                    self.guides[part.key] = of_region.canvas[part.view]
+                self.targets[part.key] = target(part, part.region.picture, of_region.style)
+                continue
+            targets = [target(part, picture, None) for picture in pictures]
+            self.targets[part.key] = targets[0] if len(targets) == 1 else self.loss.blend(targets, blend)
+
+    def target(
         self,
         copies: Sequence[Mapping[str, Tensor]],
         view: str,
@@ -163,17 +178,24 @@ class Term:
 
     def per_layer(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return ``w_l · scale_l · loss_l`` of each part, each ``(B,)``."""
-        values = {}
-        for part in self.parts:
-            self.loss.seed = self._seed(part.view, self.draw)
-            seen, target = self._seen(features, part.view), self.targets.get(part.key)
-            guide = self.guides.get(part.key)
-            value = part.weight * (
-                self.loss(seen, target) if guide is None else self.loss(seen, target, guide)
-            )
-            scale = self.scales.get(part.key)
-            values[part.key] = value if scale is None else value * scale.to(value)
-        return values
+        return {part.key: self.value_of(part, features) for part in self.parts}
+
+    def value_of(self, part: Part, features: Mapping[str, Tensor]) -> Tensor:
+        """Return ``w_l · scale_l · loss_l`` of one part, ``(B,)``."""
+        self.loss.seed = self._seed(part.view, self.draw)
+        seen, target = self._seen(features, part.view), self.targets.get(part.key)
+        guide = self.guides.get(part.key)
+        return self.scaled(part, self.loss(seen, target) if guide is None else self.loss(seen, target, guide))
+
+    def scaled(self, part: Part, value: Tensor) -> Tensor:
+        """Return ``w_l · scale_l`` times a part's value, ``(B,)``."""
+        value, scale = part.weight * value, self.scales.get(part.key)
+        return value if scale is None else value * scale.to(value)
+
+    def unit(self, part: Part) -> Tensor:
+        """Return what one unit of a part's loss is, ``(1 or B,)``."""
+        found = self.units.get(part.key)
+        return self.loss.unit(self.targets.get(part.key)) if found is None else found
 
     def __call__(self, features: Mapping[str, Tensor]) -> Tensor:
         """Return the term's value in its unit, before its weight, ``(B,)``."""

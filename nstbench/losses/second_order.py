@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nstbench.losses.functional import gram_matrix
-
 
 def share(guide: Tensor) -> Tensor:
     """Return each position's share of a region, ``(1 or B, 1, M)``: the guide divided by its sum.
@@ -35,32 +33,6 @@ def mean_and_factor(features: Tensor, guide: Tensor | None = None) -> tuple[Tens
     # The mean here is a constant for the gradient: Σ (f - μ) = 0, so it has no first derivative.
     centred = features.flatten(2) - mean.detach()[..., None]
     return mean, centred * (centred.shape[2] ** -0.5 if guide is None else share(guide).sqrt())
-
-
-def mean_and_covariance(features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the mean ``(B, N)`` and the covariance ``(B, N, N)`` of the features over positions.
-
-    The covariance is ``Σ_m (f_m - μ)(f_m - μ)ᵀ / M`` (M, not M - 1), centred before it is multiplied,
-    which keeps the digits that ``FFᵀ/M - μμᵀ`` would cancel.
-    """
-    mean = channel_means(features, guide)
-    centred = features - mean.detach()[..., None, None]  # as in `mean_and_factor`
-    return mean, gram_matrix(centred, guide)
-
-
-def sums(features: Tensor) -> Tensor:
-    """Return ``[FFᵀ | F1]``, ``(B, N, N + 1)``: all that means and covariances depend on.
-
-    It may be added up over blocks of a picture.
-    """
-    F = features.flatten(2)
-    return torch.cat([F @ F.transpose(1, 2), F.sum(dim=2, keepdim=True)], dim=2)
-
-
-def from_sums(statistic: Tensor, positions: int) -> tuple[Tensor, Tensor]:
-    """Return the mean and the covariance from the `sums` over all ``positions``."""
-    mean = statistic[..., -1] / positions
-    return mean, statistic[..., :-1] / positions - outer(mean)
 
 
 def outer(mean: Tensor) -> Tensor:

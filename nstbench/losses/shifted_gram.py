@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nstbench.losses.base import at_least_float32
 from nstbench.losses.gram import Gram, Normalization
+from nstbench.losses.sums import Sums
 
 
 class ShiftedGram(Gram):
@@ -29,21 +30,10 @@ class ShiftedGram(Gram):
         super().__init__(normalization)
         self.shift = shift
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> tuple[Tensor, int]:
-        """Remember the Gram matrix of the shifted features, and its number of positions."""
-        return super().target(self._shifted(features), guide)
-
-    def forward(self, features: Tensor, target: tuple[Tensor, int], guide: Tensor | None = None) -> Tensor:
-        """Return the distance per canvas, ``(B,)``."""
-        return super().forward(self._shifted(features), target, guide)
-
-    def statistic(self, features: Tensor) -> Tensor:
-        """Return ``(F + s)(F + s)ᵀ``, ``(B, N, N)``; it may be added up over blocks."""
-        return super().statistic(self._shifted(features))
+    def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
+        """Return the sum ``(F + s)(F + s)ᵀ``."""
+        return super().statistic(at_least_float32(features) + self.shift, guide)
 
     def unit(self, target: tuple[Tensor, int]) -> Tensor:
         """Return the value at F = 0, whose Gram matrix is s² everywhere."""
         return self._distance(torch.full_like(target[0], self.shift**2), *target)
-
-    def _shifted(self, features: Tensor) -> Tensor:
-        return at_least_float32(features) + self.shift

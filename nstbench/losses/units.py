@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -17,9 +18,13 @@ from nstbench.config import Unit
 from nstbench.losses.objective import CANVAS, Objective, Term
 
 Encode = Callable[[Tensor], Mapping[str, Tensor]]
+Measure = Callable[[Sequence[Term], Tensor], Mapping[str, tuple[Tensor, Tensor]]]
+"""From terms and a canvas to each term's value, and the norm of its gradient, before its weight: ``(B,)``."""
 
 
-def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) -> None:
+def set_units(
+    objective: Objective, unit: Unit, encode: Encode, canvas: Tensor, measure: Measure | None = None
+) -> None:
     """Set the scales of every term so that weights are in ``unit``.
 
     - ``paper``: the published constant on the published formula; scales are 1.
@@ -39,17 +44,19 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
         unit: of the weights.
         encode: from a canvas to the feature maps of ``objective.layers``.
         canvas: the initial canvas, ``(B, 3, H, W)``.
+        measure: how to measure terms, where the canvas is too large to encode at once.
     """
+    measure = measure or partial(measured, encode)
     for term in objective.terms:
         term.scales = {}
     if unit == "unit":
         for term in objective.terms:
-            units = {part.key: term.loss.unit(term.targets.get(part.key)) for part in term.parts}
+            units = {part.key: term.unit(part) for part in term.parts}
             term.scales = {key: 1 / _or_one(u) for key, u in units.items()}
     elif unit == "gradient":
-        here = _measured(objective.terms, encode, canvas)
+        here = measure(objective.terms, canvas)
         noise = torch.rand(canvas.shape[1:], generator=torch.Generator().manual_seed(0))
-        elsewhere = _measured(objective.terms, encode, noise.to(canvas).expand_as(canvas))
+        elsewhere = measure(objective.terms, noise.to(canvas).expand_as(canvas))
         for term in objective.terms:
             (value, norm), (of_noise, on_noise) = here[term.name], elsewhere[term.name]
             # At its target a term is rounding, in bf16 some 1e-4 of a real value, and its gradient
@@ -59,8 +66,8 @@ def set_units(objective: Objective, unit: Unit, encode: Encode, canvas: Tensor) 
             term.scales = {part.key: scale for part in term.parts}
 
 
-def _measured(terms: Sequence[Term], encode: Encode, canvas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return each term's value, and the norm of its gradient, ``(B,)`` each."""
+def measured(encode: Encode, terms: Sequence[Term], canvas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each term's value, and the norm of its gradient, ``(B,)`` each: a `Measure`."""
     values, slopes = gradients(terms, encode, canvas)
     totals = {name: torch.stack(list(v.values())).sum(0) for name, v in values.items()}
     return {name: (totals[name], slope.flatten(1).norm(dim=1)) for name, slope in slopes.items()}
@@ -111,15 +118,16 @@ class Start:
     gradient_norm: float
 
 
-def starts(objective: Objective, encode: Encode, canvas: Tensor) -> dict[str, Start]:
+def starts(
+    objective: Objective, encode: Encode, canvas: Tensor, measure: Measure | None = None
+) -> dict[str, Start]:
     """Return how every term starts on the initial canvas, ``(B, 3, H, W)``: who pulls how hard."""
-    values, slopes = gradients(objective.terms, encode, canvas)
-    found = {}
+    found = (measure or partial(measured, encode))(objective.terms, canvas)
+    begun = {}
     for term in objective.terms:
-        value = torch.stack(list(values[term.name].values())).sum(0).mean()
-        norm = slopes[term.name].flatten(1).norm(dim=1).mean()
-        found[term.name] = Start(term.weight, float(value), term.weight * float(norm))
-    return found
+        value, norm = (float(x.mean()) for x in found[term.name])
+        begun[term.name] = Start(term.weight, value, term.weight * norm)
+    return begun
 
 
 def _or_one(x: Tensor) -> Tensor:

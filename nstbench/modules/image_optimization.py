@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, cast
@@ -16,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from nstbench.encoders.base import Encoder, Features
 from nstbench.errors import NonFiniteObjectiveError
 from nstbench.losses.objective import Objective, Values
+from nstbench.losses.units import Measure
+from nstbench.modules.blockwise import Blockwise
 from nstbench.modules.canvas import Canvas
 from nstbench.modules.precision import Encoding, Plateau, Precision
 
@@ -73,6 +76,7 @@ class ImageOptimization(pl.LightningModule):
         evaluations: made by earlier stages.
         steps: made by earlier stages.
         stages_done: what became of them; checkpoints keep it.
+        tile: encode blocks of about so many pixels on a side, one after the other; None: all at once.
 
     Raises:
         NonFiniteObjectiveError: from ``fit``, when the objective is NaN or infinite. `last_good` then
@@ -94,6 +98,7 @@ class ImageOptimization(pl.LightningModule):
         evaluations: int = 0,
         steps: int = 0,
         stages_done: Sequence[dict[str, Any]] = (),
+        tile: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -103,11 +108,13 @@ class ImageOptimization(pl.LightningModule):
         self.encoding = Encoding(encoder, precision, compile=compile, channels_last=channels_last)
         self.plateau, self.stopped_early = plateau, False
         self.steps_made: int | None = None  # of the stage, once it is over, where it was optimised alone
+        self.is_exact = False
         self.stage = stage
         self.evaluations, self.steps_before = evaluations, steps
         self.stages_done = list(stages_done)
         self._targets: dict[str, Targets] = {}
         self.last_good: Tensor | None = None
+        self.blocks = None if tile is None else Blockwise(encoder, self.encode, objective, tile)
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return a loader that never ends: one epoch, stopped by ``max_steps``."""
@@ -128,18 +135,31 @@ class ImageOptimization(pl.LightningModule):
         if self.plateau is not None and self.plateau.reached:
             self.stopped_early = self.trainer.should_stop = True
 
-    def encode(self, pictures: Tensor) -> Features:
-        """Return the feature maps the objective asks for, in the stage's precision."""
-        return self.encoding(pictures, self.objective.layers)
+    def encode(self, pictures: Tensor, layers: Sequence[str] | None = None) -> Features:
+        """Return the maps of ``layers``, or of the objective's: in the stage's precision, or `exactly`."""
+        encode = self.encoding.exactly if self.is_exact else self.encoding
+        return encode(pictures, self.objective.layers if layers is None else layers)
 
-    def encode_exactly(self, pictures: Tensor) -> Features:
-        """Return the feature maps the objective asks for, in float32."""
-        return self.encoding.exactly(pictures, self.objective.layers)
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """Encode in float32, whatever the stage's precision."""
+        before, self.is_exact = self.is_exact, True
+        try:
+            yield
+        finally:
+            self.is_exact = before
 
     def values(self) -> tuple[Values, Tensor]:
         """Evaluate the objective on the canvas; return it and the pictures."""
         picture = self.canvas()
+        if self.blocks is not None:
+            return self.blocks(picture, gradient=False)[0], picture
         return self.objective(self.encode(picture), picture), picture
+
+    @property
+    def measure(self) -> Measure | None:
+        """How terms are measured where they are computed in blocks; None: on the whole canvas."""
+        return None if self.blocks is None else self.blocks.measured
 
     def set_targets(self, exact: Targets, rounded: Targets) -> None:
         """Keep the targets for canvases that are encoded in float32 or TF32, and those for bfloat16.
@@ -160,16 +180,20 @@ class ImageOptimization(pl.LightningModule):
         """Evaluate the objective on the canvas in float32, whatever the stage's precision."""
         if self._targets:
             self.objective.targets = self._targets["exact"]
-        with torch.no_grad():
-            picture = self.canvas()
-            return self.objective(self.encode_exactly(picture), picture)
+        with torch.no_grad(), self.exactly():
+            return self.values()[0]
 
     def _evaluate(self) -> Tensor:
         self.canvas.zero_grad(set_to_none=True)
-        values, picture = self.values()
         # Each canvas's objective depends on its own pixels only, so the sum has each one's gradient.
+        if self.blocks is None:
+            values, picture = self.values()
+            self.manual_backward(values.total.sum())
+        else:
+            picture = self.canvas()
+            values, gradient = self.blocks(picture)
+            self.manual_backward(picture, gradient)
         total = values.total.sum()
-        self.manual_backward(total)
         step = self.steps_before + self.global_step
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
         self.note(_detached(values), picture.detach().clone(), step, callbacks)

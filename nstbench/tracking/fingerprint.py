@@ -55,7 +55,9 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _say_controls(relevant: dict[str, Any], guides: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say of guides, colours and resizing what is chosen; of defaults nothing, as runs before them."""
+    """Say of controls, resizing and blocks what is chosen; of defaults nothing, as runs before them."""
+    if (relevant.get("blockwise") or {}).get("tile") is None:
+        relevant.pop("blockwise", None)
     if guides:  # masks are hashed; a name is a name
         chosen = [{"picture": g.get("picture", 0), "weight": g.get("weight", 1.0)} for g in guides.values()]
         relevant["pictures"]["guides"] = dict(zip(guides, chosen, strict=True))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,9 @@ def in_double(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr("nstbench.preparation.load_inputs", doubled)
-    monkeypatch.setattr("nstbench.preparation.build_encoder", lambda node: build_encoder(node).double())
+    monkeypatch.setattr(
+        "nstbench.preparation.build_encoder", lambda node: deepcopy(build_encoder(node)).double()
+    )
     monkeypatch.setattr("nstbench.stages.start_at", lambda *given: start_at(*given).double())
 
 
