@@ -44,6 +44,10 @@ class Checkpoint(pl.Callback):
         return {"seconds": self.curves.seconds}
 
 
+# What `ImageOptimization` writes, and continues from.
+_KEYS = {"stage", "evaluations", "steps_before", "scales", "encoding", "plateau", "stopped_early", "stages_done"}
+
+
 class Stop(pl.Callback):
     """End the run after the step at which it was asked to."""
 
@@ -58,7 +62,7 @@ class Stop(pl.Callback):
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint says of the run's progress; None if there is none that can be read.
+    """Return what a checkpoint says of the run's progress; None if there is none that can be continued.
 
     Keys: ``stage``, ``step`` (over all stages), ``evaluations``, ``seconds``.
     """
@@ -66,6 +70,8 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         progress: dict[str, Any] = dict(checkpoint["nstbench"])
         seconds = [s["seconds"] for s in checkpoint["callbacks"].values() if "seconds" in s]
+        if not _KEYS <= progress.keys():
+            return None  # of an older nstbench: its run begins anew
     except (OSError, RuntimeError, KeyError, EOFError, ValueError, UnpicklingError):
         return None
     step = progress["steps_before"] + checkpoint["global_step"]
