@@ -16,8 +16,7 @@ PAPER = "He et al. 2016"
 ENCODERS = {
     "A": "random weights",
     "B": "random, each channel's deviation 1",
-    "C": "random, each channel's mean activation 1",
-    "D": "trained",
+    "C": "trained",
 }
 
 
@@ -28,7 +27,7 @@ def transfer(panels: Panels) -> Image.Image:
 
 def texture(panels: Panels) -> Image.Image:
     """One texture, synthesised by every encoder."""
-    return _figure("texture from noise", panels, ("style",), columns=5)
+    return _figure("texture from noise", panels, ("style",), columns=4)
 
 
 def _figure(title: str, panels: Panels, inputs: tuple[str, ...], columns: int) -> Image.Image:
