@@ -233,11 +233,14 @@ def _check_study(study: str, example: str) -> None:
 
 
 def register_resolvers() -> None:
-    """Make available in YAML ``${scaled:${size},0.5}``, a share of a whole number, at least 1, and ``${times:a,b}``."""
+    """Make available in YAML ``${scaled:${size},0.5}`` and ``${times:a,b}``.
 
-    def scaled(whole: Any, share: Any) -> Any:
+    The first is a share of a whole number, at least 1, or at least a third argument that is no more than the whole.
+    """
+
+    def scaled(whole: Any, share: Any, least: int = 1) -> Any:
         if isinstance(whole, int | float) and isinstance(share, int | float) and isfinite(whole * share):
-            return max(1, round(whole * share))
+            return max(1, min(least, round(whole)), round(whole * share))
         return whole  # not a number: let the schema say so, about the setting the user typed
 
     def times(a: Any, b: Any) -> Any:
