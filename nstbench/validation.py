@@ -235,7 +235,7 @@ def _check_study(study: str, example: str) -> None:
 def register_resolvers() -> None:
     """Make available in YAML ``${scaled:${size},0.5}`` and ``${times:a,b}``.
 
-    The first is a share of a whole number, at least 1, or at least a third argument that is no more than the whole.
+    The first is a share of a whole number and at least 1, or a third argument; but never more than the whole.
     """
 
     def scaled(whole: Any, share: Any, least: int = 1) -> Any:

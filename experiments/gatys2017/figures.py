@@ -73,7 +73,9 @@ def _masked(panel: Panel, region: str, whose: str) -> Tensor:
     """Return the content or style picture, white where the region is not."""
     settings = panel.settings
     guide = settings["guides"][region]
-    picture = panel.input("content") if whose == "content" else read(settings["style"][guide.get("picture", 0)])
+    picture = (
+        panel.input("content") if whose == "content" else read(settings["style"][guide.get("picture", 0)])
+    )
     mask = read(guide[whose])
     return picture * mask + (1 - mask)
 

@@ -18,7 +18,7 @@ def weights(panels: Panels) -> Image.Image:
     first = next(iter(panels.values()))
     cells = [(f"{what}\n{first.named(what)}", first.input(what)) for what in ("content", "style")]
     cells += [(f"{label}\nα = {p.settings['alpha']:g}", p.picture) for label, p in panels.items()]
-    return draw("Kolkin et al. 2019, weights of content", panels, cells, columns=3, cell=360)
+    return draw("Kolkin et al. 2019, α", panels, cells, columns=3, cell=360)
 
 
 if __name__ == "__main__":

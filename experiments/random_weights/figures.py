@@ -22,12 +22,12 @@ ENCODERS = {
 
 def transfer(panels: Panels) -> Image.Image:
     """One pair, painted by every encoder."""
-    return _figure("style transfer from noise", panels, ("content", "style"), columns=3)
+    return _figure("transfer", panels, ("content", "style"), columns=5)
 
 
 def texture(panels: Panels) -> Image.Image:
     """One texture, synthesised by every encoder."""
-    return _figure("texture from noise", panels, ("style",), columns=4)
+    return _figure("texture", panels, ("style",), columns=4)
 
 
 def _figure(title: str, panels: Panels, inputs: tuple[str, ...], columns: int) -> Image.Image:
