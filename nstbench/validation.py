@@ -255,14 +255,14 @@ def _check_study(study: str, example: str) -> None:
 
 
 def register_resolvers() -> None:
-    """Make two functions available in YAML.
+    """Make two functions available in YAML: ``${scaled:${size},0.5}`` and ``${times:a,b}``, a product.
 
-    ``${scaled:${size},0.5}`` is a share of a whole number, at least 1; ``${times:a,b}`` a product.
+    The first is a share of a whole number and at least 1, or a third argument; but never more than the whole.
     """
 
-    def scaled(whole: Any, share: Any) -> Any:
+    def scaled(whole: Any, share: Any, least: int = 1) -> Any:
         if isinstance(whole, int | float) and isinstance(share, int | float) and isfinite(whole * share):
-            return max(1, round(whole * share))
+            return max(1, min(least, round(whole)), round(whole * share))
         return whole  # not a number: let the schema say so, about the setting the user typed
 
     def times(a: Any, b: Any) -> Any:

@@ -45,7 +45,16 @@ class Checkpoint(pl.Callback):
 
 
 # What `ImageOptimization` writes, and continues from.
-_KEYS = {"stage", "evaluations", "steps_before", "scales", "encoding", "plateau", "stopped_early", "stages_done"}
+_KEYS = {
+    "stage",
+    "evaluations",
+    "steps_before",
+    "scales",
+    "encoding",
+    "plateau",
+    "stopped_early",
+    "stages_done",
+}
 
 
 class Stop(pl.Callback):
@@ -70,7 +79,7 @@ def read_checkpoint(path: Path) -> dict[str, Any] | None:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         progress: dict[str, Any] = dict(checkpoint["nstbench"])
         seconds = [s["seconds"] for s in checkpoint["callbacks"].values() if "seconds" in s]
-        if not _KEYS <= progress.keys():
+        if not progress.keys() >= _KEYS:
             return None  # of an older nstbench: its run begins anew
     except (OSError, RuntimeError, KeyError, EOFError, ValueError, UnpicklingError):
         return None

@@ -1,7 +1,8 @@
 """What a user types for a picture, and the picture it stands for.
 
 A source is the path of a file, ``sample:<name>``, ``procedural:<name>`` with an optional ``@<seed>``, or
-``paper:<name>``, a picture of a paper that was fetched or added before.
+``paper:<name>``, a picture of a paper that was fetched or added before. A region of a built-in picture, as a
+mask, is ``sample:<name>/<region>``.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nstbench.errors import UserError, nearest
+from nstbench.errors import UserError, did_you_mean, nearest
 from nstbench.pictures.papers.registry import PAPERS
 from nstbench.pictures.paths import NO_SUCH_FILE, existing_file
+from nstbench.pictures.regions import REGIONS
 from nstbench.pictures.samples import SAMPLES
 
 if TYPE_CHECKING:  # listing what there is must not load torch
@@ -56,7 +58,7 @@ def load(
 
     Args:
         source: a path, ``sample:<name>``, ``procedural:<name>`` or ``procedural:<name>@<seed>``
-            (seed 0 where none is given), or ``paper:<name>``.
+            (seed 0 where none is given), or ``paper:<name>``; with ``/<region>``, a mask of a built-in one.
         setting: the name of the setting, for messages: ``pictures.content``.
         background: sRGB colour in [0, 1] that shows through the transparent parts of a file or sample.
         max_pixels: files of more are refused before they are decoded.
@@ -66,6 +68,8 @@ def load(
             is another than it was, or a file that cannot be used.
     """
     kind, _, name = source.partition(":")
+    if kind in {"sample", "procedural"} and "/" in name:
+        return _region(source, setting)
     if kind == "sample":
         return _sample(name, source, setting, background)
     if kind == "procedural":
@@ -122,6 +126,21 @@ def _procedural(name: str, source: str, setting: str) -> Picture:
     pixels = torch.from_numpy(levels.transpose(2, 0, 1).astype(np.float32) / 255)[None]
     label = f"{name}-{seed}" if seed else name
     return Picture(label, pixels.contiguous(), hashlib.sha256(levels.tobytes()).hexdigest(), source)
+
+
+def _region(source: str, setting: str) -> Picture:
+    import numpy as np
+    import torch
+
+    picture, _, name = source.partition("/")
+    if name not in REGIONS.get(picture, {}):
+        known = [f"{of}/{region}" for of, regions in REGIONS.items() for region in regions]
+        reason = "this picture has no region of that name"
+        raise UserError(setting, source, reason, did_you_mean(source, known, what="regions"))
+    levels = np.asarray(REGIONS[picture][name].mask())
+    grey = torch.from_numpy(levels.astype(np.float32) / 255)[None, None]
+    label = f"{picture.partition(':')[2]}-{name}"
+    return Picture(label, grey.repeat(1, 3, 1, 1), hashlib.sha256(levels.tobytes()).hexdigest(), source)
 
 
 def _paper(

@@ -372,3 +372,10 @@ def test_suggestions() -> None:
         did_you_mean("xyz", ["relu4_1", "pool1"], what="layers") == "Layers to choose from: relu4_1, pool1."
     )
     assert did_you_mean("xyz", []) == ""
+
+
+@pytest.mark.parametrize(("size", "part"), [(512, 128), (192, 48), (96, 48), (40, 40)])
+def test_a_share_has_a_floor_that_is_no_more_than_the_whole(size: int, part: int) -> None:
+    register_resolvers()
+    node = OmegaConf.create({"size": size, "part": "${scaled:${size},0.25,48}"})
+    assert node.part == part
