@@ -37,8 +37,6 @@ NEEDS: dict[str, list[str]] = {
     "encoder=alexnet": ["size=96"],
     "experiment=search": ["criterion=loss/total"],
     "recipe=gatys2015_textures_procedural": ["encoder.padding=zeros"],  # too small to be mirrored
-    "experiment=li_wand2016": ["encoder.shape=vgg19"],
-    "experiment=heitz2021": ["encoder.shape=vgg16"],
     "recipe=li_wand2016": ["loss/style=mrf", "encoder.shape=vgg19"],
     "recipe=li_wand2016_procedural": ["loss/style=mrf", "encoder.shape=vgg19"],
     "recipe=heitz2021": ["encoder.shape=vgg19", "optimizer.max_iter=2"],
@@ -78,7 +76,7 @@ def test_an_option_runs_two_steps(
     if group == "encoder" and option not in {"random", "torchvision"}:
         weights = option.replace("_", "-")
         extra += [f"encoder.weights={fake_weights(weights, tmp_path)}"]
-    tiny = group != "encoder" and not option.startswith("random_weights")  # whose encoders are its panels'
+    tiny = group != "encoder"
     overrides = ["size=48", "metrics=none", "logger=none", "record.progress=false"] if not tiny else []
     config = compose_config(*overrides, chosen, *extra, tiny=tiny)
     result = run(config)

@@ -99,22 +99,25 @@ def read_panels(study: Path) -> Panels:
 
 
 def made_with(panels: Panels) -> str:
-    """Return the caption's last line: encoder, size and evaluations that the panels have in common."""
-    said = []
-    for of in (_encoder, _size, lambda r: f"{r.evaluations} evaluations"):
-        each = list(dict.fromkeys(of(p.record) for p in panels.values()))
-        said.append(each[0] if len(each) == 1 else f"{each[0]} to {each[-1]}")
-    return ", ".join(said)
+    """Return what the panels were made with: encoder, size and evaluations."""
+    records = [p.record for p in panels.values()]
+    size = _range([record.config["schedule"]["stages"][-1]["size"] for record in records])
+    evaluations = _range([record.evaluations for record in records])
+    encoders = " and ".join(dict.fromkeys(_encoder(record) for record in records))
+    return f"{encoders}, {size} px, {evaluations} evaluations"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    least, most = min(numbers), max(numbers)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def _encoder(record: RunRecord) -> str:
     node = record.config["encoder"]
     name, weights = str(node["_target_"]).rpartition(".")[2], node.get("weights")
-    return f"{name} ({weights})" if weights else name
-
-
-def _size(record: RunRecord) -> str:
-    return f"{record.config['schedule']['stages'][-1]['size']} px"
+    if name == "ProceduralVGG" and weights == "shipped":
+        return "the encoder that ships"
+    return f"{name} ({Path(str(weights)).name})" if weights else name
 
 
 def draw(title: str, panels: Panels, cells: Sequence[Cell], *, columns: int, cell: int = 256) -> Image.Image:
