@@ -53,7 +53,8 @@ def composed(*overrides: str) -> Config:
 
 
 def test_the_papers_that_the_project_set_out_to_reproduce_have_studies() -> None:
-    assert {"gatys2015_arxiv", "gatys2015_textures", "gatys2016"} <= set(PAPERS)
+    later = {"gatys2017", "li_wand2016", "risser2017", "heitz2021", "kolkin2019", "random_weights"}
+    assert set(PAPERS) == {"gatys2015_arxiv", "gatys2015_textures", "gatys2016", *later}
     assert {f"gatys2016/fig{n}" for n in (1, 3, 4, 5, 6, 7)} <= set(STUDIES)
 
 
@@ -123,6 +124,17 @@ def test_a_figure_with_a_panel_missing_says_which(tmp_path: Path) -> None:
     run(composed("experiment=gatys2016/fig5", "panel=conv4_2", f"output={tmp_path}"))
     with pytest.raises(UserError, match="panels are missing: conv2_2"):
         read_panels(tmp_path / "gatys2016_fig5")
+
+
+def test_a_script_without_its_study_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ROOT / "experiments" / "gatys2016" / "figures.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 2
+    assert "nstbench run experiment=gatys2016/" in capsys.readouterr().err
 
 
 def test_a_folder_without_panels_says_what_to_run(tmp_path: Path) -> None:

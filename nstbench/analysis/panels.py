@@ -179,10 +179,12 @@ def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Seq
         study = typed.outputs / (f"{paper}_{name}" if name != paper else paper)
         if not study.is_dir():
             continue
-        panels = read_panels(study)
+        try:
+            panels = read_panels(study)
+        except UserError as error:
+            parser.error(str(error))
         file = typed.folder / f"{name}.jpg"
-        comment = provenance(panels).encode()
-        figure(panels).save(file, quality=88, optimize=True, comment=comment[:60_000])
+        figure(panels).save(file, quality=88, optimize=True, comment=provenance(panels).encode())
         print(file)
         drawn += 1
     if not drawn:

@@ -48,8 +48,9 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
         left_out["encoder"].add("weights")
     for section, keys in left_out.items():
         relevant[section] = {k: v for k, v in config[section].items() if k not in keys}
-    if relevant.get("schedule", {}).get("plateau") is None:  # as runs before there was such a setting
-        relevant["schedule"] = {k: v for k, v in relevant.get("schedule", {}).items() if k != "plateau"}
+    schedule = relevant.get("schedule", {})
+    if "plateau" in schedule and schedule["plateau"] is None:  # as runs before there was such a setting
+        relevant["schedule"] = {k: v for k, v in schedule.items() if k != "plateau"}
     _say_controls(relevant, config["pictures"].get("guides") or {})
     return canonical(relevant)  # type: ignore[no-any-return]
 
