@@ -10,17 +10,14 @@ from pathlib import Path
 
 from PIL import Image
 
-from nstbench.analysis.panels import Panels, draw, inputs, main
+from nstbench.analysis.panels import Panels, draw, main, styles_above_results
 
 PAPER = "Gatys et al. 2015 (arXiv 1508.06576)"
 
 
 def fig2(panels: Panels) -> Image.Image:
     """One photograph in five styles: the styles above, their pictures below."""
-    content = inputs(panels, "content")
-    styles = [(f"style of {label}\n{p.named('style')}", p.input("style")) for label, p in panels.items()]
-    results = [(f"{label}\nα/β = {p.settings['ratio']:g}", p.picture) for label, p in panels.items()]
-    return draw(f"{PAPER}, figure 2", panels, [*content, *styles, *content, *results], columns=6)
+    return draw(f"{PAPER}, figure 2", panels, styles_above_results(panels), columns=6)
 
 
 def fig3(panels: Panels) -> Image.Image:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from nstbench.analysis.panels import Panel, Panels, draw, inputs, main
+from nstbench.analysis.panels import Panel, Panels, draw, inputs, main, styles_above_results
 
 PAPER = "Gatys et al. 2016"
 
@@ -31,10 +31,7 @@ def fig1(panels: Panels) -> Image.Image:
 
 def fig3(panels: Panels) -> Image.Image:
     """One photograph in five styles: the styles above, their pictures below."""
-    content = inputs(panels, "content")
-    styles = [(f"style of {label}\n{p.named('style')}", p.input("style")) for label, p in panels.items()]
-    results = [(f"{label}\nα/β = {p.settings['ratio']:g}", p.picture) for label, p in panels.items()]
-    return draw(f"{PAPER}, figure 3", panels, [*content, *styles, *content, *results], columns=6)
+    return draw(f"{PAPER}, figure 3", panels, styles_above_results(panels), columns=6)
 
 
 def in_a_row(figure: int, caption: Callable[[Panel], str], columns: int) -> Callable[[Panels], Image.Image]:

@@ -152,6 +152,14 @@ def inputs(panels: Panels, *what: str) -> list[Cell]:
     return [(f"{each}\n{first.named(each)}", first.input(each)) for each in what]
 
 
+def styles_above_results(panels: Panels) -> list[Cell]:
+    """Return two rows: the content and every panel's style, and below them its picture with its α/β."""
+    content = inputs(panels, "content")
+    styles = [(f"style of {label}\n{p.named('style')}", p.input("style")) for label, p in panels.items()]
+    results = [(f"{label}\nα/β = {p.settings['ratio']:g}", p.picture) for label, p in panels.items()]
+    return [*content, *styles, *content, *results]
+
+
 Figure = Callable[[Panels], Image.Image]
 
 
