@@ -28,7 +28,6 @@ NEEDS: dict[str, list[str]] = {
     "loss/content=none": ["canvas.start=content"],
     "loss/style=none": [],
     "schedule=coarse_to_fine": ["size=192"],
-    "schedule=fast": ["size=96"],
     "schedule=two_sizes": ["size=96"],
     "pictures=own": [],
     "layers=gatys2015_textures": ["encoder.shape=vgg19"],
