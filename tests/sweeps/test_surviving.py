@@ -109,7 +109,7 @@ def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: d
         assert "misbehaviour.py" in logs[name].read_text()
 
 
-@pytest.mark.parametrize("launcher", [pytest.param("basic", marks=pytest.mark.slow), "pool"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("pool", marks=pytest.mark.slow)])
 def test_what_failed_is_tried_again_only_when_asked(
     tmp_path: Path, pair: dict[str, str], launcher: str
 ) -> None:
