@@ -90,7 +90,12 @@ def _plain(composed: DictConfig | Mapping[str, Any], schema: Any) -> dict[str, A
         key = re.sub(r"\[(\d+)\]", r".\1", str(getattr(error, "full_key", None) or "configuration"))
         key, reason = referred(composed, key), str(error).splitlines()[0]
         hint = "A reference is written ${size}, and names a setting that exists."
-        if match := re.fullmatch(r"Interpolation key '(.*)' not found", reason):
+        match = re.fullmatch(r"Interpolation key '(.*)' not found", reason)
+        if match and (panel := re.fullmatch(r"panels\.(.*?)\.\w+", match[1])):
+            panels = [*composed.panels]
+            hint = f"Panels to choose from: {', '.join(map(str, panels))}." if panels else "It has none."
+            raise UserError("panel", panel[1], "the study has no such panel", hint) from error
+        if match:
             reason = f"there is no setting {match[1]} to refer to"
             hint = did_you_mean(match[1], settings(schema))
         raise UserError(key, written(composed, key), reason, hint) from error

@@ -180,3 +180,21 @@ def test_a_study_without_its_picture_says_what_to_do(
     assert "nstbench images fetch shipwreck" in said
     assert "pictures=samples" in said
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (
+            ["experiment=gatys2016/fig3", "panel=Z", "hydra.mode=RUN"],
+            "panel=Z: the study has no such panel. Panels to choose from: B, C, D, E, F.",
+        ),
+        (["experiment=gatys2016/fig9"], "experiment=gatys2016/fig9: there is no such option. Did you mean"),
+    ],
+)
+def test_a_study_or_panel_that_there_is_not(
+    typed: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *typed, f"output={tmp_path}/o"]) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()

@@ -154,7 +154,11 @@ def _quoted(key: str, value: str) -> str:
 
 def _no_option(path: str, options: Sequence[str] | None, program: Program) -> UserError:
     group, _, option = path.rpartition("/")
-    known = options or program.groups().get(group)
+    known: Sequence[str] | None = options or program.groups().get(group)
+    if group and group not in program.groups():  # the option is one in a folder: experiment=gatys2016/fig9
+        above, _, folder = group.rpartition("/")
+        if above in program.groups():
+            group, option, known = above, f"{folder}/{option}", program.groups()[above]
     if not group:
         hint = f"The one here is called {program.config}."
         return UserError("--config-name", path, "there is no such file", hint)
