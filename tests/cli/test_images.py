@@ -146,10 +146,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setattr(fetch, "WAIT_S", 0.0)
     with serving() as server:
-        for key in list(PAPERS):
-            monkeypatch.delitem(PAPERS, key)
+        mine = {}
         for key, body in BODIES.items():
-            picture = PaperPicture(
+            mine[key] = PaperPicture(
                 key,
                 title=f"The {key}",
                 author="A. Nonym",
@@ -159,8 +158,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 md5=hashlib.md5(body).hexdigest(),
                 **OFFERED.get(key, {"died": date.today().year}),  # type: ignore[arg-type]
             )
-            monkeypatch.setitem(PAPERS, key, picture)
+        # Put back in its own order, which the page of docs/pictures.md has.
+        registry = dict(PAPERS)
+        PAPERS.clear()
+        PAPERS.update(mine)
         yield server
+        PAPERS.clear()
+        PAPERS.update(registry)
 
 
 def here() -> set[str]:
