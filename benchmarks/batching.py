@@ -25,10 +25,11 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from nstbench.attempts import Fit, Waiting, begin
-from nstbench.batches import fit_together, memory_of, room_for
+from nstbench.batches import fit_together, room_for
 from nstbench.config_files import conf_dir
 from nstbench.device import device_name
 from nstbench.encodings import shared_encodings
+from nstbench.modules.footprint import memory_of
 from nstbench.run import attempt
 from nstbench.sweeps.plugins import register_launchers
 from nstbench.validation import register_resolvers, validate
@@ -132,7 +133,7 @@ def _row(
         runs = begun(output, given.runs, watch, overrides)
         try:
             fits = [each.fit for each in runs]
-            need = memory_of(fits[0])
+            need = memory_of(fits[0].module)
             size = given.runs if given.size == "all" else min(given.runs, room_for(fits[0]))
             apart, together = measure(fits, size, watch, given.rounds)
         finally:

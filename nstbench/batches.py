@@ -8,20 +8,19 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import TypeVar
 
-import psutil
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 
 from nstbench.attempts import Fit, Waiting, finish_stage
 from nstbench.callbacks.batch_checkpoint import BatchCheckpoint, RunsOwn
 from nstbench.callbacks.checkpoint import Stop
+from nstbench.device import free_memory
 from nstbench.encodings import shared_encodings
 from nstbench.fitting import fit as fit_module
 from nstbench.modules.batch_optimization import BatchOptimization
+from nstbench.modules.footprint import memory_of
 from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.optimizers.batched import can_be_batched
-from nstbench.optimizers.lbfgs import LBFGS
 
 T = TypeVar("T")
 
@@ -165,44 +164,12 @@ def room_for(fit: Fit) -> int:
     if kind_of(fit) is None:
         return 1
     device = next(fit.module.canvas.parameters()).device
-    most = int(_SHARE_OF_MEMORY * _free_memory(device) / memory_of(fit))
+    most = int(_SHARE_OF_MEMORY * free_memory(device) / memory_of(fit.module))
     if device.type == "cpu":
         height, width = fit.module.canvas().shape[2:]
         room = _PIXELS_ON_CPU // (height * width)
         most = min(most, room if room >= _FEWEST_ON_CPU else 1)
     return max(1, min(_MOST, most))
-
-
-def memory_of(fit: Fit) -> int:
-    """Return the bytes that a canvas needs in a batch: those that one evaluation keeps, and the optimiser."""
-    module = fit.module
-    kept: dict[int, int] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        module.values()
-    for shared in module.encoder.parameters():
-        kept.pop(shared.untyped_storage().data_ptr(), None)
-    largest = max(kept.values(), default=0)
-    numbers = sum(p.numel() * p.element_size() for p in module.canvas.parameters())
-    single = module.make_optimizer(module.canvas.parameters())
-    history: int = 2 * single.param_groups[0].get("history_size", 1)
-    with_temporaries = 8 if isinstance(single, LBFGS | torch.optim.LBFGS) else 4
-    # On the way back, gradients of two layers are held at a time.
-    return sum(kept.values()) + 3 * largest + (history + with_temporaries) * numbers
-
-
-def _free_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return int(free) + int(cached)
-    available: int = psutil.virtual_memory().available
-    return available
 
 
 def _tidy() -> None:

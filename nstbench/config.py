@@ -259,6 +259,7 @@ class TrainerSettings:
         compile: the encoder, with ``torch.compile``: other last bits, and a wait of a minute before the
             first step of every size. benchmarks/README.md says where it pays.
         channels_last: keep feature maps in memory position by position; likewise.
+        check_memory: refuse a run that is predicted not to fit in memory (`nstbench.room`).
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
@@ -266,6 +267,7 @@ class TrainerSettings:
     deterministic: bool
     compile: bool = False
     channels_last: bool = False
+    check_memory: bool = True
 
 
 @dataclass(config=_STRICT)

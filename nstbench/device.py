@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import resource
 import sys
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
+import psutil
 import torch
 
 from nstbench.config import TrainerSettings
 from nstbench.errors import UserError
+
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def choose_device(settings: TrainerSettings) -> torch.device:
@@ -38,17 +42,58 @@ def device_name(device: torch.device) -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start measuring anew, where the device can."""
+    """Start measuring anew, where that can be done."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: of this process only
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return bytes: of the GPU since `reset_peak_memory`; on the CPU, of the process since it began."""
+    """Return the most bytes since `reset_peak_memory`: of the GPU, or on the CPU of the process.
+
+    Where the process's cannot be measured anew (macOS, Windows), since it began.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    try:
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return 1024 * int(status.split("VmHWM:")[1].split()[0])
+    except (OSError, IndexError):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def held_memory(device: torch.device) -> int:
+    """Return the bytes that this process has now: of the GPU, or on the CPU of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    held: int = psutil.Process().memory_info().rss
+    return held
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that are left for this process: on the device, or in its container."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(free) + int(cached)
+    available: int = psutil.virtual_memory().available
+    return min([available, *_left_in_container()])
+
+
+def _left_in_container() -> list[int]:
+    """Return what a control group leaves of its memory, if one limits it; files it has cached are free."""
+    for folder, limit, used, cached in (
+        (_CGROUP, "memory.max", "memory.current", "file"),
+        (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
+    ):
+        with suppress(OSError, ValueError, KeyError):  # there is none, or its limit is "max"
+            most, now = (int((folder / name).read_text(encoding="ascii")) for name in (limit, used))
+            lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+            files = int(dict(line.split(maxsplit=1) for line in lines)[cached])
+            return [max(0, most - now + files)]
+    return []
 
 
 @lru_cache(maxsize=1)  # asked at every evaluation

@@ -59,10 +59,9 @@ def prepare(config: Config) -> Prepared:
     encoder = build_encoder(config.encoder)
     terms = build_terms(config, encoder)
     _check_deterministic(config, encoder, device)
-    _check_sizes(config, encoder, terms, inputs)
+    check_sizes(config, encoder, terms, inputs)
     if config.blockwise.tile is not None:
-        shapes = [shape for canvas, styles in _stages(config, inputs) for shape in (canvas, *styles)]
-        _check_blockwise(terms, encoder, config.blockwise.tile, shapes)
+        check_blockwise(config, encoder, terms, inputs, config.blockwise.tile)
     check_guides(config, encoder, terms, inputs.masks, _stages(config, inputs))
     build_metrics(config.metrics)
     if config.trainer.compile:
@@ -84,8 +83,12 @@ def _check_deterministic(config: Config, encoder: Encoder, device: torch.device)
         raise UserError("trainer.deterministic", "true", reason, "Add encoder.padding=zeros.")
 
 
-def _check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
-    """Refuse pictures that leave no position at the deepest layer, before anything is written."""
+def check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
+    """Refuse pictures that leave no position at the deepest layer, before anything is written.
+
+    Raises:
+        UserError: naming the size, or the loss whose patches do not fit.
+    """
     layers = [layer for term in terms for layer in term.asks_for if layer != CANVAS]
     smallest = encoder.smallest_picture(layers)
     for stage in config.schedule.stages:
@@ -119,18 +122,15 @@ def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape
                 raise UserError(setting, term.asks_for, reason, hint)
 
 
-def _check_blockwise(terms: Sequence[Term], encoder: Encoder, tile: int, shapes: Sequence[Shape]) -> None:
-    """Refuse terms and encoders that cannot be computed exactly in blocks.
-
-    Args:
-        terms: of the objective.
-        encoder: frozen.
-        tile: of the blocks.
-        shapes: of the pictures that are encoded.
+def check_blockwise(
+    config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs, tile: int
+) -> None:
+    """Refuse terms and encoders that cannot be computed exactly in blocks of ``tile``.
 
     Raises:
         UserError: naming the first term that cannot, and the losses that can; or the encoder.
     """
+    shapes = [shape for canvas, styles in _stages(config, inputs) for shape in (canvas, *styles)]
     for term in terms:
         for view in term.layers:
             if kind(term, view) == "neither":

@@ -91,7 +91,8 @@ def run(
         callbacks: of the caller's own; an `EvaluationCallback` hears of every evaluation.
         prepared: where `prepare` was called before.
         retry_failed: whether a run that failed before is run again.
-        on_begin: told the run's folder once it is this process's.
+        on_begin: told the run's folder once it is this process's, before anything is written; a `UserError`
+            of its calls the run off.
 
     Raises:
         BusyError: another process is at work on it.
@@ -141,7 +142,11 @@ def attempt(
         if before and before.state == "failed" and not retry_failed:
             raise FailedBeforeError(folder, before.error or "it failed")
         if on_begin:
-            on_begin(folder)
+            try:
+                on_begin(folder)
+            except UserError:
+                remove_if_empty(folder)
+                raise
         record.starts = before.starts if before else {}
         if before and (before.device, before.threads) != (record.device, record.threads):
             other = f"{before.device} with {before.threads} threads"

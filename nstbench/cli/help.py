@@ -14,7 +14,7 @@ from nstbench.config_files import conf_dir, describe, groups
 from nstbench.errors import as_typed
 
 _SETTINGS = """\
-usage: nstbench run [SETTING=VALUE ...] [GROUP=OPTION ...] [-m]
+usage: nstbench run [SETTING=VALUE ...] [GROUP=OPTION ...] [-m] [--dry-run]
 
 Stylise one picture. Results are kept in <output>/<study>/<run_id>/: canvas.png, run.json,
 config.yaml, curves.csv. A command that was run before is not run again; one that was interrupted
@@ -38,6 +38,7 @@ often set:
 
 flags:
   -m, --multirun                sweep: every setting may have several values, a=1,2 b=x,y
+  --dry-run                     tell how long it would take, how much memory, and whether that is there
   --cfg job [--resolve]         print the composed configuration and stop
   --info defaults               print where each part of it comes from
   --config-dir DIR              a folder with options of your own

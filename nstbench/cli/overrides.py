@@ -55,6 +55,8 @@ def split_arguments(
         except UnicodeEncodeError as error:
             raise UserError(key, value, "it is not UTF-8", "Rename the file.") from error
     parser = get_args_parser()
+    if command == "nstbench run":
+        parser.add_argument("--dry-run", action="store_true")
     parser.exit_on_error = parser.allow_abbrev = False
     # Only intermixed parsing takes `a=1 -m b=2`, which people type.
     try:
@@ -74,7 +76,7 @@ def split_arguments(
     for argument in arguments:
         if argument in rest:
             rest.remove(argument)
-        else:
+        elif argument != "--dry-run":  # ours; the others are Hydra's
             flags.append(argument)
     return flags, overrides, parsed
 

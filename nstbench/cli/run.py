@@ -43,6 +43,10 @@ def main(arguments: Sequence[str]) -> int:
     register_launchers()
     if meaning.multirun and not (meaning.cfg or meaning.info):
         check_sweep(flags, overrides)
+    if meaning.dry_run:
+        from nstbench.cli import dry_run
+
+        return dry_run.main(flags, overrides)
     _failure.clear()
     sweep = Sweep(["nstbench", "run", *arguments])
     try:
@@ -104,10 +108,11 @@ def _run_alone(composed: DictConfig) -> None:
 
         prepared = prepare(config)
         from nstbench.cli.show import show_result
+        from nstbench.room import check_room
         from nstbench.run import run
 
         with politely():
-            result = run(config, _typed(), prepared=prepared)
+            result = run(config, _typed(), prepared=prepared, on_begin=lambda _: check_room(config, prepared))
     except UserError as error:
         _failure.append(where_typed(error, composed))
     except Exception as error:
@@ -145,11 +150,17 @@ def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> Attempt[tupl
 
     prepared = prepare(config)
     from nstbench.cli.show import brief
+    from nstbench.room import check_room
     from nstbench.run import FailedBeforeError, attempt
     from nstbench.sweeps.reporting import Reporting
 
     config.record.progress = False  # the sweep has a view of its own
     reporting = Reporting(ledger, replace(entry, steps=sum(s.steps for s in config.schedule.stages)))
+
+    def begin(folder: Path) -> None:
+        check_room(config, prepared)
+        reporting.begin(folder)
+
     try:
         result = yield from attempt(
             config,
@@ -157,7 +168,7 @@ def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> Attempt[tupl
             callbacks=[reporting],
             prepared=prepared,
             retry_failed=config.retry_failed,
-            on_begin=reporting.begin,
+            on_begin=begin,
         )
     except BusyError as error:
         return replace(entry, state="busy", folder=str(error.folder)), math.nan

@@ -20,8 +20,8 @@ import torch
 from conftest import TINY
 from misbehaviour import misbehaving
 
-from nstbench.attempts import Fit, Waiting, begin
-from nstbench.batches import memory_of, room_for
+from nstbench.attempts import Waiting, begin
+from nstbench.batches import room_for
 from nstbench.callbacks.checkpoint import read_checkpoint
 from nstbench.cli import main
 from nstbench.config import Config
@@ -29,6 +29,7 @@ from nstbench.encoders.build import build_encoder
 from nstbench.inputs import Inputs, load_inputs, start_at
 from nstbench.interruption import ask_to_stop
 from nstbench.modules.batch_optimization import BatchOptimization
+from nstbench.modules.footprint import memory_of
 from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.pictures.io import read_picture
 from nstbench.run import attempt
@@ -177,12 +178,12 @@ def test_the_size_is_taken_from_free_memory(
     assert batches == [6]
     needs: list[int] = []
 
-    def need(fit: Fit) -> int:
-        needs.append(memory_of(fit))
+    def need(module: ImageOptimization) -> int:
+        needs.append(memory_of(module))
         return needs[-1]
 
     monkeypatch.setattr("nstbench.batches.memory_of", need)
-    monkeypatch.setattr("nstbench.batches._free_memory", lambda device: 5_000_000)
+    monkeypatch.setattr("nstbench.batches.free_memory", lambda device: 5_000_000)
     sweep("little", pair, *auto)
     assert all(b == 5_000_000 // (2 * needs[0]) for b in batches[1:-1])
     assert sum(batches[1:]) == 6

@@ -1,0 +1,215 @@
+"""``nstbench run --dry-run``: what a run, or a sweep, would cost. Nothing is written."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import psutil
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, open_dict
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nstbench.cli.composition import where_typed, with_hydra
+from nstbench.config import Config
+from nstbench.errors import UserError
+from nstbench.validation import validate
+from nstbench.wording import bytes_as_said, duration
+
+if TYPE_CHECKING:
+    from nstbench.cost import Cost
+    from nstbench.preparation import Prepared
+
+# What a run costs does not depend on these, nor on any weight.
+_WITHOUT_COST = frozenset(
+    {"seed", "study", "output", "retry_failed", "criterion", "panel", "panels", "weights", "logger"}
+)
+_WIDTH = 110
+
+
+def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
+    """Print what would be run, how long it would take, and how much memory.
+
+    Raises:
+        UserError: it cannot be run, or would not fit in memory.
+    """
+    groups = _grouped(_composed(flags, overrides))
+    for group in groups:
+        group.predict()
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    if len(groups) == 1:
+        _show_one(console, groups[0])
+    else:
+        _show_all(console, groups)
+    from nstbench.room import refuse
+
+    for group in groups:
+        try:
+            refuse(group.config, group.prepared, group.cost)
+        except UserError as error:
+            raise where_typed(error, group.composed) from error
+    return 0
+
+
+class _Collector(Launcher):
+    """Takes what a sweep would launch, and launches nothing."""
+
+    def __init__(self, found: list[tuple[list[str], DictConfig]]) -> None:
+        self.found = found
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
+        if "BasicSweeper" not in str(config.hydra.sweeper._target_):
+            reason = "which runs a search makes depends on their results"
+            raise UserError(
+                "--dry-run", "", reason, "Type it without hydra/sweeper, for one run of the search."
+            )
+        self.context, self.config = hydra_context, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        loader = self.context.config_loader
+        for typed in job_overrides:
+            composed = loader.load_sweep_config(self.config, list(typed))
+            with open_dict(composed):
+                del composed["hydra"]
+            self.found.append((list(typed), composed))
+        return []
+
+
+def _composed(flags: Sequence[str], overrides: Sequence[str]) -> list[tuple[list[str], DictConfig]]:
+    """Return the overrides and the configuration of every run that was asked for."""
+    found: list[tuple[list[str], DictConfig]] = []
+
+    def launcher(**arguments: Any) -> Launcher:
+        collector = _Collector(found)
+        collector.setup(**arguments)
+        return collector
+
+    with (
+        tempfile.TemporaryDirectory() as folder,  # Hydra writes what it sweeps over
+        patch.object(Plugins.instance(), "instantiate_launcher", launcher),
+    ):
+        alone = lambda composed: found.append((list(overrides), composed))  # noqa: E731
+        with_hydra(alone, flags, [*overrides, f"hydra.sweep.dir={folder}"])
+    return found
+
+
+@dataclass
+class _Group:
+    """Runs that cost the same.
+
+    Attributes:
+        overrides: of the first.
+        composed: likewise, and so on.
+        runs: how many there are.
+    """
+
+    overrides: list[str]
+    composed: DictConfig
+    config: Config
+    prepared: Prepared
+    runs: int = 1
+    cost: Cost = field(init=False)
+
+    def predict(self) -> None:
+        """Try it."""
+        from nstbench.cost import predict  # loads Lightning
+
+        self.cost = predict(self.config, self.prepared, since=seconds_of_this_process())
+
+
+def seconds_of_this_process() -> float:
+    """Return how long ago it was started."""
+    return time.time() - psutil.Process().create_time()
+
+
+def _grouped(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
+    """Return the runs, those together that cost the same."""
+    groups: dict[str, _Group] = {}
+    for overrides, composed in runs:
+        try:
+            config = validate(composed)
+            from nstbench.preparation import prepare  # loads torch
+
+            prepared = prepare(config)
+        except UserError as error:
+            raise where_typed(error, composed) from error
+        key = _what_costs(config, prepared)
+        if key in groups:
+            groups[key].runs += 1
+        else:
+            groups[key] = _Group(overrides, composed, config, prepared)
+    return list(groups.values())
+
+
+def _what_costs(config: Config, prepared: Prepared) -> str:
+    """Return all that decides what a run costs."""
+    relevant = {name: value for name, value in config.plain.items() if name not in _WITHOUT_COST}
+    inputs = prepared.inputs
+    pictures = [inputs.content, *inputs.styles, inputs.start]
+    relevant["pictures"] = {k: v for k, v in relevant["pictures"].items() if k not in {"content", "style"}}
+    shapes = [tuple(picture.pixels.shape) if picture else None for picture in pictures]
+    return json.dumps([_weightless(relevant), shapes], sort_keys=True, default=str)
+
+
+def _weightless(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {k: _weightless(v) for k, v in value.items() if k not in {"weight", "layer_weights"}}
+    return value
+
+
+def _show_one(console: Console, group: _Group) -> None:
+    """Print the stages of a run, and what they come to."""
+    cost, device = group.cost, group.prepared.device
+    table = Table("size", "canvas", "steps", "precision", "a step", "in all", "memory", "tried at")
+    for s in cost.stages:
+        tried = ", ".join(str(size) for size in s.sizes) + ("" if s.was_measured else "; extrapolated")
+        table.add_row(
+            str(s.stage.size),
+            f"{s.shape[1]}×{s.shape[0]}",
+            str(s.stage.steps),
+            s.stage.precision,
+            duration(s.step),
+            duration(s.seconds),
+            bytes_as_said(s.memory),
+            tried,
+        )
+    console.print(table)
+    runs = f"{group.runs} runs, one after the other: " if group.runs > 1 else ""
+    total = duration(group.runs * cost.seconds)
+    need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
+    console.print(
+        f"{runs}about {total} on {device}"
+        f" ({duration(cost.before)} to start, {duration(cost.after)} to judge{' each' if runs else ''});"
+        f" {need} of the {free} that are free. Nothing was written.",
+        soft_wrap=True,
+    )
+
+
+def _show_all(console: Console, groups: Sequence[_Group]) -> None:
+    """Print a line for all runs that cost the same, and what they come to."""
+    common = set.intersection(*(set(group.overrides) for group in groups))
+    table = Table("runs", "such as", "each", "in all", "memory")
+    for group in groups:
+        own = " ".join(o for o in group.overrides if o not in common)
+        seconds = group.cost.seconds
+        memory = bytes_as_said(group.cost.memory)
+        table.add_row(str(group.runs), Text(own), duration(seconds), duration(group.runs * seconds), memory)
+    console.print(table)
+    runs = sum(group.runs for group in groups)
+    total = duration(sum(group.runs * group.cost.seconds for group in groups))
+    most, free = max(g.cost.memory for g in groups), min(g.cost.free for g in groups)
+    console.print(
+        f"{runs} runs, one after the other: about {total} on {groups[0].prepared.device};"
+        f" at most {bytes_as_said(most)} of the {bytes_as_said(free)} that are free. Nothing was written.",
+        soft_wrap=True,
+    )
