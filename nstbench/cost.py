@@ -24,9 +24,9 @@ from nstbench.device import fast_bf16, free_memory, held_memory
 from nstbench.inputs import Shape, canvas_shape
 from nstbench.modules.precision import AUTO_SHARE
 from nstbench.preparation import Prepared
-from nstbench.trials import Trial, at, encoded, history_of, slope_of, trials_of
+from nstbench.trials import Trial, at, encoded, encoded_at_once, history_of, slope_of, trials_of
 
-SECONDS = 15.0  # that the steps at one size may take, by what the size before took
+SECONDS = 30.0  # that the steps at one size may take, by what the size before took
 _REHEARSED = 24  # steps of the optimiser alone, which tell what remembering one more costs
 _NUMBERS = 2**21  # in that rehearsal: more than caches hold
 PAIR = 8  # bytes that a remembered step takes for every parameter
@@ -157,11 +157,8 @@ def _cost(config: Config, prepared: Prepared, stage: Stage, trials: Sequence[Tri
         config, parameters, prepared.device
     )
     more = max(0, history - last.remembered) * PAIR
-    slope = slope_of(trials, "memory")
-    if last.kept:
-        # Small tensors leave gaps in the heap: trials at small sizes grow faster than what is kept.
-        slope = min(slope, last.kept / last.pixels - more * last.parameters / last.pixels)
-    memory = round(last.memory + slope * (pixels - last.pixels)) + more * parameters
+    slope, grows = _memory(config, prepared, trials, stage.size, more)
+    memory = round(last.memory + grows) + more * parameters
     before = at(trials, "before", pixels)
     return StageCost(
         stage=stage,
@@ -175,17 +172,46 @@ def _cost(config: Config, prepared: Prepared, stage: Stage, trials: Sequence[Tri
     )
 
 
+def _memory(
+    config: Config, prepared: Prepared, trials: Sequence[Trial], size: int, more: int
+) -> tuple[float, float]:
+    """Return the bytes that each further pixel takes, and by how many the last trial falls short of ``size``.
+
+    Small tensors leave gaps in the heap, and trials at small sizes grow faster than what is kept. Where that
+    was counted, it is the measure.
+
+    Args:
+        more: bytes for every parameter that the optimiser will remember, and did not in the last trial.
+    """
+    last, tile = trials[-1], config.blockwise.tile
+    further = math.prod(canvas_shape(config, prepared.inputs, size)) - last.pixels
+    kept = [trial.kept for trial in trials if trial.kept]
+    per_pixel = last.parameters / last.pixels
+    slope = slope_of(trials, "memory")
+    if tile is not None:
+        # What grows is the canvas, and the optimiser's copies of it; and a block has more halo inside.
+        slope = min(slope, (last.remembered * PAIR + _OTHER) * per_pixel)
+        of_block = [encoded_at_once(config, prepared, s, tile) for s in (last.size, size)]
+        return slope, slope * further + (kept[-1] if kept else 0.0) * (of_block[1] - of_block[0])
+    if kept:
+        slope = min(slope, kept[-1] - more * per_pixel)
+    return slope, slope * further
+
+
 def _grown(config: Config, prepared: Prepared, trials: Sequence[Trial], size: int) -> float:
     """Return how many times the work of the last trial an evaluation at ``size`` is."""
-    last = trials[-1]
-    if config.blockwise.tile is not None or len(trials) < 2 or not last.flops:
+    last, counted = trials[-1], [trial for trial in trials if trial.flops]
+    if len(counted) < 2:
         return encoded(config, prepared, size) / encoded(config, prepared, last.size)
     # Encoders do so much per pixel, losses at most something for every pair of them.
-    a, b = trials[-2], last
-    per_pair = (b.flops / b.pixels - a.flops / a.pixels) / (b.pixels - a.pixels)
+    a, b = counted[-2:]
+    per_pair = max(0.0, (b.flops / b.pixels - a.flops / a.pixels) / (b.pixels - a.pixels))
     per_pixel = b.flops / b.pixels - per_pair * b.pixels
-    pixels = math.prod(canvas_shape(config, prepared.inputs, size))
-    return (per_pixel + max(0.0, per_pair) * pixels) * pixels / b.flops
+
+    def flops(pixels: int) -> float:
+        return (per_pixel + per_pair * pixels) * pixels
+
+    return flops(math.prod(canvas_shape(config, prepared.inputs, size))) / flops(last.pixels)
 
 
 def _per_remembered(config: Config, parameters: int, device: torch.device) -> float:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 
 def fit(
@@ -26,7 +28,7 @@ def fit(
     Args:
         module: what is trained.
         checkpoint: to continue from.
-        plugins: of ``pl.Trainer``.
+        plugins: of ``pl.Trainer``: another way to write checkpoints.
         trainer_settings: of ``pl.Trainer``.
 
     Raises:
@@ -43,7 +45,7 @@ def fit(
             enable_model_summary=False,
             # One process on one device: what a cluster's variables say of tasks is not about us, and
             # Lightning would take Slurm's signals, which are submitit's.
-            plugins=[LightningEnvironment(), *plugins],
+            plugins=[LightningEnvironment(), *(plugins or [StraightToDisk()])],
             **trainer_settings,
         )
         try:
@@ -54,6 +56,16 @@ def fit(
                 raise SystemExit(128 + signal.SIGTERM) from stop
             raise KeyboardInterrupt from stop
         return trainer.global_step
+
+
+class StraightToDisk(TorchCheckpointIO):
+    """Writes checkpoints as they are: Lightning's own way makes each in memory first, history and all."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint; `save_checkpoint` sees to it that it replaces the one before in one piece."""
+        torch.save(checkpoint, path)
 
 
 def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:

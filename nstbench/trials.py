@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import itertools
 import math
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nstbench.building import build
 from nstbench.config import Config, Stage
-from nstbench.device import free_memory, held_memory
+from nstbench.device import free_memory, held_memory, peak_memory, reset_peak_memory
 from nstbench.encoders.blocks import cut
 from nstbench.errors import UserError
 from nstbench.inputs import canvas_shape
 from nstbench.losses.objective import CANVAS
-from nstbench.modules.footprint import memory_of
+from nstbench.modules.footprint import kept_by, memory_of
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.preparation import Prepared, check_sizes
 from nstbench.run import run
@@ -45,7 +48,8 @@ class Trial:
         before: seconds that the stage took before its first step: targets, units, warming up.
         after: seconds of judging.
         memory: bytes at the highest.
-        kept: bytes that the canvas is counted to need; 0 where that was not counted.
+        kept: bytes that are counted to be needed for every pixel: of the canvas, with the optimiser's; or of
+            a block, for its maps. 0 where that was not counted.
         parameters: numbers that the canvas has.
         remembered: steps that the optimiser's history held.
     """
@@ -57,7 +61,7 @@ class Trial:
     before: float
     after: float
     memory: int
-    kept: int
+    kept: float
     parameters: int
     remembered: int
 
@@ -74,7 +78,7 @@ def trials_of(
         if len(trials) >= 1:
             pixels = math.prod(canvas_shape(config, prepared.inputs, size))
             grown = encoded(config, prepared, size) / encoded(config, prepared, trials[-1].size)
-            expected = trials[-1].step * grown * 1.5
+            expected = trials[-1].step * grown * 1.2
             steps = max(few, min(many, int(seconds / expected)))
             too_slow = steps * expected + trials[-1].before * grown > seconds
             too_large = at(trials, "memory", pixels) > room
@@ -117,26 +121,45 @@ def _with(config: Config, stages: list[Stage], **changed: Any) -> Config:
 
 
 class _Clock(EvaluationCallback):
-    """Notes when steps end, how many numbers a canvas has, and the FLOPs of one evaluation."""
+    """Notes when steps end, and how many numbers a canvas has; counts the FLOPs of an evaluation.
 
-    def __init__(self) -> None:
+    Args:
+        counts: which takes time, and more memory than the evaluation itself, both of which are left out.
+    """
+
+    def __init__(self, *, counts: bool) -> None:
+        self.counts = counts
         self.ends: list[float] = []
-        self.parameters, self.kept = 0, 0
-        self.flops, self.counting = 0.0, 0.0
+        self.parameters, self.memory = 0, 0
+        self.kept, self.flops, self.counting = 0.0, 0.0, 0.0
 
     def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
-        """Count, once; exact blocks are counted by their pixels."""
+        """Count, once."""
         self.parameters = sum(p.numel() for p in module.canvas.parameters())
-        if self.flops or module.blocks is not None or module.encoding.compile:
+        if self.kept or not self.counts:
             return
         began = time.perf_counter()
-        picture = evaluation.picture.clone().requires_grad_()
-        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-            total = module.objective(module.encode(picture), picture).total.sum()
-            total.backward()  # type: ignore[no-untyped-call]
-        self.kept = memory_of(module)
-        self.flops = float(counter.get_total_flops())
+        self.memory = peak_memory(module.device)
+        if module.blocks is None:
+            self._count(module, evaluation.picture)
+        else:
+            self._count_block(module, evaluation.picture)
+        _tidy()
+        reset_peak_memory(module.device)
         self.counting = time.perf_counter() - began
+
+    def _count(self, module: ImageOptimization, picture: Tensor) -> None:
+        leaf = picture.clone().requires_grad_()
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            module.objective(module.encode(leaf), leaf).total.sum().backward()  # type: ignore[no-untyped-call]
+        self.flops = float(counter.get_total_flops())
+        self.kept = memory_of(module) / picture[0, 0].numel()
+
+    def _count_block(self, module: ImageOptimization, picture: Tensor) -> None:
+        assert module.blocks is not None
+        tile = module.blocks.tile
+        block = picture[..., :tile, :tile].clone().requires_grad_()
+        self.kept = kept_by(module, lambda: module.encode(block)) / block[0, 0].numel()
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Note the time."""
@@ -145,7 +168,8 @@ class _Clock(EvaluationCallback):
 
 def _try(config: Config, prepared: Prepared, stage: Stage, size: int, steps: int, *, metrics: bool) -> Trial:
     """Make a run of a few steps, in a folder that is removed."""
-    clock = _Clock()
+    clock = _Clock(counts=size != stage.size)  # of its own size all is measured
+    _tidy()
     with tempfile.TemporaryDirectory() as output:
         small = _with(
             config,
@@ -166,11 +190,18 @@ def _try(config: Config, prepared: Prepared, stage: Stage, size: int, steps: int
         step=step,
         before=max(0.0, record.timings["optimize_s"] - steps * step - clock.counting),
         after=record.timings["evaluate_s"],
-        memory=record.peak_memory_bytes,
+        memory=max(clock.memory, record.peak_memory_bytes),
         kept=clock.kept,
         parameters=clock.parameters,
         remembered=min(steps, history_of(config)),
     )
+
+
+def _tidy() -> None:
+    """Give back to the system what is free: what one trial leaves would be counted in the next."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def slope_of(trials: Sequence[Trial], what: str) -> float:

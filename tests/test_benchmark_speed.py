@@ -35,7 +35,7 @@ def test_a_table_is_put_between_its_marks(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_every_benchmark_has_its_place_in_the_readme() -> None:
     text = measuring.README.read_text(encoding="utf-8")
-    for mark in ("steps cpu", "steps cuda", "startup"):
+    for mark in ("steps cpu", "steps cuda", "startup", "cost cpu"):
         assert text.count(f"<!-- {mark} -->") == text.count(f"<!-- /{mark} -->") == 1
 
 

@@ -17,15 +17,18 @@ from conftest import TINY
 from nstbench import cost as cost_module
 from nstbench import device as device_module
 from nstbench import room as room_module
+from nstbench.attempts import Waiting, begin
 from nstbench.cli import main
 from nstbench.config import Config, Stage
 from nstbench.cost import Cost, predict
 from nstbench.device import free_memory, held_memory, peak_memory, reset_peak_memory
 from nstbench.errors import UserError
+from nstbench.fitting import StraightToDisk
 from nstbench.inputs import canvas_shape
+from nstbench.modules.footprint import memory_of
 from nstbench.preparation import Prepared, prepare
 from nstbench.room import check_room, refuse, remedies
-from nstbench.run import run
+from nstbench.run import attempt, run
 from nstbench.trials import Trial, encoded_at_once
 
 Compose = Callable[..., Config]
@@ -136,7 +139,7 @@ def test_losses_that_compare_pairs_grow_with_the_square(
 def test_gaps_in_the_heap_are_not_extrapolated(
     compose_config: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    last = trial(200, kept=600 * 200**2)
+    last = trial(200, kept=600.0)
     cost = extrapolated([trial(100), last], ("size=400",), compose_config, monkeypatch)
     assert cost.memory == pytest.approx(last.memory + 600 * (400**2 - 200**2))
 
@@ -337,3 +340,24 @@ def test_the_record_has_the_peak_of_its_own_run(compose_config: Compose) -> None
     del large
     record = json.loads((run(compose_config()).folder / "run.json").read_text(encoding="utf-8"))
     assert record["peak_memory_bytes"] < before - 300_000_000
+
+
+def test_a_checkpoint_is_not_made_in_memory_first(tmp_path: Path) -> None:
+    state = {"history": torch.ones(50_000_000)}
+    reset_peak_memory(CPU)
+    before = peak_memory(CPU)
+    StraightToDisk().save_checkpoint(state, tmp_path / "checkpoint.ckpt")
+    assert peak_memory(CPU) - before < 100_000_000
+    assert torch.load(tmp_path / "checkpoint.ckpt")["history"].numel() == 50_000_000
+
+
+def test_counting_what_is_kept_keeps_nothing(compose_config: Compose) -> None:
+    waiting = begin(attempt(compose_config("size=256", "encoder.width=0.25")))
+    assert isinstance(waiting, Waiting)
+    module = waiting.fit.module
+    need = memory_of(module)
+    before = held_memory(CPU)
+    for _ in range(5):
+        assert memory_of(module) == need
+    assert held_memory(CPU) - before < need
+    waiting.attempt.close()

@@ -182,6 +182,24 @@ def test_a_study_without_its_picture_says_what_to_do(
     assert not (tmp_path / "o").exists()
 
 
+def test_a_figure_none_of_whose_pictures_is_here_is_no_sweep_of_failures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = ["run", "experiment=gatys2016/fig3", "pictures=papers", *SMALL, f"output={tmp_path}/o"]
+    assert main(typed) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "this picture is not on this machine" in said
+    assert not (tmp_path / "o").exists()
+
+
+def test_dry_run_of_a_figure_tells_of_its_panels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["run", "--dry-run", "experiment=gatys2016/fig3", *SMALL, f"output={tmp_path}/o"]
+    assert main(typed) == 0
+    assert "5 runs, one after the other" in capsys.readouterr().out
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import psutil
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nstbench.cli.composition import where_typed, with_hydra
+from nstbench.cli.composition import where_typed
+from nstbench.cli.jobs import jobs_of
 from nstbench.config import Config
 from nstbench.errors import UserError
 from nstbench.validation import validate
@@ -41,9 +38,14 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
     Raises:
         UserError: it cannot be run, or would not fit in memory.
     """
-    groups = _grouped(_composed(flags, overrides))
-    for group in groups:
-        group.predict()
+    runs = jobs_of(flags, overrides)
+    if runs is None:
+        reason = "which runs a search makes depends on their results"
+        raise UserError("--dry-run", "", reason, "Type it for one run of the search: no hydra/sweeper.")
+    groups = _grouped(runs)
+    with Console(stderr=True).status("trying it at small sizes"):
+        for group in groups:
+            group.predict()
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
@@ -59,48 +61,6 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
         except UserError as error:
             raise where_typed(error, group.composed) from error
     return 0
-
-
-class _Collector(Launcher):
-    """Takes what a sweep would launch, and launches nothing."""
-
-    def __init__(self, found: list[tuple[list[str], DictConfig]]) -> None:
-        self.found = found
-
-    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
-        if "BasicSweeper" not in str(config.hydra.sweeper._target_):
-            reason = "which runs a search makes depends on their results"
-            raise UserError(
-                "--dry-run", "", reason, "Type it without hydra/sweeper, for one run of the search."
-            )
-        self.context, self.config = hydra_context, config
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
-        loader = self.context.config_loader
-        for typed in job_overrides:
-            composed = loader.load_sweep_config(self.config, list(typed))
-            with open_dict(composed):
-                del composed["hydra"]
-            self.found.append((list(typed), composed))
-        return []
-
-
-def _composed(flags: Sequence[str], overrides: Sequence[str]) -> list[tuple[list[str], DictConfig]]:
-    """Return the overrides and the configuration of every run that was asked for."""
-    found: list[tuple[list[str], DictConfig]] = []
-
-    def launcher(**arguments: Any) -> Launcher:
-        collector = _Collector(found)
-        collector.setup(**arguments)
-        return collector
-
-    with (
-        tempfile.TemporaryDirectory() as folder,  # Hydra writes what it sweeps over
-        patch.object(Plugins.instance(), "instantiate_launcher", launcher),
-    ):
-        alone = lambda composed: found.append((list(overrides), composed))  # noqa: E731
-        with_hydra(alone, flags, [*overrides, f"hydra.sweep.dir={folder}"])
-    return found
 
 
 @dataclass
@@ -186,9 +146,10 @@ def _show_one(console: Console, group: _Group) -> None:
     console.print(table)
     runs = f"{group.runs} runs, one after the other: " if group.runs > 1 else ""
     total = duration(group.runs * cost.seconds)
+    about = "at most about" if group.config.schedule.plateau else "about"
     need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
     console.print(
-        f"{runs}about {total} on {device}"
+        f"{runs}{about} {total} on {device}"
         f" ({duration(cost.before)} to start, {duration(cost.after)} to judge{' each' if runs else ''});"
         f" {need} of the {free} that are free. Nothing was written.",
         soft_wrap=True,

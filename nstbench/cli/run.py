@@ -16,7 +16,7 @@ from nstbench.attempts import Attempt, Waiting, carried_out
 from nstbench.cli.composition import where_typed, with_hydra
 from nstbench.cli.failures import report
 from nstbench.cli.overrides import overrides_from, split_arguments
-from nstbench.cli.sweep import check_sweep
+from nstbench.cli.sweep import check_experiment, check_sweep
 from nstbench.errors import UserError
 from nstbench.interruption import asked_to_stop, politely
 from nstbench.sweeps.criterion import values_of
@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     register_launchers()
     if meaning.multirun and not (meaning.cfg or meaning.info):
         check_sweep(flags, overrides)
+    elif not (meaning.cfg or meaning.info or meaning.dry_run):
+        check_experiment(flags, overrides)
     if meaning.dry_run:
         from nstbench.cli import dry_run
 

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from nstbench.cli.composition import as_user_error, where_typed, with_hydra
+from nstbench.cli.jobs import jobs_of
 from nstbench.config_files import groups
 from nstbench.errors import UserError
 from nstbench.validation import validate
@@ -46,6 +47,29 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
         if of_option or not good:
             with_hydra(check, once, [*variant, "hydra.mode=RUN"])  # an experiment may say MULTIRUN
     if not good:
+        raise mistakes[0]
+
+
+def check_experiment(flags: Sequence[str], overrides: Sequence[str]) -> None:
+    """Raise what is wrong with all runs of an experiment that makes itself a sweep.
+
+    Raises:
+        UserError: no run of it could start.
+    """
+    if not any(override.startswith("experiment=") for override in overrides):
+        return
+    jobs = jobs_of(flags, overrides) or []
+    mistakes: list[UserError] = []
+    for _, composed in jobs if len(jobs) > 1 else []:  # one alone says so itself
+        try:
+            config = validate(composed)
+            from nstbench.preparation import prepare  # loads torch
+
+            prepare(config)
+            return
+        except UserError as mistake:
+            mistakes.append(where_typed(mistake, composed))
+    if mistakes:
         raise mistakes[0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,21 +17,25 @@ def memory_of(module: ImageOptimization) -> int:
 
     What several canvases of a batch share, such as the encoder, is left out.
     """
-    kept: dict[int, int] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
-        return x
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        module.values()
-    for shared in module.encoder.parameters():
-        kept.pop(shared.untyped_storage().data_ptr(), None)
-    largest = max(kept.values(), default=0)
     numbers = sum(p.numel() * p.element_size() for p in module.canvas.parameters())
     single = module.make_optimizer(module.canvas.parameters())
     history: int = 2 * single.param_groups[0].get("history_size", 1)
     with_temporaries = 8 if isinstance(single, LBFGS | torch.optim.LBFGS) else 4
+    return kept_by(module, module.values) + (history + with_temporaries) * numbers
+
+
+def kept_by(module: ImageOptimization, evaluate: Callable[[], object]) -> int:
+    """Return the bytes that are kept for the way back while something is evaluated, weights left out."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(x: Tensor) -> None:
+        # Held here alone, and let go at the end: a graph that is given its own outputs is never freed.
+        kept[x.untyped_storage().data_ptr()] = x.untyped_storage()
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        evaluate()
+    for shared in module.encoder.parameters():
+        kept.pop(shared.untyped_storage().data_ptr(), None)
+    sizes = [storage.nbytes() for storage in kept.values()]
     # On the way back, gradients of two layers are held at a time.
-    return sum(kept.values()) + 3 * largest + (history + with_temporaries) * numbers
+    return sum(sizes) + 3 * max(sizes, default=0)

@@ -95,9 +95,9 @@ class Encoding:
 
     def phase(self, device: torch.device) -> Phase:
         """Return the precision of the present."""
-        if self.precision != "auto":
-            return self.precision
-        if self.settled_at is None and fast_bf16(device):
+        if self.precision in {"fp32", "bf16"}:
+            return cast(Phase, self.precision)
+        if self.precision == "auto" and self.settled_at is None and fast_bf16(device):
             return "bf16"
         return "tf32" if device.type == "cuda" else "fp32"
 

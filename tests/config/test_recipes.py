@@ -275,3 +275,10 @@ def test_l_bfgs_stalls_on_a_tiny_objective(
     (curve,) = read_curve(run(config).folder / "curves.csv")
     fallen = 1 - curve[30] / curve[0]
     assert fallen < 0.01 if stalls else fallen > 0.1
+
+
+def test_recipes_are_in_float32_and_all_else_as_pytorch_is(compose_config: Callable[..., Config]) -> None:
+    """TF32 is PyTorch's own default on an NVIDIA GPU; what papers published was computed without."""
+    for recipe in groups()["recipe"]:
+        stages = compose_config(f"recipe={recipe}", tiny=False).schedule.stages
+        assert {stage.precision for stage in stages} == {"tf32" if recipe == "none" else "fp32"}, recipe

@@ -125,7 +125,7 @@ def test_auto_settles_on_a_plateau_and_at_the_latest_near_the_end(
 def test_tf32_is_allowed_during_a_step_only(encoder: RandomVGG) -> None:
     before = torch.backends.cudnn.allow_tf32
     for chosen in ("tf32", "fp32", "bf16"):
-        with contextlib.suppress(KeyError), Encoding(encoder, chosen).in_force(CPU):  # type: ignore[arg-type]
+        with contextlib.suppress(KeyError), Encoding(encoder, chosen).in_force(torch.device("cuda")):  # type: ignore[arg-type]
             assert torch.backends.cudnn.allow_tf32 is (chosen == "tf32")
             raise KeyError
         assert torch.backends.cudnn.allow_tf32 is before
