@@ -25,10 +25,10 @@ demo: $(READY)  ## repaint a photograph, then run a small sweep and report on it
 	$(BIN)/nstbench report outputs/demo_sweep
 
 test: $(READY)  ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(READY)  ## run all tests
-	$(BIN)/python -m pytest -n 2 -m ''
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m ''
 
 lint: $(READY)  ## check style
 	$(BIN)/ruff check .
