@@ -153,9 +153,8 @@ def _cost(config: Config, prepared: Prepared, stage: Stage, trials: Sequence[Tri
     # A history that fills up makes the steps slower, and is held beside all else.
     history = min(history_of(config), stage.steps)
     filled = sum(min(i, history) for i in range(stage.steps)) / stage.steps
-    step = last.step * grown + max(0.0, filled - last.remembered / 2) * _per_remembered(
-        config, parameters, prepared.device
-    )
+    further = max(0.0, filled - last.remembered / 2)  # remembered, on average
+    step = last.step * grown + further * _per_remembered(config, parameters, prepared.device)
     more = max(0, history - last.remembered) * PAIR
     slope, grows = _memory(config, prepared, trials, stage.size, more)
     memory = round(last.memory + grows) + more * parameters

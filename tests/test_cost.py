@@ -282,6 +282,13 @@ def test_dry_run_refuses_what_does_not_fit(
     assert said.err.count("\n") == 1
 
 
+def test_a_dry_run_that_diverges_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", *TINY, "--dry-run", "optimizer=adam", "optimizer.lr=1e30"]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("nstbench: the dry run failed: the objective became")
+    assert said.endswith("Try a smaller optimizer.lr, or smaller weights.\n")
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [

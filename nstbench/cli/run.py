@@ -29,6 +29,8 @@ from nstbench.validation import register_resolvers, validate
 # What stopped a single run. Raised through Hydra, it would come with lines of Hydra's own.
 _failure: list[Exception] = []
 
+_DIVERGED = "Try a smaller optimizer.lr, or smaller weights"
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run what was typed after ``nstbench run``; see `nstbench.cli.main` for the exit status."""
@@ -46,9 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     elif not (meaning.cfg or meaning.info or meaning.dry_run):
         check_experiment(flags, overrides)
     if meaning.dry_run:
-        from nstbench.cli import dry_run
-
-        return dry_run.main(flags, overrides)
+        return _dry_run(flags, overrides)
     _failure.clear()
     sweep = Sweep(["nstbench", "run", *arguments])
     try:
@@ -61,9 +61,20 @@ def main(arguments: Sequence[str]) -> int:
         hint = "A glob that fits no option, or an empty range, has none. `nstbench run --help` lists options."
         raise UserError("-m", "", "there is no run in this sweep: a setting has no values", hint)
     if _failure:
-        diverged = "Try a smaller optimizer.lr, or smaller weights; canvas.png is the last good canvas"
+        diverged = f"{_DIVERGED}; canvas.png is the last good canvas"
         return report(_failure[0], "run", diverged=diverged, smaller="a smaller size")
     return int(any(o.state == "failed" for o in sweep.outcomes.values()))
+
+
+def _dry_run(flags: Sequence[str], overrides: Sequence[str]) -> int:
+    from nstbench.cli import dry_run
+
+    try:
+        return dry_run.main(flags, overrides)
+    except UserError:
+        raise
+    except Exception as error:
+        return report(error, "dry run", diverged=_DIVERGED, smaller="a smaller size")
 
 
 def _conclude(sweep: Sweep) -> None:
