@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -41,6 +40,7 @@ from nstbench.tracking.record import (
     write_config,
     write_text,
 )
+from nstbench.wording import duration
 
 _CLIP = 5.0  # largest norm of a gradient
 _CROPS = (64, 128)  # at which the network is examined
@@ -166,7 +166,7 @@ def _fit(
     predicted = _predict(module, device, precision, done)
     left = f"{done} of {module.steps} steps are done; " if done else ""
     console.print(
-        f"training on {device_name(device)} in {precision}: {left}about {_duration(predicted)} to go"
+        f"training on {device_name(device)} in {precision}: {left}about {duration(predicted)} to go"
     )
     with _bar(console, config.record.progress) as bar:
         task = bar.add_task("training", total=module.steps, completed=done, values="")
@@ -351,11 +351,3 @@ def _bar(console: Console, shown: bool) -> Progress:
         transient=True,
         expand=True,
     )
-
-
-def _duration(seconds: float) -> str:
-    """Return a duration as people say it."""
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

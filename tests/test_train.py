@@ -282,10 +282,3 @@ def test_weights_that_were_made_are_those_that_are_read(compose_training: Compos
     with (trained.folder / "encoder.safetensors").open("rb") as file:
         header = file.read(20_000)
     assert b'"programs\\": 8' in header  # what made it stands in the file
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.2, "1 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (9000, "2.5 h")]
-)
-def test_durations(seconds: float, said: str) -> None:
-    assert training._duration(seconds) == said
