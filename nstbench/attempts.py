@@ -33,8 +33,8 @@ class Fit:
         stage: of its schedule.
         callbacks: that hear of the run.
         folder: of the run.
-        checkpoint: to continue from.
-        step: that the run has reached.
+        company: Names of the runs in the batch whose checkpoint is continued, this one's included; None
+            where the stage is begun anew.
         alone: does it, for this run alone.
     """
 
@@ -43,8 +43,7 @@ class Fit:
     stage: Stage
     callbacks: list[pl.Callback]
     folder: Path
-    checkpoint: Path | None
-    step: int
+    company: tuple[str, ...] | None
     alone: Callable[[], None]
 
 

@@ -12,8 +12,8 @@ import pytorch_lightning as pl
 import torch
 
 from nstbench.attempts import Fit, Waiting, finish_stage
-from nstbench.callbacks.batch_checkpoint import BatchCheckpoint, RunsOwn
-from nstbench.callbacks.checkpoint import Stop
+from nstbench.callbacks.batch_checkpoint import BatchCheckpoint
+from nstbench.callbacks.checkpoint import Stop, warn_of_other_company
 from nstbench.device import free_memory
 from nstbench.encodings import shared_encodings
 from nstbench.fitting import fit as fit_module
@@ -35,6 +35,9 @@ _MOST = 64  # beyond, there is nothing left to gain
 def in_batches(jobs: Sequence[Callable[[], Waiting[T] | T]], size: int | None) -> list[T]:
     """Carry out attempts that may go together, ``size`` at a time; return what they return, in order.
 
+    Jobs that are finished already keep their places, so that a sweep that is continued makes the batches
+    that it made before: another number of canvases is rounded otherwise, and ends in other last bits.
+
     Args:
         jobs: each begins an attempt: it returns what that waits for, or its result.
         size: of the batches; None: as many as memory has room for.
@@ -46,18 +49,20 @@ def in_batches(jobs: Sequence[Callable[[], Waiting[T] | T]], size: int | None) -
     todo = deque(enumerate(jobs))
     while todo:
         waiting: dict[int, Waiting[T]] = {}
-        room = size or 1
+        room, places = size, 0
         try:
             with shared_encodings():
-                while todo and len(waiting) < room:
+                while todo and (room is None or places < room):
                     number, job = todo.popleft()
                     now = job()
+                    places += 1
                     if not isinstance(now, Waiting):
                         results[number] = now
                         continue
                     waiting[number] = now
-                    if size is None and len(waiting) == 1:
+                    if room is None:
                         room = room_for(now.fit)
+                        places = (places - 1) % room + 1  # whole batches before it are finished
             _carry_on(waiting, results)
         finally:
             for each in waiting.values():
@@ -70,7 +75,7 @@ def _carry_on(waiting: dict[int, Waiting[T]], results: dict[int, T]) -> None:
     while waiting:
         kinds = {number: kind_of(each.fit) for number, each in waiting.items()}
         # The hindmost first, so that it may catch up with others.
-        first = min(waiting, key=lambda number: (waiting[number].fit.step, number))
+        first = min(waiting, key=lambda number: (waiting[number].fit.module.step, number))
         alike = [number for number in waiting if kinds[number] == kinds[first]]
         if kinds[first] is None or len(alike) == 1:
             _take(waiting, results, first, finish_stage)
@@ -118,23 +123,26 @@ def fit_together(fits: Sequence[Fit], callbacks: Sequence[pl.Callback] = ()) -> 
         except BaseException as error:
             return [error]
         return [None]
-    before = fits[0].module.evaluations
+    first = fits[0].module
+    if first.is_at_end:
+        return [None] * len(fits)  # their checkpoints have all of the stage's steps
+    for fit in fits:
+        warn_of_other_company(fit.folder.name, fit.company, [each.folder.name for each in fits])
+    before = first.evaluations
     module = BatchOptimization(fits)
     config, stopped = fits[0].config, None
     try:
         fit_module(
             module,
-            fits[0].checkpoint,
-            plugins=[RunsOwn(module)],
             accelerator=config.trainer.accelerator,
-            max_steps=fits[0].stage.steps,
+            max_steps=first.stage_steps - first.stage_step,
             callbacks=[BatchCheckpoint(), *callbacks, Stop()],
             deterministic=config.trainer.deterministic,
             default_root_dir=fits[0].folder,
         )
     except BaseException as error:
         stopped = error
-    if isinstance(stopped, torch.OutOfMemoryError) and fits[0].module.evaluations == before:
+    if isinstance(stopped, torch.OutOfMemoryError) and first.evaluations == before:
         del module
         stopped = stopped.with_traceback(None)  # it holds the batch
         _tidy()
@@ -155,7 +163,8 @@ def kind_of(fit: Fit) -> Hashable:
     if not ours or goes_its_own_way or not can_be_batched(single):
         return None
     of_config = config.encoder, config.canvas.parametrization, config.colour, config.optimizer, config.trainer
-    of_stage = fit.stage, module.stage, module.steps_before, fit.step, fit.checkpoint is None
+    # Runs that continue do so in the batch in which they began: another one ends in other last bits.
+    of_stage = fit.stage, module.stage, module.steps_before, module.stage_step, fit.company
     return repr((of_config, of_stage, parameters, sorted(module.objective.layers)))
 
 

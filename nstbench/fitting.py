@@ -6,30 +6,25 @@ import logging
 import os
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from nstbench.runtime.tensor_file import read_tensors, write_tensors
 
 
-def fit(
-    module: pl.LightningModule, checkpoint: Path | None, plugins: Sequence[Any] = (), **trainer_settings: Any
-) -> int:
+def fit(module: pl.LightningModule, checkpoint: Path | None = None, **trainer_settings: Any) -> None:
     """Train ``module`` on one device, from a checkpoint where one is given.
 
-    Returns:
-        the steps made, with those before the checkpoint.
-
     Args:
-        module: what is trained.
-        checkpoint: to continue from.
-        plugins: of ``pl.Trainer``: another way to write checkpoints.
-        trainer_settings: of ``pl.Trainer``.
+        module: Module to train.
+        checkpoint: Checkpoint of Lightning's to continue from, written by `save_checkpoint`.
+        trainer_settings: Settings of ``pl.Trainer``.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C.
@@ -45,7 +40,7 @@ def fit(
             enable_model_summary=False,
             # One process on one device: what a cluster's variables say of tasks is not about us, and
             # Lightning would take Slurm's signals, which are submitit's.
-            plugins=[LightningEnvironment(), *(plugins or [StraightToDisk()])],
+            plugins=[LightningEnvironment(), TensorFileIO()],
             **trainer_settings,
         )
         try:
@@ -55,28 +50,38 @@ def fit(
             if trainer.received_sigterm:
                 raise SystemExit(128 + signal.SIGTERM) from stop
             raise KeyboardInterrupt from stop
-        return trainer.global_step
 
 
-class StraightToDisk(TorchCheckpointIO):
-    """Writes checkpoints as they are: Lightning's own way makes each in memory first, history and all."""
+class TensorFileIO(CheckpointIO):
+    """Lightning's checkpoints as files that notice damage (`nstbench.runtime.tensor_file`).
+
+    They are written straight to the disk: Lightning's own way makes each in memory first.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint; `save_checkpoint` sees to it that it replaces the one before in one piece."""
-        torch.save(checkpoint, path)
+        """Write a checkpoint; it takes the place of an earlier one when it is complete."""
+        write_tensors(Path(path), checkpoint)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return a checkpoint, on the CPU."""
+        return read_tensors(Path(path))
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint."""
+        Path(path).unlink(missing_ok=True)
 
 
 def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
-    """Write a checkpoint in one piece, replacing the one before.
-
-    Lightning's own callback writes in place: a run killed while it writes would lose both the old
-    and the new checkpoint.
-    """
-    part = path.with_suffix(f".{os.getpid()}.part")
-    trainer.save_checkpoint(part, weights_only=False)  # with the optimiser
-    os.replace(part, path)
+    """Write a checkpoint of Lightning's; the one before is kept as ``<name>.previous<suffix>``."""
+    fresh = path.with_suffix(f".next{path.suffix}")
+    trainer.save_checkpoint(fresh, weights_only=False)  # with the optimiser
+    if path.is_file():
+        os.replace(path, path.with_suffix(f".previous{path.suffix}"))
+    os.replace(fresh, path)
 
 
 @contextmanager

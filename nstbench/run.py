@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from PIL import Image
+from torch import Tensor
 
 from nstbench.attempts import Attempt, alone, at_work
+from nstbench.callbacks.checkpoint import remove_checkpoints
 from nstbench.callbacks.progress import show_starts
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config import Config, Node
@@ -26,7 +29,7 @@ from nstbench.inputs import Inputs, canvas_shape, content_at, styles_at
 from nstbench.losses.units import Start
 from nstbench.metrics.base import Subject
 from nstbench.metrics.evaluate import Judgement, judge
-from nstbench.pictures.io import read_picture, write_png
+from nstbench.pictures.io import read_picture, to_image, write_png
 from nstbench.preparation import Prepared, prepare
 from nstbench.stages import optimize
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
@@ -34,6 +37,7 @@ from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step, tell_agent
 from nstbench.tracking.record import (
     RunRecord,
+    file_sha256,
     remove_if_empty,
     run_folder,
     run_id,
@@ -135,7 +139,10 @@ def attempt(
     )
     with alone_in(folder):
         before = RunRecord.read(folder)
-        if before and before.state == "completed" and (folder / "canvas.png").is_file():
+        if before and before.state == "completed" and not _has_its_picture(before, folder):
+            log.warning("%s: canvas.png is not the picture that was made; it is made again", name)
+            before = None
+        if before and before.state == "completed":
             judged = _judge_more(config, before, folder, inputs, encoder)
             tell_agent(config.logger, judged, folder)
             return Result(judged, folder, skipped=True)
@@ -148,8 +155,7 @@ def attempt(
                 remove_if_empty(folder)
                 raise
         record.starts = before.starts if before else {}
-        if before and (before.device, before.threads) != (record.device, record.threads):
-            other = f"{before.device} with {before.threads} threads"
+        if before and (other := _other_machine(before, record)):
             log.warning("%s was begun on %s: its last bits will be those of neither", name, other)
         yield from _perform(config, record, folder, prepared, callbacks)
     return Result(record, folder)
@@ -182,13 +188,22 @@ def _perform(
                     show_starts(starts)
 
             optimized = yield from optimize(
-                config, encoder, terms, inputs, folder, loggers, device, callbacks, on_start
+                config,
+                encoder,
+                terms,
+                inputs,
+                folder,
+                loggers,
+                device,
+                callbacks,
+                on_start,
+                record.fingerprint,
             )
             record.steps, record.evaluations = optimized.steps, optimized.evaluations
             record.timings["optimize_s"] = optimized.seconds
             record.peak_memory_bytes = peak_memory(device)
             record.final_losses, record.stages = optimized.losses, optimized.stages
-            write_png(folder / "canvas.png", optimized.picture, _provenance(record))
+            record.canvas_sha256 = _write_canvas(folder, optimized.picture, _provenance(record))
             log_step(loggers, optimized.evaluations, {}, {"image/final": optimized.picture[0]})
             if config.record.animation == "gif":
                 write_animation(folder / "snapshots", folder / "canvas.png", folder / "canvas.gif")
@@ -197,8 +212,7 @@ def _perform(
             record.timings["evaluate_s"] = time.monotonic() - judged
             record.state = "completed"
             # A hundred times the picture's size; and a killed attempt may have left half of one.
-            for file in folder.glob("checkpoint.*"):
-                file.unlink()
+            remove_checkpoints(folder)
     except Exception as error:
         record.state, record.error = "failed", f"{type(error).__name__}: {error}"
         raise
@@ -208,6 +222,28 @@ def _perform(
         metrics = {f"metrics/{k}": v for k, v in record.metrics.items()}
         summary, completed = {**record.final_losses, **metrics}, record.state == "completed"
         finish(loggers, summary, step=record.evaluations, success=completed)
+
+
+def _has_its_picture(record: RunRecord, folder: Path) -> bool:
+    return bool(record.canvas_sha256) and file_sha256(folder / "canvas.png") == record.canvas_sha256
+
+
+def _write_canvas(folder: Path, picture: Tensor, provenance: Mapping[str, str]) -> str:
+    """Write the picture, check that it can be read back as it is, and return the SHA-256 of the file."""
+    path = folder / "canvas.png"
+    write_png(path, picture, provenance)
+    with Image.open(path) as written:
+        if written.tobytes() != to_image(picture).tobytes():
+            raise RuntimeError("canvas.png is not the picture that was optimised")
+    return file_sha256(path)
+
+
+def _other_machine(before: RunRecord, now: RunRecord) -> str:
+    """Return what a run was begun on, if it was another device, number of threads or PyTorch."""
+    if (before.device, before.threads) != (now.device, now.threads):
+        return f"{before.device} with {before.threads} threads"
+    torch_before = before.versions.get("torch")
+    return f"PyTorch {torch_before}" if torch_before != now.versions.get("torch") else ""
 
 
 def _judge(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -16,7 +17,13 @@ from torch import Tensor
 
 from nstbench.attempts import Attempt, Fit
 from nstbench.building import build
-from nstbench.callbacks.checkpoint import Checkpoint, Stop, read_checkpoint
+from nstbench.callbacks.checkpoint import (
+    Checkpoint,
+    Saved,
+    Stop,
+    latest_checkpoint,
+    warn_of_other_company,
+)
 from nstbench.callbacks.curves import Curves, scalars_of
 from nstbench.callbacks.diagnostics import Diagnostics
 from nstbench.callbacks.progress import ProgressBar
@@ -44,6 +51,8 @@ from nstbench.modules.image_optimization import ImageOptimization, check_finite
 from nstbench.modules.precision import Plateau
 from nstbench.pictures.colour_control import with_luminance
 from nstbench.pictures.io import write_png
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,8 +86,9 @@ def optimize(
     device: torch.device,
     callbacks: Sequence[pl.Callback] = (),
     on_start: Callable[[dict[str, Start]], None] | None = None,
+    identity: str = "",
 ) -> Attempt[Optimized]:
-    """Minimise the objective, stage by stage; continue from ``checkpoint.ckpt`` where there is one.
+    """Minimise the objective, stage by stage; continue from a checkpoint where there is a sound one.
 
     Yields each stage when it is to be optimised.
 
@@ -92,37 +102,34 @@ def optimize(
         device: where to compute.
         callbacks: of the caller's own.
         on_start: told how every term starts; not called where a checkpoint is continued.
+        identity: Fingerprint of the run, which its checkpoints must have.
 
     Raises:
         NonFiniteObjectiveError: ``canvas.png`` is then the last good canvas.
     """
     pl.seed_everything(config.seed, verbose=False)
-    checkpoint = folder / "checkpoint.ckpt"
-    progress = read_checkpoint(checkpoint) or {"stage": 0, "evaluations": 0, "step": 0, "seconds": 0.0}
-    resumed = progress["step"] > 0
-    canvas: Canvas = build(config.canvas.parametrization)
-    if config.colour.control == "luminance":
-        canvas = LuminanceOf(canvas)
+    saved = _usable(latest_checkpoint(folder, identity), config, inputs)
+    canvas = _unpainted(config)
     curves = Curves(
         folder / "curves.csv",
         loggers,
         config.record.curves_every,
-        evaluations=progress["evaluations"],
-        seconds=progress["seconds"],
+        evaluations=saved.evaluations if saved else 0,
+        seconds=saved.seconds if saved else 0.0,
     )
     with ExitStack() as stack:
-        own = _callbacks(config, folder, loggers, curves, stack, progress["step"])
+        own = _callbacks(config, folder, loggers, curves, stack, saved.step if saved else 0, identity)
         callbacks = [*own, *callbacks, Stop()]
         until = config.schedule.plateau
-        steps, evaluations = progress.get("steps_before", 0), progress["evaluations"]
-        done: list[dict[str, Any]] = progress.get("stages_done", [])
+        steps, evaluations = (saved.steps_before, saved.evaluations) if saved else (0, 0)
+        done: list[dict[str, Any]] = saved.stages_done if saved else []
         for i, stage in enumerate(config.schedule.stages):
-            if i < progress["stage"]:
+            if saved and i < saved.stage:
                 continue
-            resume = resumed and i == progress["stage"]
+            resumed = saved if saved and i == saved.stage else None
             shape = canvas_shape(config, inputs, stage.size)
-            if resume:
-                canvas.paint(torch.zeros(1, 3, *shape))  # the checkpoint fills it
+            if resumed:
+                canvas.paint(torch.zeros(1, 3, *shape))  # the checkpoint fills it below
             elif i == 0:
                 canvas.paint(start_at(config, inputs, shape))
             else:
@@ -138,31 +145,33 @@ def optimize(
                 channels_last=config.trainer.channels_last,
                 stage=i,
                 evaluations=evaluations,
-                steps=steps,
+                steps_before=steps,
+                stage_steps=stage.steps,
                 stages_done=done,
                 tile=config.blockwise.tile,
             ).to(device)
             pictures = _remember(module, config, inputs, shape, stage, device, first=i == 0)
-            if i == 0 and not resume and on_start is not None:
+            if i == 0 and not resumed and on_start is not None:
                 with module.exactly():
                     on_start(starts(module.objective, module.encode, module.canvas(), module.measure))
             if module.encoding.phase(device) == "bf16":
                 exact = module.objective.targets
                 _see(module, config, inputs, shape, pictures, device)
                 module.set_targets(exact, rounded=module.objective.targets)
-            asked = progress["step"] - steps if resume and progress["stopped_early"] else stage.steps
-            begun = checkpoint if resume else None
-            fit_alone = partial(_fit, module, config, asked, callbacks, folder, begun)
-            step = progress["step"] if resume else steps
+            if resumed:
+                module.restore(resumed)
+            fit_alone = partial(_fit, module, config, callbacks, folder, resumed)
             try:
-                yield Fit(module, config, stage, callbacks, folder, begun, step, fit_alone)
+                yield Fit(
+                    module, config, stage, callbacks, folder, resumed.company if resumed else None, fit_alone
+                )
             except Exception:
                 _keep_last_good(module, folder)
                 raise
-            made = asked if module.steps_made is None else module.steps_made
             module.to(device)  # when a fit ends, Lightning moves the module to the CPU
-            done = [*done, _became_of(module, stage, made, done, device)]
-            steps, evaluations = steps + made, module.evaluations
+            module.check_optimized()
+            done = [*done, _became_of(module, stage, module.stage_step, done, device)]
+            steps, evaluations = steps + module.stage_step, module.evaluations
     module.objective.draw_for(steps - 1)  # what the last step sampled, even if an earlier attempt made it
     values = module.final_values()
     try:
@@ -274,7 +283,13 @@ def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:
 
 
 def _callbacks(
-    config: Config, folder: Path, loggers: Sequence[Logger], curves: Curves, stack: ExitStack, done: int
+    config: Config,
+    folder: Path,
+    loggers: Sequence[Logger],
+    curves: Curves,
+    stack: ExitStack,
+    done: int,
+    identity: str,
 ) -> list[pl.Callback]:
     record = config.record
     callbacks: list[pl.Callback] = [curves]
@@ -287,28 +302,49 @@ def _callbacks(
     if record.snapshot_every:
         callbacks.append(Snapshots(folder / "snapshots", loggers, record.snapshot_every))
     if record.checkpoint_every:
-        callbacks.append(Checkpoint(folder / "checkpoint.ckpt", record.checkpoint_every, curves))
+        callbacks.append(Checkpoint(folder, record.checkpoint_every, curves, identity))
     return callbacks
 
 
 def _fit(
     module: ImageOptimization,
     config: Config,
-    steps: int,
     callbacks: list[pl.Callback],
     folder: Path,
-    checkpoint: Path | None,
+    resumed: Saved | None,
 ) -> None:
-    """Run one stage of one run."""
-    module.steps_made = fit(
+    """Make the steps of one run's stage that are left."""
+    if module.is_at_end:
+        return
+    warn_of_other_company(folder.name, resumed.company if resumed else None, [folder.name])
+    fit(
         module,
-        checkpoint,
         accelerator=config.trainer.accelerator,
-        max_steps=steps,
+        max_steps=module.stage_steps - module.stage_step,
         callbacks=callbacks,
         deterministic=config.trainer.deterministic,
         default_root_dir=folder,
     )
+
+
+def _unpainted(config: Config) -> Canvas:
+    canvas: Canvas = build(config.canvas.parametrization)
+    return LuminanceOf(canvas) if config.colour.control == "luminance" else canvas
+
+
+def _usable(saved: Saved | None, config: Config, inputs: Inputs) -> Saved | None:
+    """Return a checkpoint if it fits the schedule and the canvas, which its fingerprint promises."""
+    if saved is None:
+        return None
+    stages = config.schedule.stages
+    if 0 <= saved.stage < len(stages) and 0 <= saved.stage_step <= stages[saved.stage].steps:
+        canvas = _unpainted(config)
+        canvas.paint(torch.zeros(1, 3, *canvas_shape(config, inputs, stages[saved.stage].size)))
+        needed = {name: (value.shape, value.dtype) for name, value in canvas.state_dict().items()}
+        if needed == {name: (value.shape, value.dtype) for name, value in saved.canvas.items()}:
+            return saved
+    log.warning("the checkpoint is of another schedule or canvas; the run starts anew")
+    return None
 
 
 def _keep_last_good(module: ImageOptimization, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nstbench.callbacks.checkpoint import remove_checkpoints
 from nstbench.callbacks.curves import append_row, drop_rows
 from nstbench.device import choose_device, device_name, fast_bf16
 from nstbench.encoders.procedural.bank import bank_bytes, bank_file, open_bank, render
@@ -29,6 +31,7 @@ from nstbench.encoders.procedural.training import TextureTraining
 from nstbench.encoders.procedural.weights import read_weights, write_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit, save_checkpoint
+from nstbench.runtime.tensor_file import DamagedFileError, read_tensors
 from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE, canonical
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
@@ -41,6 +44,8 @@ from nstbench.tracking.record import (
     write_text,
 )
 from nstbench.wording import duration
+
+log = logging.getLogger(__name__)
 
 _CLIP = 5.0  # largest norm of a gradient
 _CROPS = (64, 128)  # at which the network is examined
@@ -111,8 +116,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
             metrics = _named(trained.accuracies) if trained else {}
             steps = sum(phase.steps for phase in config.phases)
             finish(loggers, metrics, step=steps, success=trained is not None)
-        for file in folder.glob("checkpoint.*"):  # a killed attempt may have left half of one
-            file.unlink()
+        remove_checkpoints(folder)
     return trained
 
 
@@ -162,6 +166,9 @@ def _fit(
     """Train and return the seconds it took."""
     checkpoint = folder / "checkpoint.ckpt"
     before = _progress(checkpoint)
+    if not before["step"]:
+        checkpoint = folder / "checkpoint.previous.ckpt"
+        before = _progress(checkpoint)
     done = before["step"]
     predicted = _predict(module, device, precision, done)
     left = f"{done} of {module.steps} steps are done; " if done else ""
@@ -322,13 +329,18 @@ def _finished(folder: Path) -> Trained | None:
 
 
 def _progress(checkpoint: Path) -> dict[str, Any]:
-    """Return the steps and seconds behind a checkpoint; zeros if there is none that can be read."""
+    """Return the steps and seconds behind a checkpoint; zeros if there is none that can be used."""
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        saved = read_tensors(checkpoint)
         seconds = [s["seconds"] for s in saved["callbacks"].values() if "seconds" in s]
         return {"step": int(saved["global_step"]), "seconds": float(seconds[0])}
-    except Exception:  # whatever a killed process or another program left there
-        return {"step": 0, "seconds": 0.0}
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        log.warning("%s is not used: %s", checkpoint, error)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        log.warning("%s is not used: it is of another program", checkpoint)
+    return {"step": 0, "seconds": 0.0}
 
 
 def _named(accuracies: Sequence[Accuracy]) -> dict[str, float]:

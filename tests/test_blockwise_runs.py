@@ -104,7 +104,9 @@ def test_an_interrupted_run_continues_to_the_same_bytes(compose_config: Compose)
     with pytest.raises((KeyboardInterrupt, SystemExit)):
         run(config, callbacks=[Interrupt()])
     (checkpoint,) = Path("halted").rglob("checkpoint.ckpt")
-    assert (read_checkpoint(checkpoint) or {})["step"] > 0
+    saved = read_checkpoint(checkpoint)
+    assert saved is not None
+    assert saved.step > 0
     assert (run(config).folder / "canvas.png").read_bytes() == (straight.folder / "canvas.png").read_bytes()
 
 

@@ -23,12 +23,12 @@ from nstbench.config import Config, Stage
 from nstbench.cost import Cost, predict
 from nstbench.device import free_memory, held_memory, peak_memory, reset_peak_memory
 from nstbench.errors import UserError
-from nstbench.fitting import StraightToDisk
 from nstbench.inputs import canvas_shape
 from nstbench.modules.footprint import memory_of
 from nstbench.preparation import Prepared, prepare
 from nstbench.room import check_room, refuse, remedies
 from nstbench.run import attempt, run
+from nstbench.runtime.tensor_file import read_tensors, write_tensors
 from nstbench.trials import Trial, encoded_at_once
 
 Compose = Callable[..., Config]
@@ -353,9 +353,9 @@ def test_a_checkpoint_is_not_made_in_memory_first(tmp_path: Path) -> None:
     state = {"history": torch.ones(50_000_000)}
     reset_peak_memory(CPU)
     before = peak_memory(CPU)
-    StraightToDisk().save_checkpoint(state, tmp_path / "checkpoint.ckpt")
+    write_tensors(tmp_path / "checkpoint.ckpt", state)
     assert peak_memory(CPU) - before < 100_000_000
-    assert torch.load(tmp_path / "checkpoint.ckpt")["history"].numel() == 50_000_000
+    assert read_tensors(tmp_path / "checkpoint.ckpt")["history"].numel() == 50_000_000
 
 
 def test_counting_what_is_kept_keeps_nothing(compose_config: Compose) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from nstbench.config import Config
@@ -152,10 +153,13 @@ def test_the_encoder_stays_out_of_checkpoints(compose_config: Compose) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         run(compose_config("record.checkpoint_every=2", "optimizer=sgd"), callbacks=[StopAt(3)])
     (file,) = Path("outputs/first").glob("*/checkpoint.ckpt")
-    assert list(torch.load(file, weights_only=True)["state_dict"]) == ["canvas.pixels"]
-    file.with_name("checkpoint.123.part").touch()  # of an attempt that was killed while it wrote
+    with safe_open(file, "pt") as saved:  # readable with what others use, too
+        shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118
+    assert shapes.count((1, 3, 36, 48)) == 1
+    assert all(shape == (1, 3, 36, 48) or len(shape) < 2 for shape in shapes)
+    file.with_name(".checkpoint.next.ckpt.123.part").touch()  # of an attempt that was killed while it wrote
     run(compose_config("record.checkpoint_every=2", "optimizer=sgd"))
-    assert [*file.parent.glob("checkpoint*")] == []  # of no use to a run that is finished
+    assert [*file.parent.glob("*checkpoint*")] == []  # of no use to a run that is finished
 
 
 class Poison(EvaluationCallback):

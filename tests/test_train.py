@@ -26,6 +26,7 @@ from nstbench.encoders.procedural.settings import BankSettings, TrainConfig
 from nstbench.encoders.procedural.training import TextureTraining
 from nstbench.encoders.procedural.weights import read_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.runtime.tensor_file import read_tensors
 from nstbench.train import Trained, train
 
 Compose = Callable[..., TrainConfig]
@@ -214,7 +215,7 @@ def test_what_a_killed_process_left_half_written_is_no_hindrance(compose_trainin
     (folder / "training.json").unlink()
     whole_curves = rows_of(folder)
     (folder / "checkpoint.ckpt").write_bytes(b"half a checkpo")
-    (folder / "checkpoint.4711.part").write_bytes(b"half a checkpo")
+    (folder / ".checkpoint.next.ckpt.4711.part").write_bytes(b"half a checkpo")
     with (folder / "curves.csv").open("a") as curves:
         curves.write("12,48,3.")
     again, _ = quietly(compose_training(CHECKPOINTS))
@@ -235,10 +236,15 @@ def test_a_training_that_diverges_completes_nothing(compose_training: Compose, e
     assert "\n" not in str(caught.value)
     (folder,) = Path("outputs/train").glob("encoder-*")
     # A step can leave weights so large that only the next loss is infinite.
-    assert set(left_in(folder)) <= {"config.yaml", "curves.csv", "checkpoint.ckpt"}
+    assert set(left_in(folder)) <= {
+        "config.yaml",
+        "curves.csv",
+        "checkpoint.ckpt",
+        "checkpoint.previous.ckpt",
+    }
     if every == 1:
         assert all(np.isfinite(float(r["loss"])) for r in rows_of(folder))
-        saved = torch.load(folder / "checkpoint.ckpt", weights_only=True)["state_dict"]
+        saved = read_tensors(folder / "checkpoint.ckpt")["state_dict"]
         assert all(bool(torch.isfinite(t).all()) for t in saved.values())
 
 

@@ -2,59 +2,138 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
 
 from nstbench.callbacks.curves import Curves
-from nstbench.fitting import save_checkpoint
 from nstbench.interruption import asked_to_stop
 from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.runtime.tensor_file import DamagedFileError, read_tensors, read_values, write_tensors
+from nstbench.tracking.record import RunRecord
+
+log = logging.getLogger(__name__)
+
+NAME, PREVIOUS = "checkpoint.ckpt", "checkpoint.previous.ckpt"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A run after one of its steps, as a checkpoint holds it.
+
+    Attributes:
+        fingerprint: Fingerprint of the run.
+        company: Names of the runs that were optimised in one batch, in the order of its rows.
+        seconds: Seconds of optimisation so far, over all attempts.
+        stage: Place of the stage in the schedule, from 0.
+        steps_before: Steps of earlier stages.
+        stage_step: Steps of this stage.
+        evaluations: Evaluations so far, over all stages.
+        stopped_early: Whether the stage ended on a plateau.
+        stages_done: What the record says of earlier stages.
+        canvas: Parameters of the canvas by name.
+        optimizer: State of the optimiser.
+        scales: Scale of every part of every term, by the term's name.
+        encoding: State of the encoder's precision.
+        plateau: Objectives that the plateau's test remembers.
+        random_state: State of PyTorch's random numbers.
+    """
+
+    __pydantic_config__ = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    fingerprint: str
+    company: tuple[str, ...]
+    seconds: float
+    stage: int
+    steps_before: int
+    stage_step: int
+    evaluations: int
+    stopped_early: bool
+    stages_done: list[dict[str, Any]]
+    canvas: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scales: dict[str, Any]
+    encoding: dict[str, Any]
+    plateau: list[float]
+    random_state: Tensor
+
+    @property
+    def step(self) -> int:
+        """Steps over all stages."""
+        return self.steps_before + self.stage_step
+
+
+_SAVED = TypeAdapter(Saved)
 
 
 class Checkpoint(pl.Callback):
-    """Write ``checkpoint.ckpt`` every k steps, in one piece, replacing the one before.
+    """Write ``checkpoint.ckpt`` every k steps and after the last step of a stage.
+
+    Each is written completely before it takes the place of the one before, which is kept as
+    ``checkpoint.previous.ckpt``: a damaged checkpoint costs k steps, and the runs of a batch, which are
+    written one after the other, can all continue from the same step.
 
     Args:
-        path: of the checkpoint.
-        every: steps between checkpoints.
-        curves: whose seconds are kept, so that they count all attempts.
+        folder: Folder of the run.
+        every: Steps between checkpoints.
+        curves: Curves whose seconds are kept, so that they count all attempts.
+        fingerprint: Fingerprint of the run.
     """
 
-    def __init__(self, path: Path, every: int, curves: Curves) -> None:
-        self.path, self.every, self.curves = path, every, curves
+    def __init__(self, folder: Path, every: int, curves: Curves, fingerprint: str) -> None:
+        self.folder, self.every, self.curves, self.fingerprint = folder, every, curves, fingerprint
+        self._impossible = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Write if a checkpoint is due, or the run is to stop."""
         assert isinstance(pl_module, ImageOptimization)
-        if self.is_due(pl_module.steps_before + trainer.global_step):
-            save_checkpoint(trainer, self.path)
+        if self.is_due(pl_module, stopping=asked_to_stop(), last=pl_module.is_at_end):
+            self.write(pl_module, trainer.optimizers[0].state_dict(), [self.folder.name])
 
-    def is_due(self, steps: int) -> bool:
-        """Tell whether to write one after so many steps, over all stages."""
-        return steps % self.every == 0 or asked_to_stop()
+    def is_due(self, module: ImageOptimization, *, stopping: bool, last: bool) -> bool:
+        """Tell whether to write one after the module's present step.
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the clock."""
-        return {"seconds": self.curves.seconds}
+        Args:
+            module: Module of the run.
+            stopping: Whether the run is to stop after this step.
+            last: Whether this was the last step of the stage.
+        """
+        return not self._impossible and (stopping or last or module.step % self.every == 0)
 
+    def write(self, module: ImageOptimization, optimizer: dict[str, Any], company: Sequence[str]) -> None:
+        """Write the state of a run after the module's present step.
 
-# What `ImageOptimization` writes, and continues from.
-_KEYS = {
-    "stage",
-    "evaluations",
-    "steps_before",
-    "scales",
-    "encoding",
-    "plateau",
-    "stopped_early",
-    "stages_done",
-}
+        Args:
+            module: Module of the run.
+            optimizer: State of the run's optimiser.
+            company: Names of the runs in its batch.
+        """
+        about = {
+            "fingerprint": self.fingerprint,
+            "company": tuple(company),
+            "seconds": float(self.curves.seconds),
+        }
+        newest, fresh = self.folder / NAME, self.folder / "checkpoint.next.ckpt"
+        try:
+            write_tensors(fresh, {**about, **module.state(), "optimizer": optimizer})
+        except TypeError as error:
+            # The state of an optimiser of the user's own may hold anything.
+            log.warning("the run cannot be continued if it is interrupted: %s", error)
+            self._impossible = True
+            return
+        if newest.is_file():
+            os.replace(newest, self.folder / PREVIOUS)
+        os.replace(fresh, newest)
 
 
 class Stop(pl.Callback):
@@ -70,18 +149,90 @@ class Stop(pl.Callback):
             raise KeyboardInterrupt
 
 
-def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Return what a checkpoint says of the run's progress; None if there is none that can be continued.
+def latest_checkpoint(folder: Path, fingerprint: str) -> Saved | None:
+    """Return what a run continues from: its newest sound checkpoint; None if it starts anew.
 
-    Keys: ``stage``, ``step`` (over all stages), ``evaluations``, ``seconds``.
+    A checkpoint that is damaged, or another run's, is reported in the log and passed over. The runs of a
+    batch write theirs one after the other; where that was interrupted, all of them go back to the step that
+    all of them have, so that they continue together.
+
+    Args:
+        folder: Folder of the run.
+        fingerprint: Fingerprint of the run.
+    """
+    newest = read_checkpoint(folder / NAME, fingerprint)
+    if newest is not None and _reached_by_all(newest, folder):
+        return newest
+    before = read_checkpoint(folder / PREVIOUS, fingerprint)
+    if before is not None and (newest is None or _reached_by_all(before, folder)):
+        return before
+    if newest is not None and not (folder / PREVIOUS).exists():
+        return None  # the first of all: the others have none, and begin anew
+    return newest
+
+
+def read_checkpoint(path: Path, fingerprint: str | None = None) -> Saved | None:
+    """Return a sound checkpoint; None if there is none, or none that can be used, which the log then says.
+
+    Args:
+        path: Path of the checkpoint.
+        fingerprint: Fingerprint of the run that it must be of; None: of any.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        progress: dict[str, Any] = dict(checkpoint["nstbench"])
-        seconds = [s["seconds"] for s in checkpoint["callbacks"].values() if "seconds" in s]
-        if not progress.keys() >= _KEYS:
-            return None  # of an older nstbench: its run begins anew
-    except (OSError, RuntimeError, KeyError, EOFError, ValueError, UnpicklingError):
+        saved = _SAVED.validate_python(read_tensors(path))
+    except FileNotFoundError:
         return None
-    step = progress["steps_before"] + checkpoint["global_step"]
-    return {**progress, "step": step, "seconds": seconds[0] if seconds else 0.0}
+    except ValidationError as error:
+        reason = f"its {'.'.join(map(str, error.errors()[0]['loc']))} cannot be used"
+    except DamagedFileError as error:
+        reason = str(error)
+    else:
+        if fingerprint in (None, saved.fingerprint):
+            return saved
+        reason = "it belongs to a run with other settings"
+    log.warning("%s is not used: %s", path, reason)
+    return None
+
+
+def warn_of_other_company(name: str, before: Sequence[str] | None, now: Sequence[str]) -> None:
+    """Log that a run continues in another batch than the one it began in.
+
+    Sums are rounded otherwise for another number of canvases, so the picture ends in other last bits.
+
+    Args:
+        name: Name of the run.
+        before: Names of the runs of the batch whose checkpoint is continued; None: none is.
+        now: Names of the runs that are optimised together now.
+    """
+    if before is not None and set(before) != set(now):
+        log.warning(
+            "%s was begun in a batch of %d and continues in one of %d (or of others): "
+            "its last bits will be those of neither",
+            name,
+            len(before),
+            len(now),
+        )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove a finished run's checkpoints, and what a killed process left half-written."""
+    for file in (*folder.glob("checkpoint.*"), *folder.glob(".checkpoint.*")):
+        if file.is_file() or file.is_symlink():
+            file.unlink()
+
+
+def _reached_by_all(saved: Saved, folder: Path) -> bool:
+    """Tell whether every other run of its batch, as far as it is still running, got as far."""
+    return all(_reached(folder.parent / name, saved.step) for name in saved.company if name != folder.name)
+
+
+def _reached(folder: Path, step: int) -> bool:
+    record = RunRecord.read(folder)
+    if record is None or record.state != "running":
+        return True
+    steps = [0]
+    for name in (NAME, PREVIOUS):
+        with suppress(OSError, DamagedFileError, KeyError, TypeError):
+            values = read_values(folder / name)
+            steps.append(values["steps_before"] + values["stage_step"])
+    return max(steps) >= step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import cast
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -16,7 +16,8 @@ from nstbench.attempts import Fit
 from nstbench.encoders.base import Features
 from nstbench.losses.together import TermError, Together, Told
 from nstbench.modules.canvas import Canvas
-from nstbench.optimizers.batched import keep, of_batch
+from nstbench.optimizers.batched import join, keep, of_batch
+from nstbench.runtime.tensor_file import digest
 
 
 class BatchOptimization(pl.LightningModule):
@@ -39,31 +40,33 @@ class BatchOptimization(pl.LightningModule):
     def __init__(self, fits: Sequence[Fit]) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.strict_loading = False  # the encoder is not in the checkpoint
         self.fits = list(fits)
         self.errors: dict[str, Exception] = {}
         first = fits[0].module
         self.single = first.make_optimizer(first.canvas.parameters())
         self.canvas = _joined([fit.module.canvas for fit in fits])
         self.encoder = first.encoder
-        self.steps_before = first.steps_before
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return a loader that never ends."""
         return self.fits[0].module.train_dataloader()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimiser of all canvases."""
-        return of_batch(self.single, self.canvas.parameters())
+        """Return the optimiser of all canvases, in the state of their checkpoints."""
+        optimizer = of_batch(self.single, self.canvas.parameters())
+        states = [fit.module.optimizer_state for fit in self.fits]
+        if all(state is not None for state in states):
+            optimizer.load_state_dict(join(cast("list[dict[str, Any]]", states), optimizer))
+        return optimizer
 
     def on_train_start(self) -> None:
-        """Put the objectives together: only now do they have the units that a checkpoint carries on."""
+        """Make the runs' own canvases rows of this one, and put their objectives together."""
         self._bind()  # Lightning may have moved the canvases
         self.together = self._put_together()
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Move every canvas by one step."""
-        step = self.steps_before + self.global_step
+        step = self.fits[0].module.step
         self.together.draw_for(step)
         optimizer = cast(LightningOptimizer, self.optimizers())
         while self.fits:
@@ -74,7 +77,16 @@ class BatchOptimization(pl.LightningModule):
                 self._leave(self._blamed(failure))
             else:
                 self._note(step)
+                for fit in self.fits:
+                    fit.module.stage_step += 1
                 return
+
+    def on_train_end(self) -> None:
+        """Tell every run what the optimiser left of its canvas."""
+        groups = cast(LightningOptimizer, self.optimizers()).optimizer.param_groups
+        for row, fit in enumerate(self.fits):
+            fit.module.optimized = digest(p[row : row + 1] for group in groups for p in group["params"])
+            fit.module.optimizer_state = None
 
     def encode(self, pictures: Tensor) -> Features:
         """Return the feature maps that the objectives ask for, in the stage's precision."""

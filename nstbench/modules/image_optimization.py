@@ -21,6 +21,7 @@ from nstbench.losses.units import Measure
 from nstbench.modules.blockwise import Blockwise
 from nstbench.modules.canvas import Canvas
 from nstbench.modules.precision import Encoding, Plateau, Precision
+from nstbench.runtime.tensor_file import digest
 
 Targets = Mapping[str, Mapping[str, Any]]
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
@@ -74,9 +75,14 @@ class ImageOptimization(pl.LightningModule):
         channels_last: likewise.
         stage: its place in the schedule, for the record.
         evaluations: made by earlier stages.
-        steps: made by earlier stages.
+        steps_before: Steps made by earlier stages.
+        stage_steps: Steps of this stage.
         stages_done: what became of them; checkpoints keep it.
         tile: encode blocks of about so many pixels on a side, one after the other; None: all at once.
+
+    Attributes:
+        stage_step: Steps of this stage that have been made, by earlier attempts too.
+        optimized: Digest of the parameters as the optimiser, or the checkpoint, last left them.
 
     Raises:
         NonFiniteObjectiveError: from ``fit``, when the objective is NaN or infinite. `last_good` then
@@ -96,21 +102,24 @@ class ImageOptimization(pl.LightningModule):
         channels_last: bool = False,
         stage: int = 0,
         evaluations: int = 0,
-        steps: int = 0,
+        steps_before: int = 0,
+        stage_steps: int = 0,
         stages_done: Sequence[dict[str, Any]] = (),
         tile: int | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.strict_loading = False  # the encoder is not in the checkpoint
         self.canvas, self.encoder, self.objective = canvas, encoder, objective
         self.make_optimizer = optimizer
         self.encoding = Encoding(encoder, precision, compile=compile, channels_last=channels_last)
         self.plateau, self.stopped_early = plateau, False
-        self.steps_made: int | None = None  # of the stage, once it is over, where it was optimised alone
+        self.stage_steps, self.stage_step = stage_steps, 0
+        self.optimized: str | None = None
+        self.optimizer_state: dict[str, Any] | None = None  # of a checkpoint, for the next optimiser
+        self._random_state: Tensor | None = None
         self.is_exact = False
         self.stage = stage
-        self.evaluations, self.steps_before = evaluations, steps
+        self.evaluations, self.steps_before = evaluations, steps_before
         self.stages_done = list(stages_done)
         self._targets: dict[str, Targets] = {}
         self.last_good: Tensor | None = None
@@ -121,17 +130,42 @@ class ImageOptimization(pl.LightningModule):
         return DataLoader(cast("Dataset[int]", range(10**9)), batch_size=None)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return the optimiser of the canvas."""
-        return self.make_optimizer(self.canvas.parameters())
+        """Return the optimiser of the canvas, in the state of the checkpoint where one is continued."""
+        optimizer = self.make_optimizer(self.canvas.parameters())
+        if self.optimizer_state is not None:
+            optimizer.load_state_dict(self.optimizer_state)
+            self.optimizer_state = None  # of several times the canvas's size
+        return optimizer
+
+    def on_train_start(self) -> None:
+        """Continue the random numbers of the checkpoint."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state)
+
+    def on_train_end(self) -> None:
+        """Remember what the optimiser left, so that nothing else can be recorded as its result."""
+        groups = cast(LightningOptimizer, self.optimizers()).optimizer.param_groups
+        self.optimized = digest(p for group in groups for p in group["params"])
+
+    @property
+    def step(self) -> int:
+        """Steps made, over all stages and attempts."""
+        return self.steps_before + self.stage_step
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether the stage has no steps left: all are made, or the objective is on a plateau."""
+        return self.stopped_early or self.stage_step >= self.stage_steps
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Let the optimiser take one step; it evaluates as often as it wants."""
-        self.objective.draw_for(self.steps_before + self.global_step)
-        if self.encoding.settles(self.global_step, self.trainer.max_steps):
+        self.objective.draw_for(self.step)
+        if self.encoding.settles(self.stage_step, self.stage_steps):
             self._take_targets()
         optimizer = cast(LightningOptimizer, self.optimizers())
         with self.encoding.in_force(self.device):
             optimizer.step(closure=self._evaluate)
+        self.stage_step += 1
         if self.plateau is not None and self.plateau.reached:
             self.stopped_early = self.trainer.should_stop = True
 
@@ -194,9 +228,8 @@ class ImageOptimization(pl.LightningModule):
             values, gradient = self.blocks(picture)
             self.manual_backward(picture, gradient)
         total = values.total.sum()
-        step = self.steps_before + self.global_step
         callbacks = self.trainer.callbacks  # type: ignore[attr-defined]
-        self.note(_detached(values), picture.detach().clone(), step, callbacks)
+        self.note(_detached(values), picture.detach().clone(), self.step, callbacks)
         return total
 
     def note(self, values: Values, picture: Tensor, step: int, callbacks: Iterable[pl.Callback]) -> None:
@@ -221,14 +254,14 @@ class ImageOptimization(pl.LightningModule):
         if self.plateau is not None and not self.encoding.is_provisional(self.device):
             self.plateau.hear(total)
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the encoder out; keep the counters, the units and the random state."""
-        state = checkpoint["state_dict"]
-        checkpoint["state_dict"] = {k: v for k, v in state.items() if not k.startswith("encoder.")}
-        checkpoint["nstbench"] = {
+    def state(self) -> dict[str, Any]:
+        """Return all of a checkpoint but the optimiser's state (`nstbench.callbacks.checkpoint.Saved`)."""
+        return {
+            "canvas": self.canvas.state_dict(),
             "stage": self.stage,
-            "evaluations": self.evaluations,
             "steps_before": self.steps_before,
+            "stage_step": self.stage_step,
+            "evaluations": self.evaluations,
             "scales": {t.name: t.scales for t in self.objective.terms},
             "random_state": torch.get_rng_state(),
             "encoding": self.encoding.state_dict(),
@@ -237,18 +270,35 @@ class ImageOptimization(pl.LightningModule):
             "stages_done": self.stages_done,
         }
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up where the checkpoint left off."""
-        saved = checkpoint["nstbench"]
-        self.evaluations, self.steps_before = saved["evaluations"], saved["steps_before"]
+    def restore(self, saved: Any) -> None:
+        """Take the state of a checkpoint, at once and without training a step.
+
+        Args:
+            saved: Sound checkpoint of the run and stage (`nstbench.callbacks.checkpoint.Saved`).
+
+        Raises:
+            RuntimeError: The checkpoint is of another canvas.
+        """
+        self.canvas.load_state_dict(saved.canvas)
+        self.optimized = digest(saved.canvas[name] for name, _ in self.canvas.named_parameters())
+        self.optimizer_state, self._random_state = saved.optimizer, saved.random_state
+        self.evaluations, self.stage_step = saved.evaluations, saved.stage_step
         for term in self.objective.terms:
-            term.scales = saved["scales"][term.name]
-        self.encoding.load_state_dict(saved["encoding"])
+            term.scales = saved.scales[term.name]
+        self.encoding.load_state_dict(saved.encoding)
         self._take_targets()
         if self.plateau is not None:
-            self.plateau.load_state_dict(saved["plateau"])
-        self.stopped_early = saved["stopped_early"]
-        torch.set_rng_state(saved["random_state"].cpu())
+            self.plateau.load_state_dict(saved.plateau)
+        self.stopped_early = saved.stopped_early
+
+    def check_optimized(self) -> None:
+        """Check that the canvas is what the optimiser left.
+
+        Raises:
+            RuntimeError: It is not: a fault of ours, which must not end as a finished run.
+        """
+        if self.optimized is None or digest(self.canvas.parameters()) != self.optimized:
+            raise RuntimeError("the canvas is not the one that was optimised")
 
 
 def check_finite(values: Values, evaluations: int) -> float:

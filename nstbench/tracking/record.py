@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -48,6 +49,7 @@ class RunRecord:
             (`nstbench.losses.units.Start`).
         stages: of each: its size, the steps and evaluations made, how many steps in which ``precision``,
             and why it ``stopped``: its ``steps`` were made, or the objective was on a ``plateau``.
+        canvas_sha256: SHA-256 of ``canvas.png`` as it was written when the run was completed; empty before.
         error: of a failed run.
     """
 
@@ -71,6 +73,7 @@ class RunRecord:
     layers: dict[str, list[str]] = field(default_factory=dict)
     starts: dict[str, dict[str, float]] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    canvas_sha256: str = ""
     error: str | None = None
 
     def write(self, folder: Path) -> None:
@@ -147,6 +150,17 @@ def write_text(path: Path, text: str) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file; empty where it is no regular file or cannot be read."""
+    try:
+        if path.is_file():
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        pass
+    return ""
 
 
 def versions() -> dict[str, str]:

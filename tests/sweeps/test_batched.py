@@ -302,6 +302,22 @@ def test_memory_that_does_not_suffice_halves_the_batch(
     assert {record_of(f).state for f in runs(study)} == {"completed"}
 
 
+def stop_at(evaluation: int, patch: pytest.MonkeyPatch) -> None:
+    """Stop a sweep as Ctrl-C does."""
+    note = ImageOptimization.note
+
+    def stopping(self: ImageOptimization, *given: Any) -> None:
+        note(self, *given)
+        if self.evaluations == evaluation:
+            ask_to_stop()
+
+    patch.setattr(ImageOptimization, "note", stopping)
+
+
+def bytes_of(folder: Path) -> bytes:
+    return (folder / "canvas.png").read_bytes()
+
+
 class TestInterruptions:
     """What was interrupted goes on, in a batch or not, whatever began it."""
 
@@ -324,15 +340,8 @@ class TestInterruptions:
         if optimizer == "lbfgs":
             settings += ["optimizer=lbfgs", "optimizer.lr=0.02", "steps=14"]
         whole = sweep("whole", pair, *settings)
-        note = ImageOptimization.note
-
-        def stopping(self: ImageOptimization, *given: Any) -> None:
-            note(self, *given)
-            if self.evaluations == 9:
-                ask_to_stop()
-
         with monkeypatch.context() as patch:
-            patch.setattr(ImageOptimization, "note", stopping)
+            stop_at(9, patch)
             broken = sweep("broken", pair, *settings, f"hydra/launcher={launchers[0]}", status=130)
         begun = runs(broken)
         assert len(begun) == (3 if launchers[0] == "batched" else 1)
@@ -340,11 +349,52 @@ class TestInterruptions:
             assert record_of(folder).state == "running"
             progress = read_checkpoint(folder / "checkpoint.ckpt")
             assert progress is not None
-            assert progress["step"] == progress["evaluations"] == 9
+            assert progress.step == progress.evaluations == 9
             assert len(totals(folder)) == 9
         sweep("broken", pair, *settings, f"hydra/launcher={launchers[1]}")
         same(broken, whole, 1e-3 if optimizer == "adam" else 2e-2)  # see test_so_it_is_with_lbfgs
         assert not [*broken.glob("*/checkpoint.*")]
+
+    def test_killed_while_checkpoints_are_written_all_go_back_to_the_step_that_all_have(
+        self, pair: dict[str, str], batches: list[int], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        settings = ["steps=12", "seed=0,1,2", "canvas.start=noise", "record.checkpoint_every=4", *TOGETHER]
+        whole = sweep("whole", pair, *settings)
+        with monkeypatch.context() as patch:
+            stop_at(9, patch)
+            broken = sweep("broken", pair, *settings, status=130)
+        last = runs(broken)[-1]  # has not come to write its checkpoint of step 9
+        os.replace(last / "checkpoint.previous.ckpt", last / "checkpoint.ckpt")
+        sweep("broken", pair, *settings)
+        assert batches == [3, 3, 3]
+        for folder in runs(whole):
+            assert bytes_of(broken / folder.name) == bytes_of(folder)
+            assert totals(broken / folder.name) == totals(folder)
+
+    @pytest.mark.parametrize("schedule", ["steps=4", "schedule=two_sizes"])
+    def test_a_batch_whose_last_step_is_made_is_only_written(
+        self, pair: dict[str, str], schedule: str
+    ) -> None:
+        """A folder in the place of a picture stands for a kill, or a full disk, after the last step."""
+        settings = [schedule, "size=96", "steps=4", "seed=0,1", "record.checkpoint_every=2", *TOGETHER]
+        whole = sweep("whole", pair, *settings)
+        for folder in runs(whole):
+            (Path("outputs/broken") / folder.name / "canvas.png").mkdir(parents=True)
+        broken = sweep("broken", pair, *settings, status=1)
+        for folder in runs(broken):
+            assert record_of(folder).state == "failed"
+            (folder / "canvas.png").rmdir()
+        sweep("broken", pair, *settings, "retry_failed=true")
+        for folder in runs(whole):
+            assert bytes_of(broken / folder.name) == bytes_of(folder)
+            assert record_of(broken / folder.name).final_losses == record_of(folder).final_losses
+
+    def test_what_is_finished_keeps_its_place_in_the_batches(
+        self, pair: dict[str, str], batches: list[int]
+    ) -> None:
+        sweep("places", pair, "seed=0,1", "hydra/launcher=batched", "hydra.launcher.size=2")
+        sweep("places", pair, "seed=range(7)", "hydra/launcher=batched", "hydra.launcher.size=4")
+        assert batches == [2, 2, 3]
 
     @pytest.mark.slow
     def test_killed_for_good_the_same_command_finishes_it(self, pair: dict[str, str], tmp_path: Path) -> None:

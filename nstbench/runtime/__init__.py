@@ -1,0 +1,1 @@
+"""The machine under a run: devices, Lightning, files of tensors. Nothing here knows of style transfer."""

@@ -1,0 +1,219 @@
+"""Files of tensors and plain values that notice damage: what checkpoints are written in.
+
+A file is a safetensors file (a JSON header, then the tensors' bytes). The header's ``__metadata__`` holds a
+format version, the SHA-256 of the whole file, and the tree of plain values in which the tensors stand. No
+part of it is a pickle, so reading never runs code, and a file takes no more memory than its own size.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+FORMAT = "nstbench-1"
+_UNSIGNED = "0" * 64  # the place of the hash while it is computed
+_LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+_CHUNK = 1 << 20
+_DTYPES: dict[torch.dtype, str] = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+
+class DamagedFileError(ValueError):
+    """A file of tensors cannot be used; the message is a clause that says why."""
+
+
+def write_tensors(path: Path, tree: Mapping[str, Any]) -> None:
+    """Write a tree of tensors and plain values, replacing ``path`` only when all of it is on the disk.
+
+    Args:
+        path: File to write.
+        tree: Nested dicts, lists and tuples of tensors, numbers, strings, booleans and None. Keys are
+            strings or integers.
+
+    Raises:
+        TypeError: The tree holds something else.
+        OSError: The file cannot be written; what was at ``path`` is unchanged.
+    """
+    tensors: list[Tensor] = []
+    encoded = _encode(tree, tensors)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w+b") as file:
+            _write(file, encoded, tensors)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)  # a half-written file would keep its space
+        raise
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """Return the tree of a file that `write_tensors` wrote, on the CPU, after checking its hash.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedFileError: It is not a regular file, of another format, or damaged.
+    """
+    with _open_regular(path) as file:
+        header, metadata = _read_header(file)
+        digest = hashlib.sha256(header.replace(metadata["sha256"].encode(), _UNSIGNED.encode(), 1))
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        if digest.hexdigest() != metadata["sha256"]:
+            raise DamagedFileError("its content does not match its hash")
+        try:
+            # Imported here: only runs that continue need it.
+            from safetensors import SafetensorError, safe_open
+
+            with safe_open(path, framework="pt", device="cpu") as found:
+                tree = _decode(json.loads(metadata["tree"]), found.get_tensor)
+        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise DamagedFileError(f"its content cannot be read ({type(error).__name__})") from error
+    if not isinstance(tree, dict):
+        raise DamagedFileError("its content is not a dictionary")
+    return tree
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """Return the tree of a file with None for each tensor. Quick, as the hash is not checked.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedFileError: It is not a regular file, of another format, or its header is damaged.
+    """
+    with _open_regular(path) as file:
+        _, metadata = _read_header(file)
+    try:
+        tree = _decode(json.loads(metadata["tree"]), lambda _: None)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedFileError(f"its header cannot be read ({type(error).__name__})") from error
+    if not isinstance(tree, dict):
+        raise DamagedFileError("its content is not a dictionary")
+    return tree
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Return the SHA-256 of the shapes and bytes of tensors: equal only if they agree to the last bit."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(str(tuple(tensor.shape)).encode())
+        found.update(_bytes(tensor))
+    return found.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _write(file: IO[bytes], encoded: Any, tensors: list[Tensor]) -> None:
+    metadata = {"sha256": _UNSIGNED, "format": FORMAT, "tree": json.dumps(encoded)}
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    for number, tensor in enumerate(tensors):
+        size = tensor.numel() * tensor.element_size()
+        entries[str(number)] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    digest = hashlib.sha256(header)
+    file.write(header)
+    for tensor in tensors:  # one after the other: together they may be gigabytes
+        data = _bytes(tensor)
+        digest.update(data)
+        file.write(data)
+    file.seek(header.index(_UNSIGNED.encode()))
+    file.write(digest.hexdigest().encode())
+
+
+def _open_regular(path: Path) -> IO[bytes]:
+    """Open a regular file. A named pipe would block, and a folder has no bytes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise DamagedFileError("it is a link to a file that does not exist") from None
+        raise
+    except OSError as error:
+        raise DamagedFileError(f"it cannot be opened ({error.strerror or error})") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DamagedFileError("it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _read_header(file: IO[bytes]) -> tuple[bytes, dict[str, str]]:
+    """Return the bytes of the header, and its metadata."""
+    size = int.from_bytes(file.read(8), "little")
+    if size > min(_LARGEST_HEADER, os.fstat(file.fileno()).st_size - 8):
+        raise DamagedFileError("it is cut short, or of another format")
+    file.seek(0)
+    header = file.read(8 + size)
+    try:
+        metadata = json.loads(header[8:])["__metadata__"]
+        version, sha256, tree = metadata["format"], metadata["sha256"], metadata["tree"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedFileError("it is empty, damaged, or of another format") from error
+    if version != FORMAT:
+        raise DamagedFileError(f"its format is {str(version)[:40]!r}, not {FORMAT!r}")
+    if not (isinstance(sha256, str) and len(sha256) == len(_UNSIGNED) and isinstance(tree, str)):
+        raise DamagedFileError("its header is damaged")
+    return header, metadata
+
+
+def _encode(node: Any, tensors: list[Tensor]) -> Any:
+    """Return a node as JSON can hold it; tensors are appended to ``tensors``."""
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    if isinstance(node, Tensor):
+        if node.dtype not in _DTYPES:
+            raise TypeError(f"a tensor of type {node.dtype} cannot be written")
+        tensors.append(node)
+        return {"tensor": str(len(tensors) - 1)}
+    if isinstance(node, list):
+        return [_encode(each, tensors) for each in node]
+    if isinstance(node, tuple):
+        return {"tuple": [_encode(each, tensors) for each in node]}
+    if isinstance(node, Mapping):
+        if not all(isinstance(key, str | int) and not isinstance(key, bool) for key in node):
+            raise TypeError("the keys of what is written are strings or integers")
+        return {"dict": [[key, _encode(value, tensors)] for key, value in node.items()]}
+    raise TypeError(f"{type(node).__module__}.{type(node).__qualname__} cannot be written")
+
+
+def _decode(node: Any, tensor: Callable[[str], Any]) -> Any:
+    if isinstance(node, list):
+        return [_decode(each, tensor) for each in node]
+    if not isinstance(node, dict):
+        return node
+    ((kind, value),) = node.items()
+    if kind == "tensor":
+        return tensor(value)
+    if kind == "tuple":
+        return tuple(_decode(each, tensor) for each in value)
+    if kind == "dict":
+        return {key: _decode(each, tensor) for key, each in value}
+    raise ValueError(kind)
