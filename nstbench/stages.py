@@ -201,6 +201,7 @@ def _became_of(
         "steps": steps,
         "evaluations": module.evaluations - sum(stage["evaluations"] for stage in before),
         "precision": module.encoding.phases(steps, device),
+        "batch": module.batch,
         "stopped": "plateau" if module.stopped_early else "steps",
     }
 

@@ -62,6 +62,8 @@ class BatchOptimization(pl.LightningModule):
     def on_train_start(self) -> None:
         """Make the runs' own canvases rows of this one, and put their objectives together."""
         self._bind()  # Lightning may have moved the canvases
+        for fit in self.fits:
+            fit.module.batch = len(self.fits)
         self.together = self._put_together()
 
     def training_step(self, batch: int, batch_idx: int) -> None:

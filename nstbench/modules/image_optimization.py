@@ -82,6 +82,7 @@ class ImageOptimization(pl.LightningModule):
 
     Attributes:
         stage_step: Steps of this stage that have been made, by earlier attempts too.
+        batch: Number of runs with which the canvas was last optimised as one batch, this one included.
         optimized: Digest of the parameters as the optimiser, or the checkpoint, last left them.
 
     Raises:
@@ -114,6 +115,7 @@ class ImageOptimization(pl.LightningModule):
         self.encoding = Encoding(encoder, precision, compile=compile, channels_last=channels_last)
         self.plateau, self.stopped_early = plateau, False
         self.stage_steps, self.stage_step = stage_steps, 0
+        self.batch = 1
         self.optimized: str | None = None
         self.optimizer_state: dict[str, Any] | None = None  # of a checkpoint, for the next optimiser
         self._random_state: Tensor | None = None
@@ -139,6 +141,7 @@ class ImageOptimization(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Continue the random numbers of the checkpoint."""
+        self.batch = 1
         if self._random_state is not None:
             torch.set_rng_state(self._random_state)
 
@@ -283,6 +286,7 @@ class ImageOptimization(pl.LightningModule):
         self.optimized = digest(saved.canvas[name] for name, _ in self.canvas.named_parameters())
         self.optimizer_state, self._random_state = saved.optimizer, saved.random_state
         self.evaluations, self.stage_step = saved.evaluations, saved.stage_step
+        self.batch = len(saved.company)
         for term in self.objective.terms:
             term.scales = saved.scales[term.name]
         self.encoding.load_state_dict(saved.encoding)

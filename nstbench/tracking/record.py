@@ -48,7 +48,8 @@ class RunRecord:
         starts: each term's weight, value and weighted gradient norm on the initial canvas
             (`nstbench.losses.units.Start`).
         stages: of each: its size, the steps and evaluations made, how many steps in which ``precision``,
-            and why it ``stopped``: its ``steps`` were made, or the objective was on a ``plateau``.
+            how many runs were optimised together at its end (``batch``), and why it ``stopped``: its
+            ``steps`` were made, or the objective was on a ``plateau``.
         canvas_sha256: SHA-256 of ``canvas.png`` as it was written when the run was completed; empty before.
         error: of a failed run.
     """

@@ -131,22 +131,31 @@ def test_a_folder_in_the_place_of_the_checkpoint_is_passed_over(compose_config: 
     assert run(config).record.state == "completed"
 
 
-def test_the_last_step_of_a_stage_is_kept_whatever_the_interval(compose_config: Compose) -> None:
-    config = compose_config("steps=5", EVERY, "optimizer=adam")
-    whole = run(compose_config("steps=5", EVERY, "optimizer=adam", "output=whole"))
-    (Path("outputs/first") / whole.folder.name / "canvas.png").mkdir(parents=True)
+PLATEAU = "+schedule.plateau={tolerance: 0.9, evaluations: 2}"
+
+
+@pytest.mark.parametrize("ending", [["steps=5"], ["steps=9", PLATEAU]])
+@pytest.mark.parametrize("schedule", ["schedule=single", "schedule=two_sizes"])
+def test_a_run_whose_last_step_is_made_is_only_written(
+    compose_config: Compose, ending: list[str], schedule: str
+) -> None:
+    settings = [schedule, "size=96", *ending, "record.checkpoint_every=4", "optimizer=adam"]
+    whole = run(compose_config(*settings, "output=whole"))
+    config = compose_config(*settings)
+    folder = Path("outputs/first") / whole.folder.name
+    (folder / "canvas.png").mkdir(parents=True)  # stands for a kill, or a full disk, before it is written
     with pytest.raises(OSError, match=r"canvas\.png"):
         run(config)
-    folder = Path("outputs/first") / whole.folder.name
     saved = read_checkpoint(folder / NAME)
     assert saved is not None
-    assert saved.step == 5
+    assert saved.step == whole.record.steps
+    assert saved.stopped_early == (PLATEAU in ending)
     (folder / "canvas.png").rmdir()
     again = StopAt(-1)
     result = run(config, callbacks=[again])
     assert again.first is None  # nothing was left to evaluate
     assert (result.folder / "canvas.png").read_bytes() == (whole.folder / "canvas.png").read_bytes()
-    assert result.record.evaluations == whole.record.evaluations
+    assert result.record.stages == whole.record.stages
     assert result.record.final_losses == whole.record.final_losses
 
 

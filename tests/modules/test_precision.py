@@ -141,6 +141,7 @@ def test_auto_begins_in_bfloat16_and_ends_in_float32(compose_config: Compose, fa
         "steps": 10,
         "evaluations": 10,
         "precision": {"bf16": 8, "fp32": 2},
+        "batch": 1,
         "stopped": "steps",
     }
 

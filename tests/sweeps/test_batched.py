@@ -395,6 +395,11 @@ class TestInterruptions:
         sweep("places", pair, "seed=0,1", "hydra/launcher=batched", "hydra.launcher.size=2")
         sweep("places", pair, "seed=range(7)", "hydra/launcher=batched", "hydra.launcher.size=4")
         assert batches == [2, 2, 3]
+        of = {f: record_of(f) for f in runs(Path("outputs/places"))}
+        assert {r.config["seed"]: r.stages[0]["batch"] for r in of.values()} == {
+            **dict.fromkeys((0, 1, 2, 3), 2),
+            **dict.fromkeys((4, 5, 6), 3),
+        }
 
     @pytest.mark.slow
     def test_killed_for_good_the_same_command_finishes_it(self, pair: dict[str, str], tmp_path: Path) -> None:
