@@ -87,8 +87,9 @@ def _values(setting: str, part: str) -> list[str]:
     found = {file for pattern in included for file in _matches(setting, part, pattern)}
     kept = [file for file in found if not any(_fits(file, pattern) for pattern in excluded)]
     if not kept:
-        reason = "exclude leaves no picture" if found else "no picture matches this pattern"
-        raise UserError(setting, part, reason, _hint(setting, included[0]))
+        if found:
+            raise UserError(setting, part, "exclude leaves none of the pictures", "Remove it, or narrow it.")
+        raise UserError(setting, part, "no picture matches this pattern", _hint(setting, included[0]))
     return [quote(file) for file in sorted(kept)]
 
 
