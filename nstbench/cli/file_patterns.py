@@ -55,7 +55,7 @@ def expand_patterns(arguments: Sequence[str], *, sweep: bool) -> tuple[list[str]
         values = [file for part in parts for file in (_values(setting, part) if part in patterns else [part])]
         if patterns:
             number = f"{len(values)} value{'s' * (len(values) != 1)}"
-            shown = ", ".join(re.sub(_GLOB, r"\1", part) for part in patterns)
+            shown = ", ".join(_described(setting, part) for part in patterns)
             notes.append(f"{_shorthand(setting)} has {number} from {shown}")
             argument = f"{key}={','.join(values)}"
         expanded.append(argument)
@@ -75,6 +75,11 @@ def _refuse_without_sweep(setting: str, value: str, patterns: Sequence[str]) -> 
     inside = patterns[0] if _GLOB.fullmatch(patterns[0]) else f"glob({patterns[0]})"
     hint = f"Type -m '{name}={inside}' for a run with each of the pictures that it matches."
     raise UserError(setting, value, "a pattern of file names stands for several values", hint)
+
+
+def _described(setting: str, part: str) -> str:
+    included, excluded = _arguments(setting, part)
+    return ", ".join(included) + (f" without {', '.join(excluded)}" if excluded else "")
 
 
 def _shorthand(setting: str) -> str:
