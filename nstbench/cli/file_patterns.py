@@ -20,6 +20,7 @@ _BUILT_IN = ("sample:", "procedural:")
 _SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".pfm", ".ppm"}
 )
+_KEYWORD = re.compile(r"\s*(include|exclude)\s*=")
 _GLOB = re.compile(r"glob\s?\((.*)\)\s*", re.DOTALL)
 
 
@@ -105,8 +106,8 @@ def _arguments(setting: str, part: str) -> tuple[list[str], list[str]]:
         return [part], []
     included: list[str] = []
     excluded: list[str] = []
-    for argument in split(match[1]) or []:
-        keyword = re.match(r"\s*(include|exclude)\s*=", argument)
+    for argument in split(match[1], _KEYWORD) or []:
+        keyword = _KEYWORD.match(argument)
         given = _patterns_in(argument[keyword.end() :] if keyword else argument)
         (excluded if keyword and keyword[1] == "exclude" else included).extend(given)
     if not included:
@@ -132,7 +133,10 @@ def _matches(setting: str, part: str, pattern: str) -> list[str]:
     path = os.path.expanduser(pattern)
     if path.startswith("~") and not file_exists(path.partition("/")[0]):
         raise UserError(
-            setting, part, f"there is no user {path[1:].partition('/')[0]}", "Type the whole path."
+            setting,
+            part,
+            f"there is no user {path[1:].partition('/')[0]} on this machine",
+            "Type the whole path.",
         )
     named = Path(path).suffix.lower()
     files = (file for file in glob.iglob(path, recursive=True) if Path(file).is_file())

@@ -16,11 +16,15 @@ _CLOSERS = {"[": "]", "{": "}", "(": ")"}
 _LONGEST_NAME = 8  # parts between commas that may be one file's name
 
 
-def split(value: str) -> list[str] | None:
+def split(value: str, prefix: re.Pattern[str] | None = None) -> list[str] | None:
     """Return the parts of a value between the commas that are outside of brackets and quotes.
 
     Brackets and quotes count only where a part begins with them, or with a function such as ``choice(``:
     elsewhere they belong to a text. The parts keep their spaces.
+
+    Args:
+        value: Value as typed.
+        prefix: What may stand before the bracket or quote of a part, such as a keyword.
 
     Returns:
         The parts, at least one; None if a bracket or quote is not closed.
@@ -28,8 +32,10 @@ def split(value: str) -> list[str] | None:
     parts: list[str] = []
     start = 0
     while True:
-        end = start + _leading(value[start:])
-        if end < start:
+        before = prefix.match(value, start) if prefix else None
+        begin = before.end() if before else start
+        end = begin + _leading(value[begin:])
+        if end < begin:
             return None
         comma = value.find(",", end)
         if comma < 0:
