@@ -13,6 +13,9 @@ from pydantic_core import ErrorDetails
 from nstbench.config import Config
 from nstbench.config_files import groups
 from nstbench.errors import UserError, as_typed, did_you_mean, nearest
+from nstbench.examples import fitting
+
+NO_SUCH_SETTING = "there is no such setting"
 
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 # What a value must be, and one to type, by the start of pydantic's name for the complaint.
@@ -63,7 +66,7 @@ def user_error(
     name = _dotted(prefix, *path)
     if unknown:
         hint = did_you_mean(str(path[-1]), _fields_at(schema, path[:-1]), what="settings")
-        return UserError(name, value, "there is no such setting", hint)
+        return UserError(name, value, NO_SUCH_SETTING, hint)
     # Every branch of a union complains: the deepest is the one that was meant.
     for complaint in complaints:
         deeper, inside = _follow(given, complaint["loc"])
@@ -75,18 +78,23 @@ def user_error(
         return UserError(name, "", "it has no value", f"Give it one: {name}=…")
     if key := next((c for c in here if c["loc"][-1:] == ("[key]",) and "expected" in c.get("ctx", {})), None):
         known = re.findall(r"'([^']*)'", str(key["ctx"]["expected"]))
-        return UserError(
-            name, value, "there is no such setting", did_you_mean(str(path[-1]), known, what="settings")
-        )
+        return UserError(name, value, NO_SUCH_SETTING, did_you_mean(str(path[-1]), known, what="settings"))
     plain = [c for c in here if c["type"] != "is_instance_of"]  # a tensor cannot be typed
     # Where a number would do as well as a mapping, the number was meant.
     plain = [c for c in plain if c["type"] != "dict_type"] or plain
-    reason, hint = _reason_and_hint(name, value, plain or here)
-    return UserError(name, value, reason, hint or f"`{command} --help` lists the settings.")
+    wanted, examples = _wanted_and_examples(value, plain or here)
+    reason = f"it must be {_or(wanted)}"
+    if "a mapping of settings" in wanted:
+        return UserError(name, value, reason, _of_section(name, value))
+    checked_by = None if prefix and schema is Config else schema
+    file = "train" if command == "nstbench train" else "config"
+    shown = [f"{of}={e}" for of, e in fitting(name, path, given, examples, checked_by, file)]
+    hint = f"Type {_or(shown)}, for example." if shown else f"`{command} --help` lists the settings."
+    return UserError(name, value, reason, hint)
 
 
-def _reason_and_hint(name: str, value: object, complaints: list[ErrorDetails]) -> tuple[str, str]:
-    """Join what the branches of a union would accept."""
+def _wanted_and_examples(value: object, complaints: list[ErrorDetails]) -> tuple[list[str], list[str]]:
+    """Return what the branches of a union would accept, in words, and values to type."""
     wanted: list[str] = []
     examples: list[str] = []
     for complaint in complaints:
@@ -112,15 +120,11 @@ def _reason_and_hint(name: str, value: object, complaints: list[ErrorDetails]) -
         elif first in _KINDS:
             words, example = _KINDS[first]
             wanted.append(words)
-            examples.append(example.format(as_typed(value)))
+            if first != "string" or not isinstance(value, Mapping | list):  # no text was meant
+                examples.append(example.format(as_typed(value)))
         else:
             wanted.append(complaint["msg"].removeprefix("Input should be "))
-    if "a mapping of settings" in wanted:
-        hint = _of_section(name, value)
-    else:
-        hint = _or([f"{name}={example}" for example in dict.fromkeys(examples) if example])
-        hint = f"Type {hint}, for example." if hint else ""
-    return f"it must be {_or(list(dict.fromkeys(wanted)))}", hint
+    return list(dict.fromkeys(wanted)), [example for example in dict.fromkeys(examples) if example]
 
 
 def _of_section(name: str, value: object) -> str:

@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from nstbench.config import TrainerSettings
+from nstbench.cores import check_threads
 from nstbench.errors import UserError
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -21,8 +22,9 @@ def choose_device(settings: TrainerSettings) -> torch.device:
     """Return the device of a run, and set the number of CPU threads.
 
     Raises:
-        UserError: if the accelerator asked for is not there.
+        UserError: if the accelerator asked for is not there, or fewer cores than threads.
     """
+    check_threads("trainer.threads", settings.threads)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     # "fp32" means float32: without this, cuDNN rounds the inputs of convolutions to 10 bits (TF32).

@@ -75,7 +75,16 @@ def _typed(composed: DictConfig | Mapping[str, Any], schema: type[Schema], comma
     except ValidationError as error:
         raise user_error(error, plain, schema=schema, command=command) from error
     config.plain = plain
+    _check_home(config.output)
     return config
+
+
+def _check_home(output: str) -> None:
+    try:
+        Path(output).expanduser()
+    except RuntimeError as error:
+        reason = f"there is no user {output[1:].partition('/')[0]} on this machine"
+        raise UserError("output", output, reason, "Type output=~/results, or the whole path.") from error
 
 
 def _plain(composed: DictConfig | Mapping[str, Any], schema: Any) -> dict[str, Any]:
@@ -161,7 +170,7 @@ def term_settings(node: Node, role: str, path: str) -> TermSettings:
     try:
         return TypeAdapter(TermSettings).validate_json(json.dumps(own, default=str))
     except ValidationError as error:
-        raise user_error(error, own, prefix=path) from error
+        raise user_error(error, own, prefix=path, schema=TermSettings) from error
 
 
 def _check_files(config: Config) -> None:

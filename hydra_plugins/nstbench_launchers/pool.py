@@ -9,7 +9,7 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class PoolLauncher(Launcher):
@@ -37,9 +37,13 @@ class PoolLauncher(Launcher):
         Raises:
             UserError: a setting of the launcher cannot be used. (Hydra would hide it if __init__ raised it.)
         """
-        from nstbench.sweeps.local import settings
+        from nstbench.cores import check_threads
+        from nstbench.sweeps.local import count_workers, settings
 
         self.settings = settings(*self.given)
+        threads = OmegaConf.select(config, "trainer.threads")
+        if isinstance(threads, int):
+            check_threads("trainer.threads", threads, workers=count_workers(self.settings))
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from nstbench import __version__
+from nstbench.cli.encoding import print_anything, use_utf8
 from nstbench.errors import UserError, did_you_mean
 
 # Each is a module of this package with `add_parser` and `main`. `run` and `train` are Hydra's.
@@ -27,7 +28,12 @@ first steps:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status: 0 done, 1 something failed, 2 a mistake in what was typed."""
+    if argv is None:  # the command line of this process
+        use_utf8()
+    print_anything()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] in (["run"], ["train"]) and {"--version", "-V"} & set(arguments):
+        arguments = ["--version"]  # not Hydra's
     try:
         if arguments[:1] == ["run"]:
             from nstbench.cli import run
@@ -61,7 +67,7 @@ def _other(arguments: list[str]) -> int:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"nstbench {__version__}")
+    parser.add_argument("--version", "-V", action="version", version=f"nstbench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command")
     commands.add_parser("run", help="stylise one picture, or sweep over many settings with -m")
     commands.add_parser("train", help="train the encoder that ships with nstbench anew, or another like it")

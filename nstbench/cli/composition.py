@@ -16,7 +16,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from yaml import MarkedYAMLError
 
+from nstbench.cli.other_tools import look_up
 from nstbench.cli.overrides import SHORTHANDS
+from nstbench.complaints import NO_SUCH_SETTING
 from nstbench.config import Config, settings
 from nstbench.config_files import conf_dir
 from nstbench.config_files import groups as all_groups
@@ -54,6 +56,10 @@ class Program:
         """Return the options of the groups that can be chosen from."""
         return {g: o for g, o in all_groups().items() if self.chosen is None or g in self.chosen}
 
+    def names(self) -> frozenset[str]:
+        """Return the names that may be typed before ``=``: settings, groups and shorthands."""
+        return frozenset([*settings(self.schema), *self.groups(), *self.shorthands])
+
 
 RUN = Program("nstbench run", "config", Config, shorthands=SHORTHANDS)
 
@@ -77,7 +83,10 @@ def with_hydra(
     """
     # Hydra prints errors its own way, without suggestions, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    before, sys.argv = sys.argv, [program.command, *flags, *overrides]
+    # Results have folders of their own, and paths are relative to where the command is typed: a change of
+    # folder (hydra.job.chdir) would only break them. Of two overrides of a setting, the last holds.
+    stay = "hydra.job.chdir=false"
+    before, sys.argv = sys.argv, [program.command, *flags, *overrides, stay]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program.config)(task)()
     except UserError:
@@ -132,7 +141,10 @@ def where_typed(error: UserError, composed: DictConfig) -> UserError:
 
     ``schedule.stages.0.size`` is ``${size}``, and that is what the user can change.
     """
-    return UserError(referred(composed, error.setting), error.value, error.reason, error.hint)
+    of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
+    equivalent = look_up(error.setting) if of_run else None
+    hint = f"Type {equivalent.typed}." if equivalent and equivalent.typed else error.hint
+    return UserError(referred(composed, error.setting), error.value, error.reason, hint)
 
 
 def _not_in_grammar(override: str, program: Program) -> UserError:
@@ -201,7 +213,7 @@ def _no_setting(
         hint = did_you_mean(key, known, what="its settings")
     else:
         hint = _near_setting(path, program)
-    return UserError(path, value, "there is no such setting", hint or program.help)
+    return UserError(path, value, NO_SUCH_SETTING, hint or program.help)
 
 
 def _near_setting(name: str, program: Program) -> str:

@@ -13,6 +13,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nstbench.cores import cores
 from nstbench.errors import UserError
 
 if TYPE_CHECKING:
@@ -199,23 +200,13 @@ def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = ""
 def _threads() -> Iterator[Finding]:
     import torch
 
-    used, cores = torch.get_num_threads(), _cores()
-    text = f"{used} for {cores} cores"
-    if used > cores:
-        mend = f"More threads than cores slow every run: trainer.threads={cores}."
+    used, there = torch.get_num_threads(), cores()
+    text = f"{used} for {there} cores"
+    if used > there:
+        mend = f"More threads than cores slow every run: trainer.threads={there}."
         yield Finding("threads", "wrong", text, mend)
     else:
         yield Finding("threads", "ok", text)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use; a container's share may be less than it sees."""
-    seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
-        return min(seen, max(1, round(int(quota) / int(period))))
-    except (OSError, ValueError):  # no such limit: another system, or the quota is "max"
-        return seen
 
 
 def _configuration() -> Iterator[Finding]:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Glob, Quote, QuotedString
+from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 
+from nstbench.cli.values import convert, quote
 from nstbench.config_files import groups
 from nstbench.errors import UserError, did_you_mean
 
@@ -26,11 +27,6 @@ _TEXTS = _PATHS | {"study"}
 # Regions have names of the user's own: Hydra adds what a file has not if it is told so by ++.
 _REGION = re.compile(r"pictures\.guides(\..*)?")
 _MASK = re.compile(r"pictures\.guides\.[^.]+\.(content|style)")
-
-_PLAIN = re.compile(r"[\w/.$%*@?|:+-]+", re.ASCII)  # what Hydra takes for text as it stands
-_NO_TEXT = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)
-# Quotes, braces, interpolations and functions are grammar: somebody knew what they were doing.
-_GRAMMAR = re.compile(r"['\"{].*|.*\$\{.*|(choice|glob|sort|shuffle|tag|str)\s?\(.*\)", re.DOTALL)
 
 
 def split_arguments(
@@ -102,7 +98,8 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
     if value.startswith("glob"):
         value = ",".join(_fitting(setting, value)) or value
     if setting in _TEXTS or _MASK.fullmatch(setting):
-        value = _text(value, is_path=setting not in _TEXTS - _PATHS)
+        is_path = setting not in _TEXTS - _PATHS
+        value = convert(value, _quoted_path if is_path else quote, is_path=is_path)
     if _REGION.fullmatch(setting) and "~" not in key:
         return f"++{setting}={value}"
     return f"{key[: len(key) - len(name)]}{setting}={value}"
@@ -120,30 +117,5 @@ def _fitting(group: str, glob: str) -> list[str]:
     return parsed.filter(options) if isinstance(parsed, Glob) else []
 
 
-def _text(value: str, *, is_path: bool) -> str:
-    """Return ``value`` in Hydra's grammar: one text, several separated by commas, or a list of them."""
-    if is_path and _is_file_name(value):
-        return _quoted(value, is_path=True)
-    if _GRAMMAR.fullmatch(value):
-        return value
-    if value.startswith("[") and value.endswith("]") and not set("[]{}'\"") & set(value[1:-1]):
-        return f"[{','.join(_quoted(item.strip(), is_path=is_path) for item in value[1:-1].split(','))}]"
-    if value.startswith("["):
-        return value
-    parts = [part.strip() for part in value.split(",")] if "," in value else [value]
-    return ",".join(_quoted(part, is_path=is_path) for part in parts)
-
-
-def _is_file_name(value: str) -> bool:
-    try:
-        return os.path.lexists(Path(value).expanduser())
-    except (OSError, ValueError, RuntimeError):
-        return False
-
-
-def _quoted(text: str, *, is_path: bool) -> str:
-    if is_path and text.startswith("~"):
-        text = os.path.expanduser(text)
-    if not text or (_PLAIN.fullmatch(text) and not _NO_TEXT.fullmatch(text)):
-        return text
-    return QuotedString(text, Quote.double).with_quotes()
+def _quoted_path(path: str) -> str:
+    return quote(os.path.expanduser(path) if path.startswith("~") and not os.path.lexists(path) else path)

@@ -13,8 +13,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from nstbench.attempts import Attempt, Waiting, carried_out
-from nstbench.cli.composition import where_typed, with_hydra
+from nstbench.cli.composition import RUN, where_typed, with_hydra
 from nstbench.cli.failures import report
+from nstbench.cli.file_patterns import expand_patterns
+from nstbench.cli.other_tools import refuse_other_tools
 from nstbench.cli.overrides import overrides_from, split_arguments
 from nstbench.cli.sweep import check_experiment, check_sweep
 from nstbench.errors import UserError
@@ -39,7 +41,9 @@ def main(arguments: Sequence[str]) -> int:
 
         print_help()
         return 0
+    refuse_other_tools(arguments, RUN.names())
     flags, typed, meaning = split_arguments(arguments)
+    typed, notes = expand_patterns(typed, sweep=meaning.multirun)
     overrides = overrides_from(typed)
     register_resolvers()
     register_launchers()
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     if meaning.dry_run:
         return _dry_run(flags, overrides)
     _failure.clear()
-    sweep = Sweep(["nstbench", "run", *arguments])
+    sweep = Sweep(["nstbench", "run", *arguments], notes)
     try:
         with sweep.watching():
             with_hydra(_run_composed, flags, overrides)

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, open_dict
 from pydantic import ByteSize, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from nstbench.cores import check_threads, cores
 from nstbench.errors import UserError
 from nstbench.sweeps.ledger import Ledger
 from nstbench.sweeps.pool import Limits, Loss, Pool
@@ -72,7 +73,7 @@ def settings(workers: Any, threads: Any, timeout: Any, memory_limit: Any) -> Set
     given = {"workers": workers, "threads": threads, "timeout": timeout, "memory_limit": memory_limit}
     examples = {"workers": "4", "threads": "1", "timeout": "600", "memory_limit": "4GiB"}
     try:
-        return TypeAdapter(Settings).validate_python(given)
+        checked = TypeAdapter(Settings).validate_python(given)
     except ValidationError as error:
         name = str(error.errors()[0]["loc"][0])
         reason = f"it must be {error.errors()[0]['msg'].removeprefix('Input should be ')}"
@@ -80,6 +81,9 @@ def settings(workers: Any, threads: Any, timeout: Any, memory_limit: Any) -> Set
             reason = "it must be a size of at least 256MiB, with its unit"
         hint = f"Type hydra.launcher.{name}={examples[name]}, for example, or null."
         raise UserError(f"hydra.launcher.{name}", given[name], reason, hint) from error
+    if checked.threads:
+        check_threads("hydra.launcher.threads", checked.threads, workers=count_workers(checked))
+    return checked
 
 
 def in_pool(
@@ -91,7 +95,7 @@ def in_pool(
         KeyboardInterrupt: the user asked to stop, and all runs have.
     """
     gpus = _gpus()
-    workers = settings.workers or len(gpus) or cores()
+    workers = count_workers(settings)
     share = settings.threads or max(1, cores() // workers)
     environment = [dict.fromkeys(_THREADS, str(share))]
     if gpus:
@@ -115,9 +119,9 @@ def in_pool(
     return [math.nan if value is None else value for value in pool.run(jobs, lost)]
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def count_workers(settings: Settings) -> int:
+    """Return how many workers the pool has at most: one per GPU, or else one per core, by default."""
+    return settings.workers or len(_gpus()) or cores()
 
 
 def _gpus() -> list[str]:

@@ -36,6 +36,7 @@ class Sweep:
 
     Args:
         command: that was typed, for whoever wants to repeat it.
+        notes: Clauses for the first line of the sweep: "style has 6 values from paintings/*.jpg".
 
     Attributes:
         outcomes: of all runs so far, by number.
@@ -43,8 +44,9 @@ class Sweep:
         stopped: whether the user stopped it.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], notes: Sequence[str] = ()) -> None:
         self.command = shlex.join(command)
+        self.notes = notes
         self.outcomes: dict[int, Entry] = {}
         self.config: Any = None
         self.stopped = False
@@ -70,6 +72,10 @@ class Sweep:
         ledger = Ledger.new(folder)
         if self.config is None:
             _note_command(folder, self.command)
+            if self.notes:
+                total = _total(config, len(batch))
+                runs = f"{total} run{'s' * (total != 1)}: " if total else ""
+                print(f"{runs}{'; '.join(self.notes)}", flush=True)
             self._began = time.monotonic()
         self.config = config
         common = set.intersection(*map(set, batch.values())) if len(batch) > 1 else set[str]()

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -134,4 +135,5 @@ class View:
         if self.console.is_terminal and sys.stdout.isatty():
             self.say(line)
         else:
-            print(line, flush=True)
+            with suppress(BrokenPipeError):  # the reader, such as head, has seen enough
+                print(line, flush=True)

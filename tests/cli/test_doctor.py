@@ -146,7 +146,7 @@ def test_whether_wandb_goes_online_and_why(
 
 def test_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    monkeypatch.setattr(doctor, "_cores", lambda: 2)
+    monkeypatch.setattr(doctor, "cores", lambda: 2)
     assert about("threads") == Finding(
         "threads", "wrong", "64 for 2 cores", "More threads than cores slow every run: trainer.threads=2."
     )
@@ -158,7 +158,7 @@ def test_a_container_may_use_fewer_cores_than_it_sees(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(8), raising=False)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: limit)
-    assert doctor._cores() == cores
+    assert doctor.cores() == cores
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine on which CUDA does not work")

@@ -17,6 +17,7 @@ import torch
 from conftest import TINY
 from PIL import Image
 
+import nstbench.cores
 from nstbench.cli import main
 from nstbench.config_files import conf_dir, groups
 from nstbench.tracking.record import run_folder
@@ -172,10 +173,10 @@ def test_a_loss_of_two_layers_that_gets_one(complain: Complain) -> None:
     [
         ("steps=abc", "it must be a whole number", "steps=200"),
         ("steps=1.5", "it must be a whole number", "steps=200"),
-        ("size=-5", "it must be greater than 0", "size=200"),
-        ("size=0", "it must be greater than 0", "size=200"),
+        ("size=-5", "it must be greater than 0", "size=256"),
+        ("size=0", "it must be greater than 0", "size=256"),
         ("size=1e+30", "it must be at most 100000", "size=100000"),
-        ("weights.style=heavy", "it must be a number", "weights.style=0.5"),
+        ("weights.style=heavy", "it must be a number", "weights.style=20"),
         ("weights.unit=grad", "it must be paper, unit or gradient", "weights.unit=gradient"),
         ("pictures.style_weights=[1,2]", "2 weights for 1 pictures", "one weight per style picture"),
         ("loss.style=gram", "it must be a mapping", "loss/style=gram"),
@@ -203,7 +204,7 @@ def test_values_of_an_optimizer_that_only_it_can_judge(complain: Complain) -> No
 
 
 def test_a_reference_is_told_by_the_name_people_type(complain: Complain) -> None:
-    check(complain("schedule=two_sizes", "size=-5"), "size=-5", "greater than 0", "size=200")
+    check(complain("schedule=two_sizes", "size=-5"), "size=-5", "greater than 0", "size=256")
     check(
         complain("layers.style=[relu9_9]"), "layers.style=relu9_9", "the encoder has no such layer", "relu5_"
     )
@@ -223,6 +224,15 @@ def test_missing_values_are_asked_for(complain: Complain, pair: dict[str, str]) 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_there(complain: Complain) -> None:
     check(complain("trainer=cuda"), "trainer.accelerator=cuda", "PyTorch sees no such device", "trainer=cpu")
+
+
+def test_more_threads_than_cores(complain: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nstbench.cores, "cores", lambda: 3)
+    check(complain("trainer.threads=4"), "trainer.threads=4", "there are only 3 cores here", "threads=3")
+
+
+def test_a_home_folder_of_nobody(complain: Complain) -> None:
+    check(complain("output=~nobody2/x"), "output=~nobody2/x", "there is no user nobody2", "output=~/results")
 
 
 # --------------------------------------------------------------------------------- names
@@ -551,11 +561,42 @@ def test_registered_weights_that_are_not_here(complain: Complain) -> None:
         (["seed=0,1", "pictures=own"], "pictures.content=???", "it has no value", "pictures.content=…"),
         (["seed=0,1", "layers.style=[relu9_9]"], "layers.style=relu9_9", "no such layer", "relu5_"),
         (["seed=["], "seed=[", "this cannot be read", "As text"),
+        (["seed=glob(x)"], "seed=glob(x)", "glob stands for options of a group", "seed=…,…"),
+        (["sede=glob(x)"], "sede=glob(x)", "glob stands for options of a group", "Did you mean seed"),
+        (["loss/style=glob(zz*)"], "loss/style=glob(zz*)", "none of the options fits", "gram"),
+        (["style=a.jpg,[a.jpg,b.jpg"], "pictures.style=a.jpg,[a.jpg,b.jpg", "this cannot be read", "As text"),
+        (["style=glob(no/*.jpg)"], "pictures.style=glob(no/*.jpg)", "no picture matches", "The folder no"),
+        (["seed=0,1", "output=~nobody2/x"], "output=~nobody2/x", "there is no user nobody2", "output=~/"),
+        (["seed=0,1", "trainer.threads=999"], "trainer.threads=999", "cores here", "trainer.threads=3"),
+        (
+            ["seed=0,1", "hydra/launcher=pool", "hydra.launcher.workers=1", "hydra.launcher.threads=4"],
+            "hydra.launcher.threads=4",
+            "there are only 3 cores here",
+            "hydra.launcher.threads=3",
+        ),
+        (
+            ["seed=0,1", "hydra/launcher=pool", "hydra.launcher.workers=2", "hydra.launcher.threads=2"],
+            "hydra.launcher.threads=2",
+            "2 workers with 2 threads each are too many for the 3 cores here",
+            "hydra.launcher.threads=1",
+        ),
+        (
+            ["seed=0,1", "hydra/launcher=pool", "hydra.launcher.workers=3", "trainer.threads=2"],
+            "trainer.threads=2",
+            "3 workers with 2 threads each are too many for the 3 cores here",
+            "trainer.threads=1",
+        ),
     ],
 )
 def test_a_mistake_in_all_runs_stops_a_sweep_before_it_begins(
-    complain: Complain, typed: list[str], setting: str, reason: str, hint: str
+    complain: Complain,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: list[str],
+    setting: str,
+    reason: str,
+    hint: str,
 ) -> None:
+    monkeypatch.setattr(nstbench.cores, "cores", lambda: 3)
     check(complain("-m", *typed), setting, reason, hint)
 
 

@@ -44,6 +44,12 @@ def value_of(override: str) -> object:
         ("style='a b.jpg'", "pictures.style='a b.jpg'"),
         ('style=["a b.jpg",c.jpg]', 'pictures.style=["a b.jpg",c.jpg]'),
         ("style=[a,b],[c,d]", "pictures.style=[a,b],[c,d]"),
+        ("style=a.jpg,[a.jpg,b.jpg]", "pictures.style=a.jpg,[a.jpg,b.jpg]"),
+        ("style=[a.jpg,b.jpg],a.jpg", "pictures.style=[a.jpg,b.jpg],a.jpg"),
+        ("style=a b.jpg,[c d.jpg,e.jpg],f(1).jpg", 'pictures.style="a b.jpg",["c d.jpg",e.jpg],"f(1).jpg"'),
+        ("style='a,b.jpg',[\"c,d.jpg\",e]", "pictures.style='a,b.jpg',[\"c,d.jpg\",e]"),
+        ("style=[[a b,c],d],null", 'pictures.style=[["a b",c],d],null'),
+        ("style=a.jpg,[a.jpg,b.jpg", "pictures.style=a.jpg,[a.jpg,b.jpg"),
         ("style=choice(a.jpg,b.jpg)", "pictures.style=choice(a.jpg,b.jpg)"),
         ("style=${pictures.content}", "pictures.style=${pictures.content}"),
         ("encoder.weights=my file.pth", 'encoder.weights="my file.pth"'),
@@ -88,6 +94,14 @@ def test_a_file_of_that_name_is_meant_where_there_is_one(name: str) -> None:
     assert getattr(value_of(override), "text", value_of(override)) == name
 
 
+def test_a_comma_in_the_name_of_a_file_does_not_split_it() -> None:
+    Path("a, b.jpg").touch()
+    Path("c,d.jpg").touch()
+    Path("c").touch()
+    (override,) = overrides_from(["style=x.jpg,a, b.jpg,[a, b.jpg,y.jpg],c,d.jpg"])
+    assert override == 'pictures.style=x.jpg,"a, b.jpg",["a, b.jpg",y.jpg],c,d.jpg'
+
+
 def test_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert overrides_from(["output=~/results"]) == ["output=/home/me/results"]
@@ -104,6 +118,20 @@ keys = st.sampled_from(
 @given(st.lists(st.one_of(anything, st.builds("{}={}".format, keys, anything)), max_size=4))
 def test_nothing_typed_makes_it_raise(arguments: list[str]) -> None:
     assert len(overrides_from(arguments)) == len(arguments)
+
+
+swept = st.recursive(
+    st.sampled_from(["a.jpg", "my b.jpg", "c=(1).png", "'d,e.jpg'", "null", "sample:chelsea"]),
+    lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda items: f"[{','.join(items)}]"),
+    max_leaves=6,
+)
+
+
+@given(st.lists(swept, min_size=2, max_size=4))
+def test_lists_and_texts_are_swept_in_any_order(values: list[str]) -> None:
+    (override,) = overrides_from([f"style={','.join(values)}"])
+    (parsed,) = OverridesParser.create().parse_overrides([override])
+    assert len([*parsed.sweep_string_iterator()]) == len(values)
 
 
 @given(

@@ -1,0 +1,141 @@
+"""What users of other tools type is answered with the settings of this one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from nstbench.cli import main
+from nstbench.cli.composition import RUN
+from nstbench.cli.other_tools import look_up, refuse_other_tools
+from nstbench.cli.other_tools_table import EQUIVALENTS, Equivalent
+from nstbench.cli.overrides import SHORTHANDS, overrides_from
+from nstbench.config import Config
+from nstbench.errors import UserError
+
+# A value of each kind that rows take over, and values that fit none.
+VALUES = (
+    "0",
+    "7",
+    "2.5",
+    "picture.png",
+    "picture.png,other.png",
+    "relu3_1",
+    "-1",
+    "x=[",
+    "1e999",
+    "",
+    "mine",
+)
+
+
+def said(*typed: str) -> str:
+    with pytest.raises(UserError) as caught:
+        refuse_other_tools(typed, RUN.names())
+    return str(caught.value)
+
+
+def test_no_name_is_our_own() -> None:
+    names = [name for row in EQUIVALENTS for name in row.names]
+    assert len(names) == len(set(names))
+    assert not set(names) & RUN.names()
+
+
+@pytest.mark.parametrize("row", EQUIVALENTS, ids=lambda row: row.names[0])
+def test_every_suggestion_can_be_typed(row: Equivalent, compose_config: Callable[..., Config]) -> None:
+    for name in (
+        "picture.png",
+        "other.png",
+        "photo.jpg",
+        "painting.jpg",
+        "start.png",
+        "mask.png",
+        "0",
+        "7",
+        "2.5",
+    ):
+        Image.new("RGB", (64, 64)).save(name, format="PNG")
+    Path("photos").mkdir()
+    suggestions = {row.typed, *row.choices.values(), *(row.for_value(value) for value in VALUES)}
+    for typed in suggestions - {""}:
+        overrides = typed.split()
+        if overrides[0] == "-m":
+            overrides = ["content=photo.jpg"]
+        for override in overrides:
+            name = override.partition("=")[0]
+            known = SHORTHANDS.get(name, name) in RUN.names()
+            assert known or name.startswith(("optimizer.", "encoder.", "pictures.guides.")), override
+        more = (
+            ["pictures.style=[picture.png,other.png]"]
+            if typed.count(",") and "style_weights" in typed
+            else []
+        )
+        compose_config(*overrides_from([*more, *overrides]))
+
+
+@pytest.mark.parametrize(
+    ("typed", "ours"),
+    [
+        ("content_weight=5", "Type weights.content=1 "),
+        ("style_weight=100", "Type weights.style=20 "),
+        ("tv_weight=0", "Type weights.regularizer=0 "),
+        ("num_iterations=500", "Type steps=500."),
+        ("image_size=512", "Type size=512 "),
+        ("image_size=big", "Type size=512 "),
+        ("gpu=0", "Type trainer=cuda "),
+        ("gpu=-1", "Type trainer=cpu "),
+        ("output_image=x.png", "Type output=outputs study=mine (the picture is <output>/<study>"),
+        ("init=image", "Type canvas.start=content "),
+        ("init=random", "Type canvas.start=noise "),
+        ("learning_rate=1", "Type optimizer.lr=1 "),
+        ("++style-weight=3", "Type weights.style=20 "),
+        ("style_image=a.jpg,b.jpg", "Type style=[a.jpg,b.jpg] "),
+        ("content_layers=relu3_1,relu4_2", "Type layers.content=[relu3_1,relu4_2]."),
+        ("original_colors=1", "Type colour=luminance."),
+        ("avg_decay=0.99", "Leave it out (steps are not averaged here)."),
+    ],
+)
+def test_a_setting_of_another_tool(typed: str, ours: str) -> None:
+    assert ours in said(typed)
+
+
+def test_a_whole_command_line_is_answered_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    typed = ["-content_image", "a.jpg", "--style-weight=100", "-gpu", "-1", "num_iterations=9", "--seed", "3"]
+    assert main(["run", *typed]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(
+        "nstbench: -content_image a.jpg: this is a setting of other tools, such as neural-style"
+    )
+    for part in (
+        "Type content=a.jpg.",
+        "weights.style=20 for --style-weight",
+        "trainer=cpu for -gpu",
+        "steps=9 for",
+    ):
+        assert part in err
+    assert "seed=3 for --seed" in err
+    assert not Path("outputs").exists()
+
+
+def test_settings_as_flags() -> None:
+    assert "--steps 100: settings are typed without dashes. Type steps=100." in said("--steps", "100")
+    assert "Type loss/style=gram." in said("--loss/style=gram")
+
+
+@pytest.mark.parametrize(
+    "typed", [["-m", "seed=0,1"], ["--cfg", "job"], ["--dry-run", "size=9"], ["style=a"]]
+)
+def test_what_is_ours_passes(typed: list[str]) -> None:
+    refuse_other_tools(typed, RUN.names())
+
+
+def test_in_an_experiment_of_ones_own(capfd: pytest.CaptureFixture[str]) -> None:
+    Path("own/experiment").mkdir(parents=True)
+    Path("own/experiment/mine.yaml").write_text("# @package _global_\nnum_iterations: 500\n")
+    assert main(["run", "--config-dir", "own", "experiment=mine"]) == 2
+    assert "num_iterations=500: there is no such setting. Type steps=500." in capfd.readouterr().err
+    assert look_up("nothing") is None
