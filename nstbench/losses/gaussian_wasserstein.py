@@ -151,7 +151,9 @@ class _TraceOfRoot(torch.autograd.Function):
         floor = torch.where(floor > 0, floor, 1.0)
         above = roots >= floor
         slopes = 0.5 * torch.where(above, 1 / roots.maximum(floor), (4 - 3 * roots / floor) / floor)
-        ctx.save_for_backward((vectors * slopes[:, None]) @ vectors.transpose(1, 2) + undefined[:, None, None])
+        ctx.save_for_backward(
+            (vectors * slopes[:, None]) @ vectors.transpose(1, 2) + undefined[:, None, None]
+        )
         return torch.where(above, roots, roots**2 * (2 - roots / floor) / floor).sum(dim=1) + undefined
 
     @staticmethod
