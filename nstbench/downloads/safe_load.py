@@ -95,7 +95,7 @@ def _check(file: IO[bytes], size: int, max_bytes: int) -> None:
         raise TensorFileError(DAMAGED)
     needed = max(sum(s.bytes for s in contents.storages.values()), contents.tensor_bytes)
     if needed > max_bytes:
-        raise _too_large(f"its tensors take {_megabytes(needed)}", max_bytes)
+        raise too_large(f"its tensors take {_megabytes(needed)}", max_bytes)
 
 
 def _check_archive(file: IO[bytes], size: int) -> Contents:
@@ -105,7 +105,7 @@ def _check_archive(file: IO[bytes], size: int) -> Contents:
             members = archive.infolist()
             total = sum(member.file_size for member in members)
             if total > (limit := _RATIO * size + _SLACK):
-                raise _too_large(f"it unpacks from {_megabytes(size)} to {_megabytes(total)}", limit)
+                raise too_large(f"it unpacks from {_megabytes(size)} to {_megabytes(total)}", limit)
             by_name = {member.filename.lower(): member for member in members}
             # What readers of archives could understand differently is refused.
             if len(by_name) < len(members) or any(m.filename != m.orig_filename for m in members):
@@ -143,7 +143,8 @@ def _check_legacy(file: IO[bytes], size: int) -> Contents:
     return contents
 
 
-def _too_large(what: str, limit: int) -> TensorFileError:
+def too_large(what: str, limit: int) -> TensorFileError:
+    """Return the error for a file whose contents exceed a limit in bytes; ``what`` says what they take."""
     reason = f"{what}, more than the {_megabytes(limit)} that such a file needs"
     return TensorFileError(reason, "Check that it is the file you mean.")
 
