@@ -54,7 +54,19 @@ _LONGEST = 300
 
 
 class NonFiniteObjectiveError(Exception):
-    """The objective became NaN or infinite: the run has failed, its last good canvas is kept."""
+    """The objective became NaN or infinite: the run has failed, its last good canvas is kept.
+
+    Args:
+        message: What is not finite.
+        hint: What to do, as a sentence without its full stop; "": the optimiser went too far.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        self.hint = hint
+        super().__init__(message)
+
+    def __reduce__(self) -> tuple[type[NonFiniteObjectiveError], tuple[str, str]]:
+        return type(self), (str(self), self.hint)
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:

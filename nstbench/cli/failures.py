@@ -14,12 +14,12 @@ def report(failure: Exception, what: str, *, diverged: str, smaller: str) -> int
     Args:
         failure: what was raised.
         what: failed: "run".
-        diverged: what to do where the objective became infinite.
+        diverged: what to do where the objective became infinite, unless the failure says so itself.
         smaller: what to make smaller where there is not enough memory.
     """
     kind = type(failure).__name__
     if isinstance(failure, NonFiniteObjectiveError):
-        hint = diverged
+        hint = failure.hint or diverged
     elif isinstance(failure, MemoryError) or kind == "OutOfMemoryError":
         hint = f"There is not enough memory: try {smaller}"
     elif kind == "BrokenProcessPool":

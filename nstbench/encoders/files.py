@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nstbench.encoders.preprocessing import PreprocessingName
-from nstbench.encoders.weights import REGISTRY, locate
+from nstbench.encoders.weights import REGISTRY, check_finite, locate, own_file
 from nstbench.errors import UserError
 
 
@@ -22,18 +22,13 @@ def own_or_registered(
     """
     if weights in REGISTRY:
         return locate(weights, download=download), preprocessing or REGISTRY[weights].preprocessing
-    if not Path(weights).is_file():
-        raise UserError(
-            "encoder.weights",
-            weights,
-            "there is neither a registered name nor a file of that name",
-            f"Registered: {', '.join(REGISTRY)}. `encoder=procedural` runs without them.",
-        )
-    return Path(weights), preprocessing or "torch"
+    missing = "there is neither a registered name nor a file of that name"
+    hint = f"Registered: {', '.join(REGISTRY)}. `encoder=procedural` runs without them."
+    return own_file(weights, missing, hint), preprocessing or "torch"
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], file: str) -> None:
-    """Load a state dict, refusing tensors that are missing, left over or of another shape.
+    """Load a state dict, refusing tensors that are missing, left over, of another shape or not finite.
 
     Raises:
         UserError: naming the file and the first difference.
@@ -43,3 +38,4 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor], file: str) -> Non
     except RuntimeError as error:
         reason = f"its tensors are not this network's ({str(error).splitlines()[1].strip()})"
         raise UserError("encoder.weights", file, reason, "Give a file made for this network.") from error
+    check_finite(state, file)

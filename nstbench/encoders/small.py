@@ -36,9 +36,10 @@ class _Small(ChainEncoder):
         download: bool,
     ) -> None:
         file, preprocessing = own_or_registered(weights, None, download)
-        features = model(weights=None).features
+        network = model(weights=None)
+        features = network.features
         assert isinstance(features, nn.Sequential)
-        state = load_state_dict(file, setting="encoder.weights")
+        state = load_state_dict(file, parameters=sum(p.numel() for p in network.parameters()))
         own = {k.removeprefix("features."): v for k, v in state.items() if k.startswith("features.")}
         load_into(features, own, file.name)
         layers = {

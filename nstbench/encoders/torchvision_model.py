@@ -23,7 +23,7 @@ from nstbench.encoders.base import (
     side,
 )
 from nstbench.encoders.files import load_into
-from nstbench.encoders.weights import Weights, file_sha256, load_state_dict, locate
+from nstbench.encoders.weights import Weights, file_sha256, load_state_dict, locate, own_file
 from nstbench.errors import UserError, did_you_mean
 
 # The size at which the graph is walked to learn its channels and strides; every classifier takes it.
@@ -70,7 +70,8 @@ class TorchvisionModel(Encoder):
             network = models.get_model(model, weights=None)
         if weights != "none":
             file = _weight_file(model, weights, download)
-            load_into(network, load_state_dict(file, setting="encoder.weights"), file.name)
+            parameters = sum(p.numel() for p in network.parameters())
+            load_into(network, load_state_dict(file, parameters=parameters), file.name)
             self.weights_sha256 = file_sha256(file)
         else:
             self.weights_sha256 = f"random:{model}:{seed}"
@@ -109,10 +110,8 @@ class TorchvisionModel(Encoder):
 
 def _weight_file(model: str, weights: str, download: bool) -> Path:
     if weights != "default":
-        if not Path(weights).is_file():
-            hint = "Give `default`, `none` (random weights) or the path of a file."
-            raise UserError("encoder.weights", weights, "there is no such file", hint)
-        return Path(weights)
+        hint = "Give `default`, `none` (random weights) or the path of a file."
+        return own_file(weights, "there is no such file", hint)
     from torchvision.models import get_model_weights
 
     url = get_model_weights(model).DEFAULT.url

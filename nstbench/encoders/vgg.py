@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
 from nstbench.encoders.files import own_or_registered
 from nstbench.encoders.preprocessing import PreprocessingName
-from nstbench.encoders.weights import file_sha256, load_state_dict
+from nstbench.encoders.weights import check_finite, file_sha256, load_state_dict
 from nstbench.errors import UserError
 
 Shape = Literal["vgg11", "vgg13", "vgg16", "vgg19"]
@@ -25,6 +25,8 @@ CONVOLUTIONS: dict[str, tuple[int, ...]] = {
     "vgg19": (2, 2, 4, 4, 4),
 }
 CHANNELS = (64, 128, 256, 512, 512)
+CLASSIFIER = 123_642_856
+"""Parameters of the three linear layers, which most files hold too."""
 
 # Content at relu4_2 where the network has it (Gatys et al. 2016), style at the first of each block.
 DEFAULT_LAYERS = {
@@ -90,7 +92,8 @@ class VGG(ChainEncoder):
     ) -> None:
         file, preprocessing = own_or_registered(weights, preprocessing, download)
         layers = vgg_layers(shape, pooling=pooling, padding=padding)
-        load_convolutions(layers, load_state_dict(file, setting="encoder.weights"), file.name)
+        parameters = CLASSIFIER + sum(p.numel() for layer in layers.values() for p in layer.parameters())
+        load_convolutions(layers, load_state_dict(file, parameters=parameters), file.name)
         super().__init__(layers, preprocessing, DEFAULT_LAYERS)
         self.weights_sha256 = file_sha256(file)
 
@@ -121,6 +124,7 @@ def load_convolutions(layers: Mapping[str, nn.Module], state: Mapping[str, Tenso
         if shape != tuple(conv.weight.shape) or "bias" not in tensors:
             reason = f"its weights for {name} have the shape {shape}, not {tuple(conv.weight.shape)}"
             raise UserError("encoder.weights", file, reason, hint)
+        check_finite({f"{name}.{kind}": tensor for kind, tensor in tensors.items()}, file)
         with torch.no_grad():
             conv.weight.copy_(tensors["weight"])
             assert conv.bias is not None

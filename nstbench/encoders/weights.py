@@ -8,14 +8,16 @@ This module does not import torch until weights are read.
 from __future__ import annotations
 
 import os
-import re
-import warnings
+import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nstbench.downloads.fetch import fetch
 from nstbench.downloads.folders import cache_folder, own_folder
+from nstbench.downloads.pickle_check import DAMAGED, TensorFileError
+from nstbench.downloads.safe_load import load_tensors, open_regular, too_large
 from nstbench.downloads.verification import describe_head, hash_file, remembered, verify
 from nstbench.errors import UserError, did_you_mean
 
@@ -218,11 +220,31 @@ def find(
     if path is None:
         weights = entry(name, setting=setting) if isinstance(name, str) else name
         return next(iter(copies(weights)), None)
-    own = Path(path).expanduser()
-    if own.is_dir():
-        raise UserError(setting, path, "this is a folder", "Give the file of weights itself.")
-    if not own.is_file():
-        raise UserError(setting, path, "there is no such file", f"Names work too: {', '.join(REGISTRY)}.")
+    return own_file(path, "there is no such file", f"Names work too: {', '.join(REGISTRY)}.", setting=setting)
+
+
+def own_file(path: str | Path, missing: str, hint: str, *, setting: str = "encoder.weights") -> Path:
+    """Return the path of a user's own file of weights.
+
+    Args:
+        path: As typed.
+        missing: Reason to give where there is no such file.
+        hint: What to type instead.
+        setting: Setting to name in messages.
+
+    Raises:
+        UserError: There is no such file, or it is a folder, a pipe or a device.
+    """
+    own = Path(os.path.expanduser(path))
+    try:
+        mode = own.stat().st_mode
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL, is no file's either
+        raise UserError(setting, str(path), missing, hint) from error
+    if stat.S_ISDIR(mode):
+        raise UserError(setting, str(path), "this is a folder", "Give the file of weights itself.")
+    if not stat.S_ISREG(mode):
+        reason = "this is a pipe or a device, not a file of weights"
+        raise UserError(setting, str(path), reason, "Give the path of a file.")
     return own
 
 
@@ -282,27 +304,42 @@ def file_sha256(path: str | Path) -> str:
     return (remembered(path, weights_folder()) if ours else "") or hash_file(path)
 
 
-def load_state_dict(path: str | Path, *, setting: str = "encoder.weights") -> dict[str, Tensor]:
+LARGEST_NETWORK = 150_000_000
+"""Parameters of the largest network of the registry, a VGG-19 with its classifier, and some more."""
+
+
+def load_state_dict(
+    path: str | Path, *, setting: str = "encoder.weights", parameters: int = LARGEST_NETWORK
+) -> dict[str, Tensor]:
     """Read named tensors from a file of torch's (.pth, .pt) or of safetensors', onto the CPU.
 
-    No code in the file is run: torch's files are read with `weights_only`. A dictionary under the key
-    "state_dict" is unwrapped, and entries that are not tensors (an epoch, settings) are left out.
+    No code in the file is run, and it takes no more memory than a file for such a network needs; see
+    `nstbench.downloads.safe_load`. A dictionary under the key "state_dict" is unwrapped, and entries that
+    are not tensors (an epoch, settings) are left out.
+
+    Args:
+        path: File.
+        setting: Setting to name in messages.
+        parameters: Number of parameters of the whole network that the file is for.
 
     Raises:
-        UserError: no such file, damaged, not a file of weights, Python objects inside, or no tensors inside.
+        UserError: no such file, damaged, not a file of weights, Python objects inside, larger than any file
+            for such a network, or no tensors inside.
     """
     path = Path(path)
+    # Float64, and as much again for what is kept beside the weights, such as an optimiser's moments.
+    max_bytes = 16 * parameters + 2**26
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(512)
-    except OSError as error:
-        raise UserError(setting, path, f"the file cannot be read ({error.strerror})") from error
-    if what := describe_head(head):
-        raise UserError(setting, path, f"this is {what}, not a file of weights", "Get the file once more.")
-    if path.suffix == ".safetensors":
-        content = _read_safetensors(path, setting)
-    else:
-        content = _read_torch(path, head, setting)
+        if what := describe_head(head):
+            raise TensorFileError(f"this is {what}, not a file of weights")
+        if path.suffix == ".safetensors":
+            content = _read_safetensors(path, max_bytes)
+        else:
+            content = load_tensors(path, max_bytes=max_bytes)
+    except TensorFileError as error:
+        raise UserError(setting, path, error.reason, error.hint) from error
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
 
@@ -316,45 +353,30 @@ def load_state_dict(path: str | Path, *, setting: str = "encoder.weights") -> di
     return tensors
 
 
-_DAMAGED = "the file is damaged, cut short, or no file of weights"
+def check_finite(tensors: Mapping[str, Tensor], file: str, *, setting: str = "encoder.weights") -> None:
+    """Raise UserError naming the first tensor that holds NaN or an infinite value.
+
+    Such a network makes every objective NaN, which would look like a step that was too long.
+    """
+    import torch
+
+    for name, tensor in tensors.items():
+        wrong = tensor.numel() - int(torch.isfinite(tensor).sum())
+        if wrong:
+            reason = f"{wrong:,} of the {tensor.numel():,} values of its tensor {name} are NaN or infinite"
+            raise UserError(setting, file, reason, "Get the file once more, or give another.")
 
 
-def _read_safetensors(path: Path, setting: str) -> object:
+def _read_safetensors(path: Path, max_bytes: int) -> object:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if (size := path.stat().st_size) > max_bytes:
+        raise too_large(f"it holds {size:,} bytes", max_bytes)
     try:
         return load_file(path, device="cpu")
     except (SafetensorError, OSError) as error:
-        raise UserError(setting, path, f"{_DAMAGED} ({error})", "Get the file once more.") from error
-
-
-def _read_torch(path: Path, head: bytes, setting: str) -> object:
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles that are refused anyway
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # torch has no error of its own: damaged files raise nearly anything
-        # Torch's words for a class or function it will not look up, and for a program. Torch writes pickles
-        # of protocol 2; one of a later protocol comes from Python itself, so it holds Python's objects.
-        refused = re.search("unsupported (global|class)|TorchScript", str(error), re.IGNORECASE)
-        if refused or (head[:1] == b"\x80" and head[1:2] > b"\x02"):
-            reason = (
-                "the file holds Python objects, not only tensors; loading it could run code, so it is refused"
-            )
-            hint = "If you trust it, load it yourself and save its state_dict() alone, best as .safetensors."
-            raise UserError(setting, path, reason, hint) from error
-        # Its other messages advise weights_only=False, which is not advice to pass on.
-        detail = (
-            f" ({str(error).splitlines()[0].split('. ')[0]})"
-            if isinstance(error, RuntimeError) and str(error)
-            else ""
-        )
-        raise UserError(setting, path, _DAMAGED + detail, "Get the file once more.") from error
+        raise TensorFileError(f"{DAMAGED} ({error})") from error
 
 
 def _hub() -> Path:

@@ -16,7 +16,8 @@ _EPSILON = 1e-5  # the paper's and the official code's
 class Contextual(Loss):
     """Contextual similarity of features: ``-log mean_j max_i CX_ij``.
 
-    For features x_i of the canvas and y_j of the style picture, both less the mean of y:
+    For features x_i of the canvas and y_j of the style picture, both less the mean of y over all
+    positions (the official code samples first, and takes the mean of the sample):
 
     - ``d_ij = (1 - cos(x_i, y_j)) / 2``
     - ``d̃_ij = d_ij / (min_k d_ik + 1e-5)``: relative to the best match of x_i

@@ -30,6 +30,9 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
     chain of neighbouring layers; they shift the activations too. Yeh & Tang, "Improved Style Transfer
     by Respecting Inter-layer Correlations" (2018), match cross-layer Gram matrices alone.
 
+    With a shift s, ``G - A`` is that of the features as they are and ``s`` times the differences of the
+    two layers' means: s², beside which small features would be lost, cancels before it is formed.
+
     Args:
         shift: added to all features, as in `nstbench.losses.shifted_gram.ShiftedGram`; there s = -1.
     """
@@ -55,6 +58,9 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
     ) -> Sums:
         """Return the sum of the products between the two layers, ``(B, N_a, N_b)``.
 
+        With a shift, each layer has one more channel, whose value is 1: ``(B, N_a + 1, N_b + 1)`` holds
+        the sums of the channels too.
+
         A guide ``(1 or B, 1, h, w)`` is taken to the finer map's size, if it has another.
         """
         a, b = (at_least_float32(f) for f in features)
@@ -65,7 +71,7 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
         return Sums(found.count, second=found.second.transpose(1, 2))
 
     def summary(self, statistic: Sums) -> Tensor:
-        """Remember the Gram matrix between the two layers, ``(1 or B, N_a, N_b)``."""
+        """Remember the Gram matrix between the two layers as `statistic` has it."""
         return statistic.products
 
     def compare(self, statistic: Sums, target: Tensor) -> Tensor:
@@ -74,18 +80,22 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
 
     def unit(self, target: Tensor) -> Tensor:
         """Return the value at F = 0, whose Gram matrix is s² everywhere."""
-        return self._distance(torch.full_like(target, self.shift**2), target)
+        return self._distance(torch.zeros_like(target), target)
 
     def blend(self, targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """Average the Gram matrices."""
         return weighted_mean(targets, weights)
 
     def _distance(self, G: Tensor, A: Tensor) -> Tensor:
-        return per_canvas((G - A) ** 2) / (4 * A.shape[1] * A.shape[2])
+        difference = G - A
+        if self.shift:
+            means = difference[:, :-1, -1:] + difference[:, -1:, :-1]
+            difference = difference[:, :-1, :-1] + self.shift * means
+        return per_canvas(difference**2) / (4 * difference.shape[1] * difference.shape[2])
 
     def _between(self, finer: Tensor, coarser: Tensor, guide: Tensor | None) -> Sums:
         if self.shift:
-            finer, coarser = finer + self.shift, coarser + self.shift
+            finer, coarser = (torch.cat([f, torch.ones_like(f[:, :1])], dim=1) for f in (finer, coarser))
         if guide is None:
             weights = finer.new_ones(1, 1, *finer.shape[2:])
         else:

@@ -58,6 +58,8 @@ def total_variation(pictures: Tensor, *, exponent: float, isotropic: bool) -> Te
       (Mahendran & Vedaldi 2015; exponent is their β);
     - otherwise: ``Σ |dx|^exponent + Σ |dy|^exponent``.
 
+    Where an isotropic position has no differences (both below some 1e-19), value and gradient are 0.
+
     Args:
         pictures: ``(B, C, H, W)``.
         exponent: 2 penalises steps, 1 keeps edges.
@@ -68,6 +70,9 @@ def total_variation(pictures: Tensor, *, exponent: float, isotropic: bool) -> Te
     if not isotropic:
         return (dx.abs() ** exponent).flatten(1).sum(1) + (dy.abs() ** exponent).flatten(1).sum(1)
     squared = dx[..., :-1, :] ** 2 + dy[..., :, :-1] ** 2
-    # x^(β/2) has no finite slope at 0 for β < 2: flat areas would turn the gradient into NaN.
-    floor = 0.0 if exponent >= 2 else torch.finfo(squared.dtype).eps
-    return ((squared + floor) ** (exponent / 2)).flatten(1).sum(1)
+    if exponent >= 2:
+        return (squared ** (exponent / 2)).flatten(1).sum(1)
+    # x^(β/2) has no finite slope at 0 for β < 2: flat areas, which count 0, would turn the gradient into NaN.
+    varies = squared >= torch.finfo(squared.dtype).tiny
+    powers = torch.where(varies, squared, 1.0) ** (exponent / 2)
+    return torch.where(varies, powers, 0.0 * squared).flatten(1).sum(1)  # of NaN, NaN

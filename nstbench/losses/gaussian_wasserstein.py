@@ -135,21 +135,26 @@ class _TraceOfRoot(torch.autograd.Function):
     """``tr S^½`` of positive matrices, ``(B,)``: the sum of the roots s of the eigenvalues.
 
     Below a floor the root, whose slope is infinite at 0, gives way to ``s²(2 floor - s)/floor²``, of the same
-    value and slope at the floor and of finite slope at 0.
+    value and slope at the floor and of finite slope at 0. A matrix that is not finite has the value NaN
+    and leaves the others of the batch as they are: LAPACK would refuse them all.
     """
 
     @staticmethod
     def forward(ctx: Any, S: Tensor, scale: Tensor, eps: float) -> Tensor:
         """Return the sum of roots; the floor is ``eps`` of the largest, or of ``scale``, ``(1 or B,)``."""
-        eigenvalues, vectors = torch.linalg.eigh(S)
+        finite = torch.isfinite(S).all(dim=2).all(dim=1)
+        undefined = torch.where(finite, 0.0, torch.nan).to(S)
+        eigenvalues, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], S, 0.0))
         roots: Tensor = eigenvalues.clamp(min=0).sqrt()
         floor = eps * roots[:, -1:].maximum(scale[:, None])
         # Where the style has no variance there is no direction to prefer.
         floor = torch.where(floor > 0, floor, 1.0)
         above = roots >= floor
         slopes = 0.5 * torch.where(above, 1 / roots.maximum(floor), (4 - 3 * roots / floor) / floor)
-        ctx.save_for_backward((vectors * slopes[:, None]) @ vectors.transpose(1, 2))
-        return torch.where(above, roots, roots**2 * (2 - roots / floor) / floor).sum(dim=1)
+        ctx.save_for_backward(
+            (vectors * slopes[:, None]) @ vectors.transpose(1, 2) + undefined[:, None, None]
+        )
+        return torch.where(above, roots, roots**2 * (2 - roots / floor) / floor).sum(dim=1) + undefined
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:

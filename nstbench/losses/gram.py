@@ -74,7 +74,7 @@ class Gram(AdditiveLoss[Tensor], Loss):
         return self._distance(statistic.products, *target)
 
     def _distance(self, G: Tensor, A: Tensor, positions: int) -> Tensor:
-        return _FACTORS[self.normalization](A.shape[1], positions) * per_canvas((G - A) ** 2)
+        return factor_of(self.normalization, A.shape[1], positions) * per_canvas((G - A) ** 2)
 
     def unit(self, target: tuple[Tensor, int]) -> Tensor:
         """Return the value at F = 0."""
@@ -86,3 +86,8 @@ class Gram(AdditiveLoss[Tensor], Loss):
         return weighted_mean(matrices, weights), round(
             sum(w * m for w, m in zip(weights, positions, strict=True))
         )
+
+
+def factor_of(normalization: Normalization, channels: int, positions: int) -> float:
+    """Return what Σ(G - A)² is multiplied by, for a style picture with so many channels and positions."""
+    return _FACTORS[normalization](channels, positions)

@@ -38,7 +38,8 @@ class RelaxedEMD(JointLoss):
 
     - ``ℓ_r = max(mean_i min_j C_ij, mean_j min_i C_ij)``, ``C_ij = 1 - cos(x_i, y_j)``
     - ``ℓ_m = Σ|μ_x - μ_y|/D + Σ|Σ_x - Σ_y|/D²``, which also ties the features' magnitude
-    - ``ℓ_p``: as ``ℓ_r`` on colours, with ``‖x_i - y_j‖/√3`` added to ``C_ij``
+    - ``ℓ_p``: as ``ℓ_r`` on colours, with ``‖x_i - y_j‖/√3`` added to ``C_ij``, as in the authors' code;
+      in the paper, to our knowledge, the Euclidean distance alone takes the place of ``C_ij``
 
     Kolkin, Salavon & Shakhnarovich (2019), "Style Transfer by Relaxed Optimal Transport and
     Self-Similarity", minimise ``(α·ℓ_C + ℓ_m + ℓ_r + ℓ_p/α) / (2 + α + 1/α)``; their code divides by
@@ -47,7 +48,8 @@ class RelaxedEMD(JointLoss):
 
     The paper compares colours in a decorrelated space. The matrix of its code is a rotation, which
     changes neither a cosine nor a length: there is none here. What the code does change is the
-    origin, which is mid-grey.
+    origin, which is mid-grey: here for ``ℓ_p``. In the code the pixels of the hypercolumns are less mid-grey
+    too; here they are in [0, 1].
 
     The value is 0 at the style picture itself, where both are sampled at the same positions (one size,
     the first draw, ``samples = style_samples``), or at all. The unit is the

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from nstbench.encoders.weights import find, load_state_dict, locate
+from nstbench.encoders.weights import check_finite, find, load_state_dict, locate
 from nstbench.errors import UserError
 from nstbench.metrics.base import Metric, Subject, Unavailable, content_of
 
@@ -78,6 +78,8 @@ class LPIPS(Metric):
         try:
             file = locate(name, path=self.weights, setting=setting)
             state = load_state_dict(file, setting=setting)
+            trunk = {key: tensor for key, tensor in state.items() if key.startswith("features.")}
+            check_finite(trunk, file.name, setting=setting)
         except UserError as error:
             raise Unavailable(str(error)) from error
         return file, {key.removeprefix("features."): tensor for key, tensor in state.items()}

@@ -39,9 +39,14 @@ class Blockwise:
         encode: from pictures and layers to feature maps, in the precision of the stage.
         objective: of terms that can be computed in blocks (`nstbench.losses.shares.kind`).
         tile: about how many pixels a block has on a side, without its halo.
+
+    Raises:
+        ValueError: A term cannot be computed in blocks; likewise from `remember`, `measured` and calls, as
+            an objective's terms may be changed later.
     """
 
     def __init__(self, encoder: Encoder, encode: Encode, objective: Objective, tile: int) -> None:
+        _check(objective.terms)
         self.encoder, self.encode, self.objective, self.tile = encoder, encode, objective, tile
         self._remembered: dict[str, Tensor] = {}  # the picture of every term that compares positions
         self._cut: dict[tuple[object, ...], list[Block]] = {}
@@ -58,7 +63,7 @@ class Blockwise:
 
         See `Term.remember`.
         """
-
+        _check([term])
         summaries = {}
         for i, picture in enumerate(pictures):
             shares = [
@@ -102,6 +107,7 @@ class Blockwise:
         self, terms: Sequence[Term], weights: Mapping[str, float], picture: Tensor, *, gradient: bool
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Return the terms' values, and the gradient of their sum under these weights, or 0."""
+        _check(terms)
         values, slope = _of_pixels(terms, weights, picture, gradient=gradient)
         additive, positionwise = (shares_of(terms, k, self.encoder) for k in ("additive", "positionwise"))
         sums = self._sums(picture, additive)
@@ -133,6 +139,12 @@ class Blockwise:
                 if seen is not None:
                     found = share.loss.statistic(*seen).double()
                     totals[i] = totals[i] + found if i in totals else found
+        for i, share in enumerate(shares):
+            if i not in totals:
+                reason = f"no position of the picture counts for {share.part.key}"
+                raise ValueError(
+                    f"{share.term.name}: {reason} (its map is empty, or its guide is 0 everywhere)"
+                )
         return [totals[i].about_mean() for i in range(len(shares))]
 
     def _errors(
@@ -170,6 +182,8 @@ class Blockwise:
         (layer,) = share.layers
         windows = [block.whole[layer] for block in self._blocks(picture, [share]) if layer in block.whole]
         positions = sum((r.stop - r.start) * (c.stop - c.start) for r, c in windows)
+        if not positions:
+            raise ValueError(f"{share.term.name}: no position of the picture counts for {share.part.key}")
         factor: float = share.loss.factor(self.encoder.layers[layer].channels, positions)
         return factor
 
@@ -183,6 +197,17 @@ class Blockwise:
         if key not in self._cut:
             self._cut[key] = cut(self.encoder, layers, (height, width), self.tile)
         return self._cut[key]
+
+
+def _check(terms: Sequence[Term]) -> None:
+    """Raise ValueError for a term that no blocks can give the value of: its value would be 0."""
+    for term in terms:
+        for part in term.parts:
+            if kind(term, part.view) == "neither":
+                what = f"{term.name} ({type(term.loss).__name__} of {part.view})"
+                raise ValueError(
+                    f"{what} cannot be computed in blocks: it is no sum over positions of the encoder's maps"
+                )
 
 
 def _guide_of_style(part: Part, guides: Mapping[str, Guides] | None) -> Tensor | None:

@@ -20,6 +20,7 @@ from nstbench.losses.objective import Objective, Values
 from nstbench.losses.units import Measure
 from nstbench.modules.blockwise import Blockwise
 from nstbench.modules.canvas import Canvas
+from nstbench.modules.not_finite import not_finite_at_start
 from nstbench.modules.precision import Encoding, Plateau, Precision
 from nstbench.runtime.tensor_file import digest
 
@@ -241,7 +242,12 @@ class ImageOptimization(pl.LightningModule):
         Raises:
             NonFiniteObjectiveError: the objective is NaN or infinite.
         """
-        total = check_finite(values, self.evaluations)
+        try:
+            total = check_finite(values, self.evaluations)
+        except NonFiniteObjectiveError as error:
+            if self.evaluations:
+                raise
+            raise not_finite_at_start(self, values, picture) from error
         self.last_good = picture
         evaluation = Evaluation(self.evaluations, step, self.stage, values, picture)
         for callback in callbacks:

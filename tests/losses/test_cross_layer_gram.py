@@ -138,3 +138,18 @@ def test_half_precision_features_are_compared_in_float32_and_empty_ones_are_fini
     slopes = torch.autograd.grad(value.sum(), F)
     assert torch.isfinite(value).all()
     assert all(torch.isfinite(s).all() for s in slopes)
+
+
+@pytest.mark.parametrize("magnitude", [1e-4, 1.0, 1e2])
+def test_a_shift_leaves_float32_its_digits_at_any_magnitude_of_features(magnitude: float) -> None:
+    F, P = (
+        [
+            maps(1, 8, 16, 12, seed=s, scale=magnitude).float(),
+            maps(1, 6, 8, 6, seed=s + 1, scale=magnitude).float(),
+        ]
+        for s in (0, 2)
+    )
+    loss = CrossLayerGram(-1.0)
+    G, A = (oracle(maps_[0][0].double(), maps_[1][0].double(), -1.0) for maps_ in (F, P))
+    expected = float(((G - A) ** 2).sum() / (4 * 8 * 6))
+    assert loss(F, loss.target(P)).item() == pytest.approx(expected, rel=1e-5)

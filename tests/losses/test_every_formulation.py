@@ -118,3 +118,29 @@ def test_half_precision_features_are_compared_in_float32_and_left_as_they_are(ro
     assert torch.isfinite(value).all()
     assert all(torch.equal(canvas[name], before[name]) for name in canvas)
     torch.testing.assert_close(loss(seen(loss, role, canvas), target), value, rtol=0, atol=0)
+
+
+@every_option
+@pytest.mark.parametrize("poison", [float("nan"), float("inf"), -float("inf")], ids=str)
+@pytest.mark.parametrize("everywhere", [True, False], ids=["everywhere", "at one position"])
+def test_a_canvas_that_is_not_finite_fails_alone(
+    role: str, option: str, poison: float, everywhere: bool
+) -> None:
+    loss = loss_of(role, option)
+    sound = maps_of("usual", batch=3)
+    bad = {name: x.clone() for name, x in sound.items()}
+    for x in bad.values():
+        h, w = x.shape[2:]
+        x[1, :, h // 2, w // 2] = poison
+        if everywhere:
+            x[1] = poison
+    for styles in (1, 3):  # one style for all, and one for each
+        target = loss.target(seen(loss, role, maps_of("sparse", batch=styles, seed=1)))
+        expected, slopes = value_and_gradients(loss, role, sound, target)
+        value, gradients = value_and_gradients(loss, role, bad, target)
+        assert not torch.isfinite(value[1])
+        for row in (0, 2):
+            assert torch.equal(value[row], expected[row])
+            for gradient, slope in zip(gradients, slopes, strict=True):
+                assert torch.isfinite(gradient[row]).all()
+                assert torch.equal(gradient[row], slope[row])

@@ -164,3 +164,29 @@ def test_a_flat_picture_has_a_finite_gradient() -> None:
         loss(flat, None).sum().backward()
         assert flat.grad is not None
         assert torch.isfinite(flat.grad).all()
+
+
+@pytest.mark.parametrize("exponent", [1.0, 1.25, 2.0])
+@pytest.mark.parametrize("isotropic", [True, False])
+def test_the_total_variation_of_a_constant_picture_is_0_and_of_an_edge_exact(
+    exponent: float, isotropic: bool
+) -> None:
+    loss = TotalVariation(exponent, isotropic=isotropic, reduction="sum")
+    flat = torch.full((1, 3, 8, 8), 0.7, requires_grad=True)
+    value = loss(flat, None)
+    value.sum().backward()
+    assert value.item() == 0
+    assert flat.grad is not None
+    assert not flat.grad.any()
+    edge = torch.zeros(1, 1, 8, 8)
+    edge[..., 4:] = 0.5
+    rows = 7 if isotropic else 8
+    assert loss(edge, None).item() == pytest.approx(rows * 0.5**exponent, rel=1e-6)
+
+
+@pytest.mark.parametrize("step", [1e-6, 1e-15, 1e-18, 1e-22, 1e-38])
+def test_the_gradient_of_total_variation_is_bounded_at_the_smallest_differences(step: float) -> None:
+    ramp = (step * torch.arange(6.0)).expand(1, 1, 6, 6).clone().requires_grad_()
+    TotalVariation(1.0, isotropic=True, reduction="sum")(ramp, None).sum().backward()
+    assert ramp.grad is not None
+    assert ramp.grad.abs().max() <= 2

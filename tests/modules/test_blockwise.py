@@ -16,6 +16,7 @@ from nstbench.encoders.propagation import map_shapes
 from nstbench.encoders.random import RandomVGG
 from nstbench.losses.base import Formulation
 from nstbench.losses.content import FeatureReconstruction
+from nstbench.losses.contextual import Contextual
 from nstbench.losses.covariance import Covariance
 from nstbench.losses.cross_layer_gram import CrossLayerGram
 from nstbench.losses.gaussian_wasserstein import GaussianWasserstein
@@ -24,7 +25,9 @@ from nstbench.losses.laplacian import Laplacian
 from nstbench.losses.mmd import LinearMMD, PolynomialMMD
 from nstbench.losses.moments import Moments
 from nstbench.losses.mrf import MRF
+from nstbench.losses.nearest_neighbor import NearestNeighbor
 from nstbench.losses.objective import CANVAS, Guides, Objective, Region, Term, Values
+from nstbench.losses.relaxed_emd import RelaxedEMD
 from nstbench.losses.shifted_gram import ShiftedGram
 from nstbench.losses.total_variation import TotalVariation
 from nstbench.losses.units import set_units
@@ -251,3 +254,35 @@ def test_losses_of_patches_are_of_no_kind() -> None:
 
     assert kind(Term("style/mrf", MRF(), {"relu1_1": 1.0}, 1.0), "relu1_1") == "neither"
     assert kind(Term("style/mrf", MRF(), {CANVAS: 1.0}, 1.0), CANVAS) == "pixels"
+
+
+@pytest.mark.parametrize("loss", [MRF(), Contextual(), NearestNeighbor(), RelaxedEMD()], ids=str)
+def test_a_term_that_blocks_cannot_compute_is_refused_by_name_and_not_counted_as_0(
+    loss: Formulation,  # type: ignore[type-arg]
+) -> None:
+    eyes = encoder("zeros, max")
+    refused = pytest.raises(
+        ValueError, match=rf"style/it \({type(loss).__name__} of .*cannot be computed in blocks"
+    )
+    with refused:
+        Blockwise(eyes, eyes, Objective(terms(loss)()), 32)
+    objective = Objective(terms(Gram())())
+    blocks = Blockwise(eyes, eyes, objective, 32)
+    blocks.remember(objective.terms[0], [picture(60, 60, 1)])
+    with refused:
+        blocks.remember(terms(loss)()[0], [picture(60, 60, 1)])
+    with refused:
+        blocks.measured(terms(loss)(), picture(60, 60, 2))
+    objective.terms.append(terms(loss)()[0])
+    with refused:
+        blocks(picture(60, 60, 2))
+
+
+def test_a_term_without_a_position_that_counts_is_refused_by_name() -> None:
+    nowhere = {"relu1_1": torch.zeros(1, 1, 60, 60)}
+    guides = {"sky": Guides(nowhere, [nowhere])}
+    term = Term("style/it", Gram(), {"relu1_1": 1.0}, 1.0, regions=[Region("sky", 1.0)])
+    eyes = encoder("zeros, max")
+    blocks = Blockwise(eyes, eyes, Objective([term]), 32)
+    with pytest.raises(ValueError, match=r"style/it: no position of the picture counts for relu1_1@sky"):
+        blocks.remember(term, [picture(60, 60, 1)], guides=guides)

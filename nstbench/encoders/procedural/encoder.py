@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -31,7 +32,7 @@ class ProceduralVGG(ChainEncoder):
     def __init__(
         self, weights: str = "shipped", pooling: Pooling = "average", padding: Padding = "zeros"
     ) -> None:
-        path = SHIPPED if weights == "shipped" else Path(weights).expanduser()
+        path = SHIPPED if weights == "shipped" else Path(os.path.expanduser(weights))
         tensors, sha256 = read_weights(path)
         layers: dict[str, nn.Module] = {}
         channels = 3

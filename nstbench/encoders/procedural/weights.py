@@ -10,10 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nstbench.encoders.weights import own_file
 from nstbench.errors import NonFiniteObjectiveError, UserError
 
 SHIPPED = Path(__file__).parent / "encoder.safetensors"
 """The weights in the package."""
+
+_LARGEST = 2**28
+"""Bytes that a file of weights may hold: those of a VGG-19 without its classifier, three times over."""
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], made_by: Mapping[str, object]) -> str:
@@ -54,9 +58,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
 
     checksum = path.with_suffix(".sha256")
     remedy = "Install nstbench anew." if path == SHIPPED else "Make it anew with nstbench train."
-    if not path.is_file():
-        hint = remedy if path == SHIPPED else "Give a file that nstbench train made, or shipped."
-        raise UserError("encoder.weights", str(path), "there is no such file", hint)
+    hint = remedy if path == SHIPPED else "Give a file that nstbench train made, or shipped."
+    if (size := own_file(path, "there is no such file", hint).stat().st_size) > _LARGEST:
+        reason = f"it holds {size:,} bytes, and no file of this encoder more than {_LARGEST:,}"
+        raise UserError("encoder.weights", str(path), reason, hint)
     try:
         data = path.read_bytes()
         wanted = checksum.read_text(encoding="ascii").split()[0]
