@@ -147,8 +147,6 @@ def _targets(config: Config) -> Iterator[tuple[str, Node, frozenset[str]]]:
     for group in ("metrics", "logger"):
         for name, node in getattr(config, group).items():
             yield f"{group}.{name}", node, frozenset({"run"})
-            if isinstance(node.get("encoder"), dict):  # a metric's own eyes
-                yield f"{group}.{name}.encoder", node["encoder"], frozenset({"normalize_activations"})
 
 
 def term_settings(node: Node, role: str, path: str) -> TermSettings:
