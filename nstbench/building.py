@@ -35,5 +35,7 @@ def build(node: Mapping[str, Any], **supplied: Any) -> Any:
     if inspect.isfunction(made):
         promised = argument_types(made).get("return")
         if inspect.isclass(promised) and not isinstance(built, promised):
-            raise TypeError(f"{node['_target_']} returned a {type(built).__name__}, not a {promised.__name__}")
+            raise TypeError(
+                f"{node['_target_']} returned a {type(built).__name__}, not a {promised.__name__}"
+            )
     return built

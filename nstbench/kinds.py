@@ -1,7 +1,7 @@
 """What may be named as a ``_target_``, by its place in the configuration.
 
-Naming a class in a configuration imports its module, which runs that module's code: see docs/trust.md. Nothing
-else happens before the class or function is known to be of the kind that its place asks for.
+Naming a class in a configuration imports its module, which runs that module's code: see docs/trust.md.
+Nothing else happens before the class or function is known to be of the kind that its place asks for.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Kind:
     Attributes:
         noun: Name of the kind with its article, for messages.
         base: Full name of the class that all of them inherit from.
-        choose: What to type for an option that ships with nstbench.
+        choose: What to type for an option that ships with nstbench; "" where there is none.
         defines: Attributes that a subclass has to define itself; of names joined by ``|``, one suffices.
         supplied: Argument that nstbench supplies when it builds one; "" for none.
         partial: Whether a node of this kind says ``_partial_: true``: it is built later, with that argument.
@@ -73,9 +73,7 @@ KINDS: Mapping[str, Kind] = {
     "hydra.sweeper.sampler": Kind(
         "a sampler of Optuna's", "optuna.samplers.BaseSampler", "hydra.sweeper.sampler=tpe"
     ),
-    "hydra.callbacks.*": Kind(
-        "a callback of Hydra's", "hydra.experimental.callback.Callback", "no callback: ~hydra.callbacks"
-    ),
+    "hydra.callbacks.*": Kind("a callback of Hydra's", "hydra.experimental.callback.Callback", ""),
 }
 """Every place of a configuration whose node is built from a ``_target_``; anywhere else it is refused."""
 
@@ -86,7 +84,9 @@ def kind_at(place: str) -> Kind:
     Raises:
         KeyError: nothing is built there.
     """
-    return next((kind for pattern, kind in KINDS.items() if fnmatchcase(place, pattern)), None) or KINDS[place]
+    return (
+        next((kind for pattern, kind in KINDS.items() if fnmatchcase(place, pattern)), None) or KINDS[place]
+    )
 
 
 def check_kind(setting: str, target: object, kind: Kind) -> Any:
@@ -104,12 +104,17 @@ def check_kind(setting: str, target: object, kind: Kind) -> Any:
     """
     made = locate(target, setting)
     base = locate(kind.base, setting)
-    use = f"Choose one with {kind.choose}, or name a subclass of {kind.base}."
-    returned = made if inspect.isclass(made) else _hints(made).get("return") if inspect.isfunction(made) else 0
+    choose = f"Choose one with {kind.choose}, or name" if kind.choose else "Remove it, or name"
+    use = f"{choose} a subclass of {kind.base}."
+    returned = (
+        made if inspect.isclass(made) else _hints(made).get("return") if inspect.isfunction(made) else 0
+    )
     if not inspect.isclass(returned) or not issubclass(returned, base):
         raise UserError(setting, target, f"it is not {kind.noun}", use)
     if inspect.isclass(made):
-        abstract = inspect.isabstract(made) or made.__module__ == base.__module__.removesuffix(".base") + ".base"
+        abstract = (
+            inspect.isabstract(made) or made.__module__ == base.__module__.removesuffix(".base") + ".base"
+        )
         if lacking := [names.split("|")[0] for names in kind.defines if not _defines(made, base, names)]:
             raise UserError(setting, target, f"it is {kind.noun} that defines no {lacking[0]}", use)
         if abstract:

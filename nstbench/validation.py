@@ -21,6 +21,7 @@ from nstbench.config import Config, Node, TermSettings, settings
 from nstbench.encoders.procedural.settings import TrainConfig
 from nstbench.errors import UserError, did_you_mean
 from nstbench.pictures.source import check
+from nstbench.plain import check_finite, plain_mapping
 from nstbench.sweeps.criterion import check_criterion
 from nstbench.targets import TERM_KEYS, check_target, try_to_build
 
@@ -68,19 +69,20 @@ def validate_training(composed: DictConfig | Mapping[str, Any]) -> TrainConfig:
 
 def _typed(composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str) -> Schema:
     """Return what was composed as the dataclass ``schema``, with ``plain`` filled in."""
-    plain = _plain(composed, schema)
+    plain = plain_mapping(_resolved(composed, schema))
     try:
         # From JSON, because only there does pydantic's strict mode take a mapping for a dataclass.
-        config = TypeAdapter(schema).validate_json(json.dumps(plain, default=str))
+        config = TypeAdapter(schema).validate_json(json.dumps(plain))
     except ValidationError as error:
         raise user_error(error, plain, schema=schema, command=command) from error
+    check_finite(plain)
     config.plain = plain
     return config
 
 
-def _plain(composed: DictConfig | Mapping[str, Any], schema: Any) -> dict[str, Any]:
+def _resolved(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[Any, Any]:
     if not isinstance(composed, DictConfig):
-        return dict(composed)
+        return composed
     # OmegaConf.missing_keys resolves references, and stops at the first that leads nowhere.
     for key in _missing(OmegaConf.to_container(composed, resolve=False)):
         raise UserError(key, "???", "it has no value", f"Give it one: {key}=…")
@@ -100,7 +102,7 @@ def _plain(composed: DictConfig | Mapping[str, Any], schema: Any) -> dict[str, A
             hint = did_you_mean(match[1], settings(schema))
         raise UserError(key, written(composed, key), reason, hint) from error
     assert isinstance(plain, dict)
-    return {str(k): v for k, v in plain.items()}
+    return plain
 
 
 def _missing(node: object, path: str = "") -> Iterator[str]:
@@ -157,7 +159,7 @@ def term_settings(node: Node, role: str, path: str) -> TermSettings:
             f"{path}.layers", own["layers"], "a regulariser looks at the canvas itself", "Remove it."
         )
     try:
-        return TypeAdapter(TermSettings).validate_json(json.dumps(own, default=str))
+        return TypeAdapter(TermSettings).validate_json(json.dumps(own))
     except ValidationError as error:
         raise user_error(error, own, prefix=path) from error
 
