@@ -13,6 +13,8 @@ LONGEST = 4096
 """Characters of a text: as many as the path of a file can have."""
 DEEPEST = 40
 """Mappings and lists inside each other."""
+MOST_VALUES = 10_000
+"""Values of a configuration; the largest of conf/ has 400."""
 _LARGEST = 2**63  # what PyTorch and YAML readers of other languages can hold
 _EXAMPLES = "Settings are texts, numbers, true, false, null, lists and mappings."
 
@@ -27,6 +29,9 @@ def plain_mapping(given: Mapping[Any, Any]) -> dict[str, Any]:
             text with control characters, or anything too long or too deeply nested.
     """
     plain: dict[str, Any] = _plain("", given, 0)
+    most, key = max(((_count(value), key) for key, value in plain.items()), default=(0, ""))
+    if most > MOST_VALUES:
+        raise UserError(key, "", f"it has more than {MOST_VALUES:,} values", "No setting needs as many.")
     return plain
 
 
@@ -41,6 +46,11 @@ def check_finite(value: object, path: str = "") -> None:
     below = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inside in below:
         check_finite(inside, f"{path}.{key}" if path else str(key))
+
+
+def _count(value: object) -> int:
+    below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(_count(inside) for inside in below)
 
 
 def _plain(path: str, value: Any, depth: int) -> Any:

@@ -5,7 +5,9 @@ Hydra alone accepts ``steps=abc``, and misspelt keys inside files, without a wor
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from math import isfinite
@@ -176,6 +178,25 @@ def _check_files(config: Config) -> None:
                 check(mask, f"pictures.guides.{name}.{whose}")
     if config.canvas.start not in {"content", "style", "noise"}:
         check(config.canvas.start, "canvas.start")
+    for path, node, _ in _targets(config):
+        for setting, value in ((f"{path}.weights", node.get("weights")), *_weights_inside(path, node)):
+            _check_length(setting, value)
+
+
+def _weights_inside(path: str, node: Node) -> Iterator[tuple[str, object]]:
+    for key, inside in node.items():
+        if isinstance(inside, dict):
+            yield f"{path}.{key}.weights", inside.get("weights")
+
+
+def _check_length(setting: str, value: object) -> None:
+    """Refuse the path of a file that no file system can hold; whether it exists is for its reader to say."""
+    try:
+        os.stat(value if isinstance(value, str) else ".")
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            hint = "Give the path of a file, or a name that `nstbench weights list` shows."
+            raise UserError(setting, value, "no file can have a name that long", hint) from error
 
 
 def _check_together(config: Config) -> None:
@@ -254,7 +275,7 @@ def _check_controls(config: Config) -> None:
 
 
 def _check_study(study: str, example: str) -> None:
-    if not study or Path(study).name != study or study.startswith("."):
+    if not study.strip() or Path(study).name != study or study.startswith("."):
         hint = f"Type a name such as study={example}."
         raise UserError("study", study, "it must be a plain folder name", hint)
 

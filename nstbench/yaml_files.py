@@ -19,12 +19,11 @@ from hydra.plugins.config_source import ConfigResult
 from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
 
 from nstbench.errors import UserError
-from nstbench.plain import DEEPEST, LONGEST
+from nstbench.plain import DEEPEST, LONGEST, MOST_VALUES
 
 LARGEST = 262_144
 """Bytes of a file; the largest of conf/ has 3,000."""
-MOST_VALUES = 10_000
-"""Values of a file, those of aliases counted wherever they are used; the most in conf/ is 300."""
+
 # The YAML types that a setting can have; !!binary, !!set, !!timestamp and Python's are none.
 _PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 _TYPES = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in _PLAIN)}
