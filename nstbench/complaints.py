@@ -150,11 +150,12 @@ def _follow(given: object, loc: Iterable[str | int]) -> tuple[list[str | int], o
     """Walk along ``loc`` as far as it leads; pydantic adds the names of union branches to it."""
     path: list[str | int] = []
     for part in loc:
-        places = dict(enumerate(given)) if isinstance(given, list) else given
-        if not isinstance(places, Mapping) or part not in places:
-            continue
-        given = places[part]
-        path.append(part)
+        inside = part in given if isinstance(given, Mapping) else False
+        if isinstance(given, list):
+            inside = isinstance(part, int) and 0 <= part < len(given)
+        if inside:
+            given = given[part]  # type: ignore[index]
+            path.append(part)
     return path, given
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from unicodedata import category
 
 
 class UserError(Exception):
@@ -47,6 +48,8 @@ def as_typed(value: object) -> str:
     else:
         text = str(value)
     text = " ".join(text.splitlines())  # a file may be called anything
+    if not text.isprintable():  # control characters would reach the terminal
+        text = "".join(c if category(c) not in {"Cc", "Cs"} else ascii(c)[1:-1] for c in text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 

@@ -2,110 +2,131 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from importlib import import_module
-from pkgutil import iter_modules
-from typing import Any, get_type_hints
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from nstbench.building import build
+from nstbench.building import OWN_KEYS, build
 from nstbench.complaints import user_error
 from nstbench.config import Node, whole
 from nstbench.errors import UserError, as_typed, did_you_mean
+from nstbench.kinds import KINDS, Kind, argument_types, check_kind, kind_at, locate, signature
 
 # Keys of a term that are not its loss's own: see `nstbench.config.TermSettings`.
 TERM_KEYS = frozenset({"layers", "layer_weights", "weight"})
 
 
 def check_target(path: str, node: Node, skip: frozenset[str] = frozenset()) -> None:
-    """Check that a node's ``_target_`` exists and takes the arguments given.
+    """Check that a node's ``_target_`` is of the kind for its place, and takes the arguments given.
 
     Args:
-        path: of the node, for messages.
-        node: with its ``_target_``.
-        skip: keys, or parameters of the target, that are supplied elsewhere.
+        path: Path of the node in the configuration, such as ``loss.style.gram``.
+        node: Node with its ``_target_``.
+        skip: Keys, or parameters of the target, that are supplied elsewhere.
 
     Raises:
-        UserError: naming the key, with the nearest valid names.
+        UserError: Something is wrong with one of its keys; the message has the nearest valid names.
     """
-    target = node.get("_target_")
-    if target is None:
+    _check_node(path, node, kind_at(path), skip)
+
+
+def check_kinds_only(path: str, node: Node, kind: Kind | None = None) -> None:
+    """Check the ``_target_`` of a node, and of those inside it, but no other setting.
+
+    Args:
+        path: Path of the node in the configuration.
+        node: Node with its ``_target_``.
+        kind: What the place asks for; None: what the path says.
+
+    Raises:
+        UserError: A ``_target_`` is of another kind, or stands where nothing is built.
+    """
+    kind = kind or kind_at(path)
+    check_kind(f"{path}._target_", node.get("_target_"), kind)
+    _check_own_keys(path, node, kind)
+    for key, value in node.items():
+        if key in kind.inside and isinstance(value, dict) and "_target_" in value:
+            check_kinds_only(f"{path}.{key}", value, KINDS[kind.inside[key]])
+        else:
+            refuse_targets(f"{path}.{key}", value)
+
+
+def refuse_targets(path: str, value: object) -> None:
+    """Refuse every ``_target_`` at or below a place where nothing is built.
+
+    Raises:
+        UserError: There is one.
+    """
+    for place, node in _nodes(path, value):
+        reason = "nothing is built from a _target_ here"
+        raise UserError(f"{place}._target_", node["_target_"], reason, "Give a plain value, or remove it.")
+
+
+def _nodes(path: str, value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield path, value
+        for key, below in value.items():
+            yield from _nodes(f"{path}.{key}", below)
+    elif isinstance(value, list | tuple):
+        for i, below in enumerate(value):
+            yield from _nodes(f"{path}.{i}", below)
+
+
+def _check_node(path: str, node: Node, kind: Kind, skip: frozenset[str]) -> None:
+    if node.get("_target_") is None:
         group, _, name = path.rpartition(".")
         choose = f"Select the option that defines it, {group.replace('.', '/')}={name}, or remove it."
         raise UserError(path, dict(node), "it has no _target_, so its option is not selected", choose)
-    made = _locate(path, str(target))
-    known = parameters_of(str(target))
-    hints = _hints(made)
+    check_kinds_only(path, node, kind)
+    made = locate(node["_target_"], f"{path}._target_")
+    known = parameters_of(str(node["_target_"]))
+    hints = argument_types(made)
     for key, value in node.items():
-        if key in skip or (key.startswith("_") and key.endswith("_")):
+        if key in skip or key in OWN_KEYS:
             continue
         if known is not None and key not in known:
             offered = [name for name in known if name not in skip] + sorted(skip & TERM_KEYS)
             hint = did_you_mean(key, offered, what="its settings")
             raise UserError(f"{path}.{key}", value, "there is no such setting", hint)
         _check_type(f"{path}.{key}", value, hints.get(key, Any))
-    for name, p in _signature(made).items():
+        if key in kind.inside and isinstance(value, dict):
+            _check_node(f"{path}.{key}", value, KINDS[kind.inside[key]], _SUPPLIED)
+    for name, p in signature(made).items():
         required = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         if required and name not in node and name not in skip:
             raise UserError(f"{path}.{name}", "", "it has no value", f"Give it one: {path}.{name}=…")
 
 
+# What `nstbench.encoders.build` takes from the node of an encoder for itself.
+_SUPPLIED = frozenset({"normalize_activations"})
+
+
+def _check_own_keys(path: str, node: Node, kind: Kind) -> None:
+    """Check the keys of a node that say how it is built."""
+    if kind.partial and node.get("_partial_") is not True:
+        reason = f"the {kind.supplied} of {kind.noun} are known only later"
+        raise UserError(f"{path}._partial_", node.get("_partial_"), reason, f"Type {path}._partial_=true.")
+    allowed: dict[str, object] = {"_recursive_": False, "_convert_": "all"}
+    allowed |= {"_partial_": True} if kind.partial else {"_partial_": False}
+    for key, value in node.items():
+        if key == "_target_" or not (key.startswith("_") and key.endswith("_")):
+            continue
+        if key not in allowed:
+            reason = "arguments are given by their names here"
+            raise UserError(f"{path}.{key}", value, reason, f"Remove it, and type {path}.<argument>=….")
+        if value != allowed[key] or type(value) is not type(allowed[key]):
+            reason = f"it can only be {as_typed(allowed[key])} here"
+            raise UserError(f"{path}.{key}", value, reason, "Remove it.")
+
+
 def parameters_of(target: str) -> list[str] | None:
     """Return the names of the arguments of a ``_target_``; None if it takes any."""
-    parameters = _signature(_locate("", target))
+    parameters = signature(locate(target, "_target_"))
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return None
     return list(parameters)
-
-
-def _signature(made: Any) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(made).parameters
-    except ValueError:  # a built-in that does not tell
-        return {"any": inspect.Parameter("any", inspect.Parameter.VAR_KEYWORD)}
-
-
-def _locate(path: str, target: str) -> Any:
-    """Return the class or function that ``target`` names; `UserError` where there is none."""
-    setting = f"{path}._target_".lstrip(".")
-    module, _, name = target.rpartition(".")
-    if not all(part.isidentifier() for part in target.split(".")) or not module:
-        reason = "it is not the full name of a class"
-        raise UserError(setting, target, reason, "Type one such as torch.optim.Adam.")
-    try:
-        inside = import_module(module)
-    except Exception as error:  # the module may be the user's own, and raise anything
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is None or not f"{module}.".startswith(f"{missing}."):
-            reason = f"importing it failed ({type(error).__name__}: {_one_line(error)})"
-            raise UserError(setting, target, reason, "Correct that module.") from error
-        parent, _, last = missing.rpartition(".")
-        hint = did_you_mean(last, _modules_in(parent), what="modules") if parent else ""
-        hint = hint or "Is its package installed?"
-        raise UserError(setting, target, f"there is no module {missing}", hint) from error
-    made = getattr(inside, name, None)
-    if not callable(made):
-        classes = [n for n, value in vars(inside).items() if inspect.isclass(value) and n[0] != "_"]
-        hint = did_you_mean(name, classes, what=f"classes of {module}")
-        raise UserError(setting, target, f"{module} has no such class or function", hint)
-    return made
-
-
-def _modules_in(package: str) -> list[str]:
-    try:
-        return [m.name for m in iter_modules(import_module(package).__path__)]
-    except (ImportError, AttributeError):
-        return []
-
-
-def _hints(made: Any) -> dict[str, Any]:
-    function = made.__init__ if inspect.isclass(made) else made
-    try:
-        return get_type_hints(function)
-    except (NameError, TypeError, AttributeError):
-        return {}
 
 
 def _check_type(path: str, value: object, hint: Any) -> None:
@@ -123,8 +144,12 @@ def _check_type(path: str, value: object, hint: Any) -> None:
 def try_to_build(path: str, node: Node) -> None:
     """Build a node once, for what only its class can tell: that a learning rate is not negative.
 
+    Args:
+        path: Path of the node in the configuration.
+        node: Node that `check_target` has accepted.
+
     Raises:
-        UserError: naming the argument without which it can be built.
+        UserError: It cannot be built; the message names the argument without which it can.
     """
     from torch import nn
 
@@ -139,12 +164,12 @@ def try_to_build(path: str, node: Node) -> None:
         raise
     except Exception as error:
         reason = _one_line(error) or type(error).__name__
-        for key in (k for k in node if not k.startswith("_")):
+        for key in (k for k in node if k not in OWN_KEYS):
             try:
                 attempt({k: v for k, v in node.items() if k != key})
             except Exception:
                 continue  # it is not this key's fault, or not its alone
-            parameter = _signature(_locate(path, str(node["_target_"]))).get(key)
+            parameter = signature(locate(node["_target_"], f"{path}._target_")).get(key)
             hint = f"Its default is {as_typed(parameter.default)}." if parameter else "Change or remove it."
             raise UserError(f"{path}.{key}", node[key], reason, hint) from error
         raise UserError(path, node, reason, "Change one of these values.") from error

@@ -5,7 +5,9 @@ Hydra alone accepts ``steps=abc``, and misspelt keys inside files, without a wor
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from math import isfinite
@@ -21,6 +23,7 @@ from nstbench.config import Config, Node, TermSettings, settings
 from nstbench.encoders.procedural.settings import TrainConfig
 from nstbench.errors import UserError, did_you_mean
 from nstbench.pictures.source import check
+from nstbench.plain import check_finite, plain_mapping
 from nstbench.sweeps.criterion import check_criterion
 from nstbench.targets import TERM_KEYS, check_target, try_to_build
 
@@ -68,12 +71,13 @@ def validate_training(composed: DictConfig | Mapping[str, Any]) -> TrainConfig:
 
 def _typed(composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str) -> Schema:
     """Return what was composed as the dataclass ``schema``, with ``plain`` filled in."""
-    plain = _plain(composed, schema)
+    plain = plain_mapping(_resolved(composed, schema))
     try:
         # From JSON, because only there does pydantic's strict mode take a mapping for a dataclass.
-        config = TypeAdapter(schema).validate_json(json.dumps(plain, default=str))
+        config = TypeAdapter(schema).validate_json(json.dumps(plain))
     except ValidationError as error:
         raise user_error(error, plain, schema=schema, command=command) from error
+    check_finite(plain)
     config.plain = plain
     _check_home(config.output)
     return config
@@ -87,9 +91,9 @@ def _check_home(output: str) -> None:
         raise UserError("output", output, reason, "Type output=~/results, or the whole path.") from error
 
 
-def _plain(composed: DictConfig | Mapping[str, Any], schema: Any) -> dict[str, Any]:
+def _resolved(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[Any, Any]:
     if not isinstance(composed, DictConfig):
-        return dict(composed)
+        return composed
     # OmegaConf.missing_keys resolves references, and stops at the first that leads nowhere.
     for key in _missing(OmegaConf.to_container(composed, resolve=False)):
         raise UserError(key, "???", "it has no value", f"Give it one: {key}=…")
@@ -109,7 +113,7 @@ def _plain(composed: DictConfig | Mapping[str, Any], schema: Any) -> dict[str, A
             hint = did_you_mean(match[1], settings(schema))
         raise UserError(key, written(composed, key), reason, hint) from error
     assert isinstance(plain, dict)
-    return {str(k): v for k, v in plain.items()}
+    return plain
 
 
 def _missing(node: object, path: str = "") -> Iterator[str]:
@@ -156,8 +160,6 @@ def _targets(config: Config) -> Iterator[tuple[str, Node, frozenset[str]]]:
     for group in ("metrics", "logger"):
         for name, node in getattr(config, group).items():
             yield f"{group}.{name}", node, frozenset({"run"})
-            if isinstance(node.get("encoder"), dict):  # a metric's own eyes
-                yield f"{group}.{name}.encoder", node["encoder"], frozenset({"normalize_activations"})
 
 
 def term_settings(node: Node, role: str, path: str) -> TermSettings:
@@ -168,7 +170,7 @@ def term_settings(node: Node, role: str, path: str) -> TermSettings:
             f"{path}.layers", own["layers"], "a regulariser looks at the canvas itself", "Remove it."
         )
     try:
-        return TypeAdapter(TermSettings).validate_json(json.dumps(own, default=str))
+        return TypeAdapter(TermSettings).validate_json(json.dumps(own))
     except ValidationError as error:
         raise user_error(error, own, prefix=path, schema=TermSettings) from error
 
@@ -185,6 +187,25 @@ def _check_files(config: Config) -> None:
                 check(mask, f"pictures.guides.{name}.{whose}")
     if config.canvas.start not in {"content", "style", "noise"}:
         check(config.canvas.start, "canvas.start")
+    for path, node, _ in _targets(config):
+        for setting, value in ((f"{path}.weights", node.get("weights")), *_weights_inside(path, node)):
+            _check_length(setting, value)
+
+
+def _weights_inside(path: str, node: Node) -> Iterator[tuple[str, object]]:
+    for key, inside in node.items():
+        if isinstance(inside, dict):
+            yield f"{path}.{key}.weights", inside.get("weights")
+
+
+def _check_length(setting: str, value: object) -> None:
+    """Refuse the path of a file that no file system can hold; whether it exists is for its reader to say."""
+    try:
+        os.stat(value if isinstance(value, str) else ".")
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            hint = "Give the path of a file, or a name that `nstbench weights list` shows."
+            raise UserError(setting, value, "no file can have a name that long", hint) from error
 
 
 def _check_together(config: Config) -> None:
@@ -263,7 +284,7 @@ def _check_controls(config: Config) -> None:
 
 
 def _check_study(study: str, example: str) -> None:
-    if not study or Path(study).name != study or study.startswith("."):
+    if not study.strip() or Path(study).name != study or study.startswith("."):
         hint = f"Type a name such as study={example}."
         raise UserError("study", study, "it must be a plain folder name", hint)
 

@@ -16,6 +16,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from yaml import MarkedYAMLError
 
+from nstbench.cli.hydra_settings import check_hydra_settings
 from nstbench.cli.other_tools import look_up
 from nstbench.cli.overrides import SHORTHANDS
 from nstbench.complaints import NO_SUCH_SETTING
@@ -25,6 +26,7 @@ from nstbench.config_files import groups as all_groups
 from nstbench.errors import UserError, did_you_mean, nearest
 from nstbench.targets import parameters_of
 from nstbench.validation import referred
+from nstbench.yaml_files import register_checked_files
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ def with_hydra(
     stay = "hydra.job.chdir=false"
     before, sys.argv = sys.argv, [program.command, *flags, *overrides, stay]
     try:
+        register_checked_files()
+        check_hydra_settings(program.config, str(conf_dir()), flags, overrides)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program.config)(task)()
     except UserError:
         raise
@@ -133,6 +137,8 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
             if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
                 hint = f"Type it without the +: {key[1:]}={value}"
                 return UserError(key, value, "it is there already", hint)
+    # Hydra wraps some of OmegaConf's errors in one of its own without a text.
+    text = next((str(cause) for cause in _chain(error) if str(cause).strip()), "")
     return _other(text, overrides, program)
 
 
