@@ -12,6 +12,11 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from PIL import Image
+
+TRUNCATED = "the file is truncated"
+"""What the reasons of files that were cut begin with."""
+
 MAX_EXTRA_BYTES = 1 << 26
 """Limit on the bytes of a PNG outside of its picture data: text, profiles, EXIF, frames of animations."""
 _MAX_CHUNKS = 1 << 20
@@ -24,6 +29,12 @@ _PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 class DamagedError(ValueError):
     """A file whose bytes cannot be right; the message is a clause."""
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise Pillow's error, worded as Pillow does, for a picture of too many pixels."""
+    if width * height > max_pixels:
+        raise Image.DecompressionBombError(f"Image size ({width * height} pixels) exceeds {max_pixels}")
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ def read_png_header(file: BinaryIO) -> PngHeader:
     if not head.startswith(_HEAD):
         raise DamagedError("it is not a PNG")
     if len(head) < 33:
-        raise DamagedError("the file is truncated: its end is missing")
+        raise DamagedError(f"{TRUNCATED}: its end is missing")
     width, height, bits, colour_type, _, _, interlaced = struct.unpack(">IIBBBBB", head[16:29])
     known = colour_type in _CHANNELS and bits in (1, 2, 4, 8, 16)
     if head[8:16] != b"\0\0\0\x0dIHDR" or not known or not 0 < width < 2**31 or not 0 < height < 2**31:
@@ -65,17 +76,21 @@ def read_png_header(file: BinaryIO) -> PngHeader:
     return PngHeader(width, height, bits, colour_type, interlaced != 0)
 
 
-def check_png(file: BinaryIO) -> None:
+def check_png(file: BinaryIO, max_pixels: int) -> None:
     """Read through a PNG, and refuse one whose data is short, damaged, or surrounded by too much else.
 
     Args:
         file: The open file. Where it stands afterwards is not defined.
+        max_pixels: Limit on the number of pixels.
 
     Raises:
         DamagedError: what is wrong, as a clause.
+        DecompressionBombError: there are more than ``max_pixels``.
     """
     file.seek(0)
-    wanted = read_png_header(file).data_bytes()
+    header = read_png_header(file)
+    check_pixels(header.width, header.height, max_pixels)
+    wanted = header.data_bytes()
     size = os.fstat(file.fileno()).st_size
     position, extra, inflate = 33, 0, zlib.decompressobj()
     for _ in range(_MAX_CHUNKS):
@@ -97,7 +112,7 @@ def check_png(file: BinaryIO) -> None:
     else:
         raise DamagedError(f"it is in more than {_MAX_CHUNKS:,} chunks")
     if wanted > 0:
-        raise DamagedError("the file is truncated: a part of its picture is missing")
+        raise DamagedError(f"{TRUNCATED}: a part of its picture is missing")
     _check_extra(extra + max(0, size - position - 12 - length))
 
 
@@ -112,7 +127,7 @@ def _inflate(file: BinaryIO, length: int, inflate: zlib._Decompress, wanted: int
     while left:
         block = file.read(min(left, _BLOCK))
         if not block:
-            raise DamagedError("the file is truncated: its end is missing")
+            raise DamagedError(f"{TRUNCATED}: its end is missing")
         left -= len(block)
         checksum = zlib.crc32(block, checksum)
         while block and found < wanted and not inflate.eof:

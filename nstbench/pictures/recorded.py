@@ -35,7 +35,7 @@ def open_recorded_picture(path: Path, *, max_pixels: int = 2**26) -> Image.Image
                 raise DamagedError(f"its {pixels:,} pixels are more than the limit of {max_pixels:,}")
             if header.bits > 8:
                 raise DamagedError(f"it has {header.bits} bits per value, not 8")
-            check_png(file)
+            check_png(file, max_pixels)
             file.seek(0)
             with pillow_limits(max_pixels), Image.open(file, formats=["PNG"]) as image:
                 return image.convert("RGB")
