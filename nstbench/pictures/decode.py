@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from nstbench.pictures.formats import UnreadableError, open_image
 from nstbench.pictures.icc import srgb_converter
+from nstbench.pictures.jpeg_data import check_jpeg_end
 from nstbench.pictures.pfm import is_pfm, read_pfm
 from nstbench.pictures.png_data import check_png
 from nstbench.pictures.stored import Band, Shape, Stored, Values, upright
@@ -82,12 +83,14 @@ def decode(file: BinaryIO, max_pixels: int, factor_for: FactorFor) -> Stored:
 
 def _from_pillow(file: BinaryIO, image: Image.Image, factor_for: FactorFor) -> Stored:
     full = None
-    if image.format == "JPEG":
+    if image.format in ("JPEG", "MPO"):
         full = (image.height, image.width)
         factor = factor_for(upright(full, _orientation(image)))
         image.draft(None, (max(1, full[1] // factor), max(1, full[0] // factor)))  # at least so large
     tile: Any = next(iter(getattr(image, "tile", [])), None)
     image.load()
+    if image.format in ("JPEG", "MPO"):
+        check_jpeg_end(file, image)
     if image.format == "PNG" and tile is not None and tile[3] in _OTHER_BYTES:
         band = _deep_png(file, image, tile)
     elif image.mode == "F" or image.mode.startswith("I"):
