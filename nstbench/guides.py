@@ -65,7 +65,7 @@ def check_masks(
             if mask is None:
                 continue
             setting = f"pictures.guides.{name}.{whose}"
-            (height, width), (tall, wide) = mask.pixels.shape[-2:], picture.pixels.shape[-2:]
+            (height, width), (tall, wide) = mask.shape, picture.shape
             if abs(width * tall - wide * height) > 0.01 * wide * height + max(wide, tall):
                 reason = f"it has {width}×{height} pixels, another shape than its picture's {wide}×{tall}"
                 hint = f"Draw it on top of {picture.source}: white is the region, black is not."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,12 +65,23 @@ def load_inputs(config: Config) -> Inputs:
         UserError: naming the first that cannot be used.
     """
     pictures = config.pictures
+    canvas = None
 
     def read(source: str, setting: str, background: Sequence[float] = pictures.background) -> Picture:
         red, green, blue = background
-        return load(source, setting=setting, background=(red, green, blue), max_pixels=pictures.max_pixels)
+        return load(
+            source,
+            setting=setting,
+            background=(red, green, blue),
+            max_pixels=pictures.max_pixels,
+            needed=partial(_needed, config, canvas),
+        )
 
+    content = read(pictures.content, "pictures.content") if pictures.content else None
+    if content:  # the others may be stretched to its shape
+        canvas = content.shape
     styles = [read(s, "pictures.style") for s in pictures.styles]
+    canvas = canvas or styles[0].shape
     weights = pictures.style_weights or [1.0] * len(styles)
     start = config.canvas.start
     masks = {}
@@ -80,7 +93,7 @@ def load_inputs(config: Config) -> Inputs:
         )
         masks[name] = Masks(of_content, of_style)
     inputs = Inputs(
-        content=read(pictures.content, "pictures.content") if pictures.content else None,
+        content=content,
         styles=styles,
         blend=[w / sum(weights) for w in weights],
         start=None if start in {"content", "style", "noise"} else read(start, "canvas.start"),
@@ -91,11 +104,25 @@ def load_inputs(config: Config) -> Inputs:
     return inputs
 
 
+def _needed(config: Config, canvas: Shape | None, own: Shape) -> Shape:
+    """Return the largest height and width at which any stage uses a picture, on the canvas or as a style.
+
+    Args:
+        config: The configuration.
+        canvas: Height and width of the picture that gives the canvas its shape; None if that is this one.
+        own: Height and width of the picture.
+    """
+    pictures = config.pictures
+    size = max(stage.size for stage in config.schedule.stages)
+    largest = math.ceil(size * max(1, pictures.style_scale))
+    shapes = [shape_for(*shape, largest, pictures.size_is) for shape in (own, canvas or own)]
+    return max(s[0] for s in shapes), max(s[1] for s in shapes)
+
+
 def canvas_shape(config: Config, inputs: Inputs, size: int) -> Shape:
     """Return the canvas's height and width in a stage of ``size``: the content's, or else the style's."""
     model = inputs.content or inputs.styles[0]
-    height, width = model.pixels.shape[-2:]
-    return shape_for(height, width, size, config.pictures.size_is)
+    return shape_for(*model.shape, size, config.pictures.size_is)
 
 
 def content_at(inputs: Inputs, shape: Shape) -> Tensor | None:
@@ -144,8 +171,7 @@ def style_shapes(config: Config, inputs: Inputs, shape: Shape, size: int) -> lis
         height, width = (max(1, round(edge * pictures.style_scale)) for edge in shape)
         return [(height, width)] * len(inputs.styles)
     scaled = max(1, round(size * pictures.style_scale))
-    sides = (style.pixels.shape[-2:] for style in inputs.styles)
-    return [shape_for(height, width, scaled, pictures.size_is) for height, width in sides]
+    return [shape_for(*style.shape, scaled, pictures.size_is) for style in inputs.styles]
 
 
 def start_at(config: Config, inputs: Inputs, shape: Shape) -> Tensor:

@@ -117,7 +117,7 @@ def _what_costs(config: Config, prepared: Prepared) -> str:
     inputs = prepared.inputs
     pictures = [inputs.content, *inputs.styles, inputs.start]
     relevant["pictures"] = {k: v for k, v in relevant["pictures"].items() if k not in {"content", "style"}}
-    shapes = [tuple(picture.pixels.shape) if picture else None for picture in pictures]
+    shapes = [picture.shape if picture else None for picture in pictures]
     return json.dumps([_weightless(relevant), shapes], sort_keys=True, default=str)
 
 

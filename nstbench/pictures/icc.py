@@ -7,6 +7,7 @@ other colours there. Everything in nstbench is sRGB, so the profile is applied o
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from io import BytesIO
 
 import numpy as np
@@ -18,39 +19,45 @@ logger = logging.getLogger(__name__)
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
-def to_srgb(image: Image.Image, profile: bytes) -> Image.Image | None:
-    """Return the picture in sRGB, or None where its numbers should be taken as they are.
+def srgb_converter(mode: str, profile: bytes) -> Callable[[Image.Image], Image.Image] | None:
+    """Return the conversion of pictures to sRGB, or None where their numbers should be taken as they are.
 
     None means that the profile is sRGB to within rounding, so that a conversion would only add noise,
     or that it cannot be used (broken, or made for another kind of picture), which is logged.
     Relative colorimetric intent with black point compensation, as photo editors do by default.
 
     Args:
-        image: mode ``L``, ``RGB`` or ``CMYK``, 8 bits.
-        profile: the bytes of the ICC profile.
+        mode: Mode of the pictures: ``L``, ``RGB`` or ``CMYK``, 8 bits.
+        profile: Bytes of the ICC profile.
     """
     try:
         opened = ImageCms.getOpenProfile(BytesIO(profile))
         space = opened.profile.xcolor_space.strip()
-        mode = _MODES.get(space)
+        own = _MODES.get(space)
         # Cameras tag greyscale pictures with RGB profiles: those are fine. The reverse is not.
-        if mode is None or (mode != image.mode and (mode, image.mode) != ("RGB", "L")):
-            logger.warning("ignored an ICC profile for %s in a %s picture", space, image.mode)
+        if own is None or (own != mode and (own, mode) != ("RGB", "L")):
+            logger.warning("ignored an ICC profile for %s in a %s picture", space, mode)
             return None
         transform = ImageCms.buildTransform(
             opened,
             ImageCms.createProfile("sRGB"),
-            mode,
+            own,
             "RGB",
             renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-        if mode != "CMYK" and _changes_nothing(transform, mode):
+        if own != "CMYK" and _changes_nothing(transform, own):
             return None
-        return ImageCms.applyTransform(image.convert(mode), transform)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError) as error:
         logger.warning("ignored an ICC profile that cannot be used: %s", error)
         return None
+
+    def convert(image: Image.Image) -> Image.Image:
+        converted = ImageCms.applyTransform(image.convert(own), transform)
+        assert converted is not None
+        return converted
+
+    return convert
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:

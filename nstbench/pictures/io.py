@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,22 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from nstbench.errors import UserError
-from nstbench.pictures.decode import UnreadableError, decode, open_image, pillow_limits
+from nstbench.pictures.decode import decode
+from nstbench.pictures.formats import UnreadableError, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
+from nstbench.pictures.png_data import TRUNCATED, DamagedError
+from nstbench.pictures.regular_files import NotRegularError, open_regular
+from nstbench.pictures.stored import assemble
 
-_MAX_PIXELS = 100_000_000
+MAX_PIXELS = 100_000_000
+MAX_EDGE = 65_535
+"""Limit on the longer edge, in pixels: that of a JPEG."""
+REDUCED_ABOVE = 1 << 25
+"""Pictures of up to so many pixels are never reduced while they are read."""
+OVERSAMPLING = 4
+"""Pixels along an edge that are kept, at least, for each one that is needed."""
+
+Shape = tuple[int, int]
 
 
 def read_picture(
@@ -25,51 +37,102 @@ def read_picture(
     *,
     setting: str = "picture",
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    max_pixels: int = _MAX_PIXELS,
+    max_pixels: int = MAX_PIXELS,
 ) -> Tensor:
-    """Read a picture file: (1, 3, H, W), float32, sRGB in [0, 1].
+    """Read a picture file: (1, 3, H, W), float32, sRGB, finite and in [0, 1].
 
-    Anything Pillow reads, and the TIFFs that only tifffile reads: grey, palette, 1-bit, 16-bit, float
-    and CMYK pictures become RGB; the EXIF orientation and an embedded ICC profile are applied;
-    transparency is laid over ``background``; of several frames, the first. How depths are scaled:
-    `nstbench.pictures.decode.decode`.
+    The formats of `nstbench.pictures.formats.FORMATS`, portable float maps, and the TIFFs that only tifffile
+    reads: grey, palette, 1-bit, 16-bit, float and CMYK pictures become RGB; the EXIF orientation and an
+    embedded ICC profile are applied; transparency is laid over ``background``; of several frames, the
+    first. How depths are scaled: `nstbench.pictures.decode.decode`.
+
+    Memory: see `read_reduced`.
 
     Args:
-        path: the file; ``~`` is understood.
-        setting: what the user calls this picture, for messages.
+        path: Path of the file; ``~`` is understood (`nstbench.pictures.paths.picture_path`).
+        setting: Name of the setting, for messages.
         background: sRGB colour in [0, 1] behind transparent pictures.
-        max_pixels: larger pictures are refused by their header, before any memory is taken for them.
+        max_pixels: Limit on the number of pixels, checked in the header before any memory is taken for them.
 
     Raises:
-        UserError: the file is missing, unreadable, broken, no picture, or of an unusable size.
+        UserError: the file is missing, unreadable, broken, cut, no picture, or of an unusable size.
+    """
+    return read_reduced(path, None, setting=setting, background=background, max_pixels=max_pixels)[0]
+
+
+def read_reduced(
+    path: str | Path,
+    needed: Callable[[Shape], Shape] | None,
+    *,
+    setting: str = "picture",
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[Tensor, Shape]:
+    """Read a picture file, smaller than it is where far fewer pixels are needed; also return its own shape.
+
+    A picture is reduced if it has more than `REDUCED_ABOVE` (33.5 million) pixels and both of its edges
+    are at least 2 · `OVERSAMPLING` = 8 times as long as needed: then each pixel of the result is the
+    mean of a square of ⌊ratio / 4⌋ pixels a side, and at least 4 pixels along each edge are left for one
+    that is needed. A JPEG is reduced by its decoder, by 2, 4 or 8, before anything else. All other
+    pictures are read as they are: the values do not depend on ``needed``.
+
+    Memory, in bytes for a pixel of the file, besides about 50 MB, for the decoded picture: JPEG, PNG,
+    TIFF and others of 8 bits 4; PNG of 16 bits 8; WebP and AVIF 16; TIFF of 16 bits and float, and
+    portable float maps, the size of their numbers. For a reduced JPEG this counts the pixels left. The
+    result takes 12 bytes for each of its own pixels.
+
+    Args:
+        path: As for `read_picture`, with which the other arguments are shared.
+        needed: Function from height and width to those that the picture is used at; None: at its own.
+
+    Returns:
+        The picture, (1, 3, h, w), and the height and width that it has in the file, upright.
     """
     path = existing_file(path, setting)
+
+    def factor_for(shape: Shape) -> int:
+        _check_shape(shape, setting, path)
+        return _factor(shape, needed)
+
     try:
-        with pillow_limits(max_pixels):
-            decoded = decode(path, max_pixels)
+        with open_regular(path) as file, pillow_limits(max_pixels):
+            stored = decode(file, max_pixels, factor_for)
+            shape = stored.upright_shape
+            planes = assemble(stored, background, stored.remaining(factor_for(shape)))
     except UnreadableError as error:
         raise UserError(setting, path, error.reason, error.hint) from error
+    except NotRegularError as error:
+        raise UserError(setting, path, str(error), "Name a picture file.") from error
     except Image.DecompressionBombError as error:
         raise _too_large(setting, path, error, max_pixels) from error
     except MemoryError as error:
         raise UserError(
             setting, path, "there is not enough memory for it", "Make the picture smaller."
         ) from error
+    except UserError:
+        raise
     except Exception as error:  # broken bytes make decoders raise OSError, SyntaxError, struct.error, …
         raise _broken(setting, path, error) from error
+    return torch.from_numpy(planes)[None], shape
 
-    height, width = decoded.rgb.shape[:2]
+
+def _factor(shape: Shape, needed: Callable[[Shape], Shape] | None) -> int:
+    height, width = shape
+    if needed is None or height * width <= REDUCED_ABOVE:
+        return 1
+    rows, columns = needed(shape)
+    return max(1, min(height // rows, width // columns) // OVERSAMPLING)
+
+
+def _check_shape(shape: Shape, setting: str, path: Path) -> None:
+    height, width = shape
     if min(height, width) < 2:
         raise UserError(
             setting, path, f"{width}×{height} pixels is too small to stylise", "Use a larger picture."
         )
-    rgb = decoded.rgb
-    if decoded.alpha is not None:
-        alpha = decoded.alpha[..., None]
-        rgb = rgb * alpha + np.asarray(background, dtype=np.float32) * (1 - alpha)
-    # A copy: the array may be read-only, turned, or one channel seen three times.
-    planes = np.array(rgb.transpose(2, 0, 1), dtype=np.float32, order="C")
-    return torch.from_numpy(planes)[None].clamp_(0, 1)
+    if max(height, width) > MAX_EDGE:
+        reason = f"its longer edge of {max(height, width):,} pixels is longer than the limit of {MAX_EDGE:,}"
+        raise UserError(setting, path, reason, "Make the picture smaller first, or cut it.")
 
 
 def write_png(path: str | Path, picture: Tensor, provenance: Mapping[str, str] | None = None) -> None:
@@ -125,11 +188,11 @@ def read_provenance(path: str | Path, *, setting: str = "picture") -> dict[str, 
     """
     path = existing_file(path, setting)
     try:
-        with pillow_limits(_MAX_PIXELS), open_image(path) as image:
+        with pillow_limits(MAX_PIXELS), open_image(path) as image:
             entries = image.text if isinstance(image, PngImagePlugin.PngImageFile) else {}
             return {str(key): str(text) for key, text in entries.items()}
     except Image.DecompressionBombError as error:
-        raise _too_large(setting, path, error, _MAX_PIXELS) from error
+        raise _too_large(setting, path, error, MAX_PIXELS) from error
     except Exception as error:  # see read_picture
         raise _broken(setting, path, error) from error
 
@@ -174,6 +237,8 @@ def _broken(setting: str, path: Path, error: Exception) -> UserError:
     with path.open("rb") as file:
         head = file.read(256)
     unknown, again = isinstance(error, UnidentifiedImageError), "Fetch or save it again."
+    if isinstance(error, DamagedError) and str(error).startswith(TRUNCATED):
+        return UserError(setting, path, str(error), again)
     if "truncated" in str(error).lower():
         return UserError(setting, path, "the file is truncated: its end is missing", again)
     if kind := begins(_SIGNATURES):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +25,18 @@ if TYPE_CHECKING:  # listing what there is must not load torch
     from torch import Tensor
 
 _SEEDS = 2**32
+Shape = tuple[int, int]
+Needed = Callable[[Shape], Shape]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a file is read: the arguments of `load`."""
+
+    setting: str
+    background: tuple[float, float, float]
+    max_pixels: int
+    needed: Needed | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +48,15 @@ class Picture:
         pixels: (1, 3, H, W) float32, sRGB in [0, 1].
         sha256: of the file's bytes; of the 8-bit pixels (H, W, 3) where there is no file.
         source: what the user typed.
+        shape: Height and width in the file. The pixels are fewer where far fewer are needed
+            (`nstbench.pictures.io.read_reduced`).
     """
 
     name: str
     pixels: Tensor
     sha256: str
     source: str
+    shape: Shape
 
 
 def load(
@@ -50,6 +65,7 @@ def load(
     setting: str,
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     max_pixels: int = 100_000_000,
+    needed: Needed | None = None,
 ) -> Picture:
     """Load the picture that ``source`` stands for.
 
@@ -62,11 +78,14 @@ def load(
         setting: the name of the setting, for messages: ``pictures.content``.
         background: sRGB colour in [0, 1] that shows through the transparent parts of a file or sample.
         max_pixels: files of more are refused before they are decoded.
+        needed: Function from the height and width of a file to those that it is used at; None: at its own.
+            What is far larger is reduced while it is read: `nstbench.pictures.io.read_reduced`.
 
     Raises:
         UserError: no such name, a seed that is no number, a paper's picture that is not on this machine or
             is another than it was, or a file that cannot be used.
     """
+    reading = _Reading(setting, background, max_pixels, needed)
     kind, _, name = source.partition(":")
     if kind in {"sample", "procedural"} and "/" in name:
         return _region(source, setting)
@@ -75,8 +94,8 @@ def load(
     if kind == "procedural":
         return _procedural(name, source, setting)
     if kind == "paper":
-        return _paper(name, source, setting, background, max_pixels)
-    return _file(source, setting, background, max_pixels)
+        return _paper(name, source, reading)
+    return _file(source, reading)
 
 
 def check(source: str, setting: str) -> None:
@@ -103,7 +122,7 @@ def _sample(name: str, source: str, setting: str, background: tuple[float, float
         raise UserError(setting, source, "there is no such sample", _suggest(name, "sample:", SAMPLES))
     path = SAMPLES[name].path
     pixels = read_picture(path, setting=setting, background=background)
-    return Picture(name, pixels, _sha256(path), source)
+    return Picture(name, pixels, _sha256(path), source, _shape(pixels))
 
 
 @lru_cache(maxsize=16)  # they take a second to paint, and every run of a sweep asks again
@@ -125,7 +144,8 @@ def _procedural(name: str, source: str, setting: str) -> Picture:
     levels = np.asarray(to_image(generate(name, seed=seed)))
     pixels = torch.from_numpy(levels.transpose(2, 0, 1).astype(np.float32) / 255)[None]
     label = f"{name}-{seed}" if seed else name
-    return Picture(label, pixels.contiguous(), hashlib.sha256(levels.tobytes()).hexdigest(), source)
+    digest = hashlib.sha256(levels.tobytes()).hexdigest()
+    return Picture(label, pixels.contiguous(), digest, source, _shape(pixels))
 
 
 def _region(source: str, setting: str) -> Picture:
@@ -140,26 +160,35 @@ def _region(source: str, setting: str) -> Picture:
     levels = np.asarray(REGIONS[picture][name].mask())
     grey = torch.from_numpy(levels.astype(np.float32) / 255)[None, None]
     label = f"{picture.partition(':')[2]}-{name}"
-    return Picture(label, grey.repeat(1, 3, 1, 1), hashlib.sha256(levels.tobytes()).hexdigest(), source)
+    digest = hashlib.sha256(levels.tobytes()).hexdigest()
+    return Picture(label, grey.repeat(1, 3, 1, 1), digest, source, _shape(grey))
 
 
-def _paper(
-    name: str, source: str, setting: str, background: tuple[float, float, float], max_pixels: int
-) -> Picture:
+def _paper(name: str, source: str, reading: _Reading) -> Picture:
     from nstbench.pictures.papers.files import locate
 
-    path = locate(name, setting=setting)
-    return replace(_file(str(path), setting, background, max_pixels), name=name, source=source)
+    path = locate(name, setting=reading.setting)
+    return replace(_file(str(path), reading), name=name, source=source)
 
 
-def _file(source: str, setting: str, background: tuple[float, float, float], max_pixels: int) -> Picture:
-    path = _there(source, setting)
-    from nstbench.pictures.io import read_picture
+def _file(source: str, reading: _Reading) -> Picture:
+    path = _there(source, reading.setting)
+    from nstbench.pictures.io import read_reduced
 
-    pixels = read_picture(source, setting=setting, background=background, max_pixels=max_pixels)
+    pixels, shape = read_reduced(
+        source,
+        reading.needed,
+        setting=reading.setting,
+        background=reading.background,
+        max_pixels=reading.max_pixels,
+    )
     # Letters and digits of any script are safe in a file name; nothing else is everywhere.
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:40] or "picture"
-    return Picture(name, pixels, _sha256(path), source)
+    return Picture(name, pixels, _sha256(path), source, shape)
+
+
+def _shape(pixels: Tensor) -> Shape:
+    return pixels.shape[-2], pixels.shape[-1]
 
 
 def _there(source: str, setting: str) -> Path:
