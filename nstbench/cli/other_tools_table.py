@@ -16,7 +16,7 @@ _TUTORIALS = "PyTorch's and TensorFlow's tutorials"
 _WHOLE = r"[1-9]\d{0,8}"
 _NUMBER = r"0*[1-9]\d{0,5}(\.\d+)?|0?\.\d*[1-9]\d*"
 _ZERO = r"0*\.?0+"  # 0 is 0 in every unit
-_FILE = r"[^\s,\[\]{}()'\"=*?]+"
+_FILE = r"(?!-)[^\s,\[\]{}()'\"=*?]+"
 _FILES = rf"{_FILE}(,{_FILE})*"
 _LAYERS = r"(relu|conv)[1-5]_[1-4](,(relu|conv)[1-5]_[1-4])*"
 _NUMBERS = rf"({_NUMBER})(,({_NUMBER}))*"

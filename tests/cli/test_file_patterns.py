@@ -139,17 +139,15 @@ def test_without_m_it_is_said_what_to_type(
     assert not Path("outputs").exists()
 
 
-def test_a_sweep_over_a_folder(
-    pair: dict[str, str], capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_sweep_over_a_folder(pair: dict[str, str], capfd: pytest.CaptureFixture[str]) -> None:
     Path("my paintings").mkdir()
     for i, name in enumerate(("a,b.png", "c=d [e].png", "f's.png")):
         Image.open(pair["painting"]).rotate(90 * i).save(f"my paintings/{name}")
-    typed = ["-m", f"content={pair['photo']}", "style=glob(my paintings/*)", "seed=0,1", "hydra/launcher=batched"]
-    assert main(["run", *TINY, *typed) == 0
+    swept = [f"content={pair['photo']}", "style=glob(my paintings/*)", "seed=0,1"]
+    assert main(["run", *TINY, "-m", *swept, "hydra/launcher=batched"]) == 0
     out = capfd.readouterr().out
     assert out.startswith("6 runs: style has 3 values from my paintings/*\n")
     assert "6 runs: 6 completed, 0 failed" in out
     records = [json.loads(file.read_text()) for file in Path().glob("outputs/first/*/run.json")]
-    swept = {re.search(r"my paintings/.*png", str(r["overrides"]))[0] for r in records}  # type: ignore[index]
-    assert len(swept) == 3
+    found = {re.search(r"my paintings/.*png", str(r["overrides"]))[0] for r in records}  # type: ignore[index]
+    assert len(found) == 3
