@@ -13,18 +13,18 @@ A line for each trial in which something was wrong, then a table of counts; exit
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.robustness.commands import preload
+from benchmarks.robustness.tally import Tally
 
 COUNTS = {"kills": 100, "checkpoints": 200, "records": 200, "disks": 100}
 
 
-def _subjects() -> dict[str, Callable[[int, int, Path], object]]:
+def _subjects() -> dict[str, Callable[[Tally, int, int, Path], None]]:
     from benchmarks.robustness.checkpoints import run_checkpoints
     from benchmarks.robustness.disks import run_disks
     from benchmarks.robustness.kills import run_kills
@@ -35,8 +35,6 @@ def _subjects() -> dict[str, Callable[[int, int, Path], object]]:
 
 def main(typed: Sequence[str]) -> int:
     """Run the trials of the subjects that were named; return 1 if anything was wrong."""
-    from benchmarks.robustness.tally import Tally
-
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument(
@@ -52,11 +50,12 @@ def main(typed: Sequence[str]) -> int:
         output = (asked.output or Path(temporary)).resolve()
         for subject in dict.fromkeys(asked.subjects):
             count = COUNTS[subject] if asked.count is None else asked.count
-            tally = _subjects()[subject](count, asked.seed, output / subject)
-            assert isinstance(tally, Tally)
-            print(f"\n{tally.table()}\n", flush=True)
+            tally = Tally(subject)
+            try:
+                _subjects()[subject](tally, count, asked.seed, output / subject)
+            finally:  # after Ctrl-C as well
+                print(f"\n{tally.table()}\n", flush=True)
             wrong |= tally.sound < tally.trials
-    gc.unfreeze()
     return int(wrong)
 
 

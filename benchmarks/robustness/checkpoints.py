@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from benchmarks.robustness.commands import run_command, run_isolated
 from benchmarks.robustness.damage import damage_bytes, new_folder, put_in_place
-from benchmarks.robustness.moments import Moment, act_at, kill_group, watch
+from benchmarks.robustness.moments import kill_group, watch
 from benchmarks.robustness.studies import (
     Fault,
     Setup,
@@ -30,10 +31,12 @@ _MOST_MEGABYTES = 1600
 _MANY = 50  # trials
 _BOMB = 2**30  # bytes, of zeros
 _SETUPS = (
-    Setup("single", 1, "lbfgs", every=2),
-    Setup("single", 2, "adam", every=2),
+    Setup("single", 1, "lbfgs", every=1),
+    Setup("single", 2, "adam", every=1),
     Setup("batched", 1, "adam", every=2),
 )
+# Runs of other settings, whose checkpoints are put in the place of those of the runs above.
+_FOREIGN = ((_SETUPS[0], "weights.style=7"), (_SETUPS[0], "optimizer.lr=0.5"), (_SETUPS[1], "size=72"))
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,13 @@ class Interrupted:
         return sorted((output or self.output).glob(f"study/*/{_PATTERN}"))
 
 
-def run_checkpoints(count: int, seed: int, folder: Path) -> Tally:
+def run_checkpoints(tally: Tally, count: int, seed: int, folder: Path) -> None:
     """Damage the checkpoints of interrupted runs in many ways, and give their commands again."""
-    tally = Tally("checkpoints")
     setups = Setups(folder / "undisturbed")
     interrupted = [_interrupt(setups.of(s), folder / f"interrupted-{i}") for i, s in enumerate(_SETUPS)]
     foreign = [
-        _interrupt(setups.of(s), folder / f"foreign-{i}", extra)
-        for i, (s, extra) in enumerate(
-            [(_SETUPS[0], "weights.style=7"), (_SETUPS[0], "optimizer.lr=0.5"), (_SETUPS[1], "size=72")]
-        )
+        _interrupt(setups.of(setup), folder / f"foreign-{i}", setting)
+        for i, (setup, setting) in enumerate(_FOREIGN if count >= _MANY else _FOREIGN[:1])
     ]
     others = [path for each in (*foreign, *interrupted) for path in each.checkpoints()]
     for number in range(count):
@@ -74,20 +74,15 @@ def run_checkpoints(count: int, seed: int, folder: Path) -> Tally:
         name = [*ways][number % len(ways)] if count >= len(ways) else rng.choice([*ways])
         faults = _try(victims, trial, ways[name], rng)
         tally.add(f"{victims.reference.setup}; {name}", faults)
-    return tally
 
 
 def _interrupt(reference: Undisturbed, folder: Path, *extra: str) -> Interrupted:
-    """Run until the last step has been made, and kill."""
+    """Run until the last step is under way, and kill."""
     output = new_folder(folder) / "out"
     arguments = [*reference.setup.arguments(output, reference.pictures), *extra]
-    first = next(iter(reference.runs))
-    rows = max(m.occurrence for m in reference.moments if m.label == f"append study/{first}/curves.csv")
-    if extra:  # of other names
-        run_command(arguments, folder, prepare=_kill_at_row(output, rows - 1))
-    else:
-        moment = Moment(f"append study/{first}/curves.csv", rows - 1)
-        run_command(arguments, folder, prepare=act_at(output, moment, kill_group))
+    label = f"append study/{next(iter(reference.runs))}/curves.csv"
+    rows = sum(moment.label == label for moment in reference.moments)
+    run_command(arguments, folder, prepare=_kill_at_row(output, rows - 1))
     made = Interrupted(reference, output)
     if not made.checkpoints():
         raise RuntimeError(f"no checkpoint was left by {reference.setup}")
@@ -95,13 +90,14 @@ def _interrupt(reference: Undisturbed, folder: Path, *extra: str) -> Interrupted
 
 
 def _kill_at_row(output: Path, row: int) -> Callable[[], None]:
-    """Return what kills a command before it writes a row of curves.csv, whatever its run is called."""
-    seen = [0]
+    """Return what kills a command before any of its runs writes this row of curves.csv."""
+    rows: Counter[str] = Counter()
 
     def look(label: str, path: str) -> None:
-        seen[0] += label.startswith("append") and label.endswith("curves.csv")
-        if seen[0] == row:
-            kill_group(label, path)
+        if label.startswith("append") and label.endswith("curves.csv"):
+            rows[label] += 1
+            if rows[label] == row:
+                kill_group(label, path)
 
     return lambda: watch(output, look)
 

@@ -6,6 +6,7 @@ then runs in a fork of it. `run_process` starts Python anew, as a shell does.
 
 from __future__ import annotations
 
+import atexit
 import faulthandler
 import gc
 import io
@@ -88,6 +89,7 @@ def preload() -> None:
         import_module("nstbench.cli").main(["run", "--cfg", "job"])
     gc.collect()
     gc.freeze()  # forks need not look through what was imported
+    atexit.register(gc.unfreeze)  # or extension modules complain of leaks
 
 
 def run_command(

@@ -35,14 +35,13 @@ _VARIANTS: tuple[tuple[str, ...], ...] = (
 _SETUPS = [Setup(launcher, stages, "adam") for launcher in ("single", "basic", "pool") for stages in (1, 2)]
 
 
-def run_disks(count: int, seed: int, folder: Path) -> Tally:
+def run_disks(tally: Tally, count: int, seed: int, folder: Path) -> None:
     """Run on file systems of their own that fail at random moments, then with room again."""
-    tally = Tally("disks")
     new_folder(folder)
     reason = _cannot_mount(folder)
     if reason:
         print(f"disks: SKIPPED, nothing was tried: {reason}", flush=True)
-        return tally
+        return
     setups = Setups(folder / "undisturbed")
     setup_list = [*_SETUPS, Setup("batched", 1, "adam")]
     for number in range(count):
@@ -59,7 +58,6 @@ def run_disks(count: int, seed: int, folder: Path) -> Tally:
             faults, failed = _fail_and_repeat(reference, trial, disk, prepare)
         tally.counts["failed for want of room"] += failed
         tally.add(f"{setup}; {name}{f' before {moment}' if moment else ''}", faults)
-    return tally
 
 
 def _choose(disk: Path, rng: Random) -> tuple[str, str, Action | None]:

@@ -57,9 +57,8 @@ class Kill:
     process: bool = False
 
 
-def run_kills(count: int, seed: int, folder: Path) -> Tally:
+def run_kills(tally: Tally, count: int, seed: int, folder: Path) -> None:
     """Run the fixed trials, then trials of kills at random moments."""
-    tally = Tally("kills")
     setups = Setups(folder / "undisturbed")
     rng = Random(f"{seed}/kills")
     order = matrix()
@@ -80,7 +79,6 @@ def run_kills(count: int, seed: int, folder: Path) -> Tally:
         faults, struck = _kill_and_repeat(reference, new_folder(folder / "trial"), kills)
         tally.counts["kills"] += struck
         tally.add(f"{setup}; {'; '.join(kill.name for kill in kills)}", faults)
-    return tally
 
 
 def _choose(reference: Undisturbed, number: int, rng: Random) -> Kill:

@@ -39,12 +39,11 @@ _TEXT_LINES = (
 _MOST_MEGABYTES = 1600
 
 
-def run_records(count: int, seed: int, folder: Path) -> Tally:
+def run_records(tally: Tally, count: int, seed: int, folder: Path) -> None:
     """Damage files of a completed study and read it with all commands that read studies.
 
     One file a trial; a few trials (less than 50) are made five at a time.
     """
-    tally = Tally("records")
     setups = Setups(folder / "undisturbed")
     reference = Undisturbed(_SETUP, folder / "undisturbed" / "study", setups.folder)
     together = 1 if count >= 50 else min(count, len(reference.runs) - 1)
@@ -56,7 +55,6 @@ def run_records(count: int, seed: int, folder: Path) -> Tally:
         done = [_damage(trial / "out" / "study", victim, rng) for victim in victims]
         faults = _read_and_repeat(reference, trial, set(victims))
         tally.add("; ".join(done), faults, len(victims))
-    return tally
 
 
 def _damage(study: Path, victim: str, rng: Random) -> str:
