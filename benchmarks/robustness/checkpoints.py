@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.robustness.commands import run_command, run_isolated
 from benchmarks.robustness.damage import damage_bytes, new_folder, put_in_place
-from benchmarks.robustness.moments import kill_group, watch
+from benchmarks.robustness.moments import kill_group, read_moments, record_moments, watch
 from benchmarks.robustness.studies import (
     Fault,
     Setup,
@@ -46,10 +46,12 @@ class Interrupted:
     Attributes:
         reference: The same runs, undisturbed.
         output: Their output folder.
+        rows: How many rows of each curves.csv are written when they are continued undamaged.
     """
 
     reference: Undisturbed
     output: Path
+    rows: Counter[str]
 
     def checkpoints(self, output: Path | None = None) -> list[Path]:
         """Return the files of checkpoints, here or in a copy."""
@@ -83,10 +85,21 @@ def _interrupt(reference: Undisturbed, folder: Path, *extra: str) -> Interrupted
     label = f"append study/{next(iter(reference.runs))}/curves.csv"
     rows = sum(moment.label == label for moment in reference.moments)
     run_command(arguments, folder, prepare=_kill_at_row(output, rows - 1))
-    made = Interrupted(reference, output)
-    if not made.checkpoints():
+    if not [*output.glob(f"study/*/{_PATTERN}")]:
         raise RuntimeError(f"no checkpoint was left by {reference.setup}")
-    return made
+    if extra:  # only its checkpoint is of use
+        return Interrupted(reference, output, Counter())
+    copied = new_folder(folder / "continued")
+    shutil.copytree(output, copied / "out", symlinks=True)
+    watched = record_moments(copied / "out", copied / "moments")
+    run_command(reference.setup.arguments(copied / "out", reference.pictures), copied, prepare=watched)
+    return Interrupted(reference, output, _rows_written(copied / "moments"))
+
+
+def _rows_written(log: Path) -> Counter[str]:
+    """Return how many rows of each curves.csv a command has written, by its moments."""
+    labels = [moment.label for moment in read_moments(log)] if log.exists() else []
+    return Counter(each for each in labels if each.startswith("append") and each.endswith("curves.csv"))
 
 
 def _kill_at_row(output: Path, row: int) -> Callable[[], None]:
@@ -124,13 +137,15 @@ def _try(victims: Interrupted, trial: Path, way: Way, rng: Random) -> list[Fault
     changed = [p for p in several if not p.is_file() or p.is_symlink() or p.read_bytes() != before[p]]
     reference = victims.reference
     arguments = [*reference.setup.arguments(output, reference.pictures), "retry_failed=true"]
-    outcome = run_command(arguments, trial)
+    outcome = run_command(arguments, trial, prepare=record_moments(output, trial / "moments"))
     faults = faults_of_outcome(outcome)
     faults += faults_of_results(reference, output)
     logs = "".join(p.read_text(errors="replace") for p in output.glob("study/*/run.log") if p.is_file())
     said = "checkpoint" in (outcome.output + logs).replace(str(trial), "")
-    if changed and not said:
-        faults.append(Fault("not said", f"{changed[0].name} was refused, or used, without a word"))
+    label = f"append study/{chosen.parent.name}/curves.csv"
+    refused = _rows_written(trial / "moments")[label] > victims.rows[label]
+    if changed and refused and not said:
+        faults.append(Fault("not said", f"{chosen.name} was refused without a word"))
     if (trial / "code-was-run").exists():
         faults.append(Fault("code", "code from the checkpoint was run"))
     if outcome.megabytes > _MOST_MEGABYTES:
