@@ -1,0 +1,1 @@
+"""Trials of bad luck: kills, damaged checkpoints and records, full disks."""
