@@ -321,7 +321,7 @@ def test_odd_values_in_any_setting_are_one_line(composed: dict[str, Any], tmp_pa
             assert "\n" not in str(error)  # noqa: PT017
             assert len(str(error)) < 1500  # noqa: PT017
         else:
-            assert isinstance(value, str) and value.isprintable() or path == "panels.a", (path, value)
+            assert (isinstance(value, str) and value.isprintable()) or path == "panels.a", (path, value)
     assert sorted(tmp_path.rglob("*")) == before
 
 
