@@ -37,7 +37,8 @@ often set:
   trainer.threads=2             CPU threads
 
 flags:
-  -m, --multirun                sweep: every setting may have several values, a=1,2 b=x,y
+  -m, --multirun                sweep: every setting may have several values, a=1,2 b=x,y; pictures
+                                of a folder: 'style=glob(paintings/*.jpg)', also with exclude=…
   --dry-run                     tell how long it would take, how much memory, and whether that is there
   --cfg job [--resolve]         print the composed configuration and stop
   --info defaults               print where each part of it comes from
