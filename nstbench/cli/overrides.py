@@ -102,6 +102,9 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
     if value.startswith("glob"):
         value = ",".join(_fitting(setting, value)) or value
     if setting in _TEXTS or _MASK.fullmatch(setting):
+        if "${" in value and _is_file_name(value):
+            hint = "Rename the file, or type the name of a link to it."
+            raise UserError(setting, value, "${...} in a file's name is read as the value of a setting", hint)
         value = _text(value, is_path=setting not in _TEXTS - _PATHS)
     if _REGION.fullmatch(setting) and "~" not in key:
         return f"++{setting}={value}"
