@@ -122,6 +122,11 @@ class CheckedFiles(FileConfigSource):
         return super().load_config(config_path)
 
 
+# In each worker of a sweep Hydra registers its own class anew: it leaves one of the same name in place, and
+# refuses one of another name.
+CheckedFiles.__name__ = FileConfigSource.__name__
+
+
 def register_checked_files() -> None:
     """Make Hydra read its files through `CheckedFiles`."""
     SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob
 from hydra.errors import HydraException
 
-from nstbench.cli.values import convert, quote
+from nstbench.cli.values import convert, file_exists, quote
 from nstbench.config_files import groups
 from nstbench.errors import UserError, did_you_mean
 
@@ -98,6 +98,9 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
     if value.startswith("glob"):
         value = ",".join(_fitting(setting, value)) or value
     if setting in _TEXTS or _MASK.fullmatch(setting):
+        if "${" in value and file_exists(value):
+            hint = "Rename the file, or type the name of a link to it."
+            raise UserError(setting, value, "${...} in a file's name is read as the value of a setting", hint)
         is_path = setting not in _TEXTS - _PATHS
         value = convert(value, _quoted_path if is_path else quote, is_path=is_path)
     if _REGION.fullmatch(setting) and "~" not in key:

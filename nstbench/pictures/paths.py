@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from nstbench.errors import UserError, nearest
 
 NO_SUCH_FILE = "there is no such file"
+
+
+def picture_path(path: str | Path) -> Path:
+    """Return the path that is meant: ``~`` or ``~user`` at its start is a home folder.
+
+    A file whose own name begins so is meant where there is no such user, or nothing in that home folder.
+
+    Raises:
+        RuntimeError: there is no such user, and nothing of this name.
+    """
+    path = Path(path)
+    if not path.parts or not path.parts[0].startswith("~"):
+        return path
+    literal = Path.cwd() / path
+    try:
+        at_home = path.expanduser()
+    except RuntimeError:
+        if os.path.lexists(literal):
+            return literal
+        raise
+    return literal if os.path.lexists(literal) and not os.path.lexists(at_home) else at_home
 
 
 def existing_file(path: str | Path, setting: str) -> Path:
@@ -18,7 +40,7 @@ def existing_file(path: str | Path, setting: str) -> Path:
             setting, given, "pictures are not fetched from the network", "Download it, give its path."
         )
     try:
-        path = Path(path).expanduser()
+        path = picture_path(path)
         if path.is_dir():
             raise UserError(setting, given, "this is a folder", _files_in(path))
         if not path.exists():
@@ -28,13 +50,17 @@ def existing_file(path: str | Path, setting: str) -> Path:
         with path.open("rb") as file:
             if not file.read(1):
                 raise UserError(setting, given, "the file is empty", "Fetch or save it again.")
+    except RuntimeError as error:  # of expanduser
+        reason = f"there is no user {given.split('/')[0][1:]}, nor a file of this name"
+        raise UserError(
+            setting, given, reason, "~ at the start is a home folder: type ~/picture.png."
+        ) from error
     except PermissionError as error:
         raise UserError(setting, given, "you may not read this file", "Ask its owner, or copy it.") from error
     except (
         OSError,
         ValueError,
-        RuntimeError,
-    ) as error:  # too long, a null byte, no such home, a failing disk
+    ) as error:  # too long, a null byte, a failing disk
         raise UserError(setting, given, f"the file cannot be opened ({error})") from error
     return path
 

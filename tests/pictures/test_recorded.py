@@ -92,7 +92,7 @@ def test_a_huge_text_is_refused_before_it_is_read(canvas: Path) -> None:
 
 def test_a_compressed_text_that_expands_is_refused_or_bounded(canvas: Path) -> None:
     whole = canvas.read_bytes()
-    text = b"Comment\0\0" + zlib.compress(b"\0" * 200_000_000, 9)
+    text = b"Comment\0\0" + zlib.compress(b"\0" * 20_000_000, 9)
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text + struct.pack(">I", zlib.crc32(b"zTXt" + text))
     canvas.write_bytes(whole[:33] + chunk + whole[33:])
     assert "too large" in reason(canvas)
