@@ -56,6 +56,9 @@ def as_typed(value: object) -> str:
 _LONGEST = 300
 
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the operating system's errors that say that no more fits."""
+
 _AGAIN = "then type the same command: it continues where it stopped"
 _STORAGE = {
     errno.ENOSPC: ("the disk is full", f"Make room, {_AGAIN}"),
@@ -97,7 +100,8 @@ class StorageError(OSError):
 
     def _explanation(self) -> tuple[str, str]:
         system = " ".join(str(self.strerror).split())
-        unknown = (f"it cannot be written to ({system})", f"Mend that, {_AGAIN}")
+        what = self.file.name if self.file else "it"
+        unknown = (f"{what} cannot be written ({system})", f"Mend that, {_AGAIN}")
         reason, hint = _STORAGE.get(self.errno or 0, unknown)
         if self.errno == errno.EISDIR and self.file is not None:
             reason = f"{self.file.name} is a folder, and a file is to be written there"

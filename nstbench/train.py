@@ -29,16 +29,17 @@ from nstbench.encoders.procedural.training import TextureTraining
 from nstbench.encoders.procedural.weights import read_weights, write_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit, save_checkpoint
+from nstbench.tracking.files import write_text
 from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE, canonical
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
 from nstbench.tracking.record import (
+    remove_checkpoints,
     remove_if_empty,
     run_folder,
     run_id,
     versions,
     write_config,
-    write_text,
 )
 from nstbench.wording import duration
 
@@ -78,6 +79,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
     Raises:
         UserError: a setting cannot be used; nothing was written.
         NonFiniteObjectiveError: the training diverged; what it has learnt is not exported.
+        StorageError: a file cannot be written; the same command continues the training.
     """
     console = console or Console(stderr=True)
     device = choose_device(config.trainer)
@@ -111,8 +113,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
             metrics = _named(trained.accuracies) if trained else {}
             steps = sum(phase.steps for phase in config.phases)
             finish(loggers, metrics, step=steps, success=trained is not None)
-        for file in folder.glob("checkpoint.*"):  # a killed attempt may have left half of one
-            file.unlink()
+        remove_checkpoints(folder)
     return trained
 
 

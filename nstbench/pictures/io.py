@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from nstbench.errors import UserError
 from nstbench.pictures.decode import UnreadableError, decode, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
+from nstbench.tracking.files import write_atomically
 
 _MAX_PIXELS = 100_000_000
 
@@ -76,7 +75,7 @@ def write_png(path: str | Path, picture: Tensor, provenance: Mapping[str, str] |
     """Write a picture as an 8-bit sRGB PNG, whole or not at all.
 
     Values are clamped to [0, 1] and rounded to the nearest of 256 levels. Equal input gives equal
-    bytes. Missing folders are made.
+    bytes. A missing folder is not made: a run's was removed.
 
     Args:
         path: the file, replaced if it exists.
@@ -85,21 +84,14 @@ def write_png(path: str | Path, picture: Tensor, provenance: Mapping[str, str] |
 
     Raises:
         ValueError: the shape is not that of one picture, or a value is NaN.
-        OSError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
     image = to_image(picture)
     info = PngImagePlugin.PngInfo()
     info.add(b"sRGB", b"\x00")  # says how to read the numbers; without it viewers guess
     for key, text in sorted((provenance or {}).items()):
         info.add_itxt(key, text)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".writing-{secrets.token_hex(6)}.png"
-    try:
-        image.save(temporary, format="PNG", pnginfo=info, compress_level=6)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(Path(path), lambda file: image.save(file, format="PNG", pnginfo=info, compress_level=6))
 
 
 def to_image(picture: Tensor) -> Image.Image:

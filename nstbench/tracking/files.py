@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TextIO, cast
 
 from nstbench.errors import StorageError
 
@@ -71,20 +72,51 @@ def append_text(path: Path, text: str) -> None:
         StorageError: the text cannot be written; the file is as it was.
     """
     content = text.encode("utf-8")
-    with storage(path.parent, path):
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    with storage(path.parent, path), open_to_append(path) as opened:
+        file = opened.fileno()
+        before = os.fstat(file).st_size
         try:
-            before = os.fstat(file).st_size
-            try:
-                written = os.write(file, content)
-                while written < len(content):
-                    written += os.write(file, content[written:])
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(file, before)
-                raise
-        finally:
-            os.close(file)
+            written = os.write(file, content)
+            while written < len(content):
+                written += os.write(file, content[written:])
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(file, before)
+            raise
+
+
+def open_to_append(path: Path) -> TextIO:
+    """Open a UTF-8 file to append to.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file: writing to a pipe might not end.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return open(file, "a", encoding="utf-8")
+
+
+def read_regular(path: Path, most: int = -1) -> bytes:
+    """Read a regular file, where something else may be in its place: reading a pipe would not end.
+
+    Args:
+        path: File to read.
+        most: Bytes to read at most; -1: all.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+    """
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with open(file, "rb") as opened:
+        kind = os.fstat(file).st_mode
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(kind):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return opened.read(most)
 
 
 def make_folder(path: Path) -> None:

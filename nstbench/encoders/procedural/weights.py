@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.tracking.files import write_bytes
 
 SHIPPED = Path(__file__).parent / "encoder.safetensors"
 """The weights in the package."""
@@ -37,9 +38,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], made_by: Mapping[st
     digest = hashlib.sha256(data).hexdigest()
     checksum = f"{digest}  {path.name}\n".encode("ascii")
     for file, content in ((path, data), (path.with_suffix(".sha256"), checksum)):
-        part = file.with_name(f".{file.name}.part")
-        part.write_bytes(content)
-        part.replace(file)
+        write_bytes(file, content)
     return digest
 
 
