@@ -1,0 +1,91 @@
+"""A disk that has little room: for tests of what happens when it is full, and again when there is room."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PLENTY = 2**28
+
+
+class SmallDisk:
+    """A folder in which there is only so much room.
+
+    As root it is a file system in memory (tmpfs). Elsewhere, no file may become larger than the room
+    (RLIMIT_FSIZE), which is the nearest that needs no permission: writes then fail halfway in the same
+    way, though in any folder, and small files still fit.
+
+    Args:
+        folder: Folder that is there.
+
+    Attributes:
+        folder: Folder that has the room.
+        real: Whether it is a file system of its own.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.real = _mount(folder)
+        self._limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def leave(self, room: int) -> None:
+        """Leave room for so many bytes."""
+        if self.real:
+            used = _used(self.folder)
+            self._remount(used + max(room, 0))
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, self._limits[1]))
+
+    def enlarge(self) -> None:
+        """Leave room for whatever is written."""
+        if self.real:
+            self._remount(PLENTY)
+        else:
+            resource.setrlimit(resource.RLIMIT_FSIZE, self._limits)
+
+    def make_read_only(self, read_only: bool = True) -> bool:
+        """Let nothing be written, or everything again; return False where that cannot be had."""
+        if not self.real:
+            return False
+        option = "ro" if read_only else "rw"
+        subprocess.run(["mount", "-o", f"remount,{option}", str(self.folder)], check=True)
+        return True
+
+    def close(self) -> None:
+        """Give the folder back."""
+        self.enlarge()
+        if self.real:
+            subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
+
+    def _remount(self, size: int) -> None:
+        pages = max(1, -(-size // 4096))  # a size of 0 would mean: without limit
+        subprocess.run(["mount", "-o", f"remount,size={pages * 4096}", str(self.folder)], check=True)
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[SmallDisk]:
+    """Make a folder a small disk, with plenty of room at first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    disk = SmallDisk(folder)
+    try:
+        yield disk
+    finally:
+        disk.close()
+
+
+def _mount(folder: Path) -> bool:
+    try:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={PLENTY}", "tmpfs", str(folder)]
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except OSError:  # there is no such program
+        return False
+
+
+def _used(folder: Path) -> int:
+    import os
+
+    stat = os.statvfs(folder)
+    return (stat.f_blocks - stat.f_bfree) * stat.f_frsize
