@@ -13,6 +13,7 @@ from typing import IO, Any, TextIO, cast
 
 from nstbench.errors import StorageError
 
+_IRREGULAR = "it is not a regular file"
 _LONGEST = 60  # characters of a name that the temporary file keeps: file systems allow 255 bytes
 
 
@@ -92,10 +93,15 @@ def open_to_append(path: Path) -> TextIO:
         OSError: it cannot be opened, or is not a regular file: writing to a pipe might not end.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
+            raise OSError(errno.EINVAL, _IRREGULAR, str(path)) from error
+        raise
     if not stat.S_ISREG(os.fstat(file).st_mode):
         os.close(file)
-        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        raise OSError(errno.EINVAL, _IRREGULAR, str(path))
     return open(file, "a", encoding="utf-8")
 
 
@@ -115,7 +121,7 @@ def read_regular(path: Path, most: int = -1) -> bytes:
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            raise OSError(errno.EINVAL, _IRREGULAR, str(path))
         return opened.read(most)
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import psutil
 
 from nstbench.errors import StorageError, UserError
-from nstbench.tracking.files import read_regular, storage, write_text
+from nstbench.tracking.files import open_to_append, read_regular, storage, write_text
 
 BEAT = 5.0
 """Seconds between two heartbeats of a process that holds a folder."""
@@ -58,7 +58,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         BusyError: if another process holds it.
         StorageError: if the lock cannot be written.
     """
-    with _opened(folder / ".lock") as file:
+    with storage(folder, folder / ".lock"):
+        opened = open_to_append(folder / ".lock")  # nothing is written to it
+    with opened as file:
         locked = _locked(file)
         if locked is False:
             raise BusyError(folder)
@@ -90,14 +92,6 @@ def is_held(folder: Path) -> bool:
         return True
     except StorageError:  # nobody can hold it; whoever tries is told why
         return False
-
-
-def _opened(path: Path) -> IO[str]:
-    """Open the file that is locked, which nothing is written to."""
-    with storage(path.parent, path):
-        # Without O_NONBLOCK, to open a pipe would not end.
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
-        return open(os.open(path, flags, 0o666), "r+", encoding="utf-8")
 
 
 def _locked(file: IO[str]) -> bool | None:
