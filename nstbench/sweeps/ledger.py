@@ -130,6 +130,10 @@ class Ledger:
         found = [Entry(**json.loads(file.read_text())) for file in files]
         return {entry.number: entry for entry in found}
 
+    def numbers(self) -> list[int]:
+        """Return the numbers of the runs that have an entry."""
+        return sorted({int(file.stem) for folder in self._folders() for file in folder.glob("*.json")})
+
     def of(self, number: int) -> Entry | None:
         """Return the latest entry of a run; None if it has none."""
         for folder in reversed(self._folders()):
