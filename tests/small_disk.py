@@ -16,9 +16,9 @@ _PRINTED = 2**14  # bytes that a test prints, to a file of pytest's
 class SmallDisk:
     """A folder in which there is only so much room.
 
-    As root it is a file system in memory (tmpfs). Elsewhere, and where SMALL_DISK=limit is set, no file may
-    become larger than the room, or 16 KiB (RLIMIT_FSIZE): the nearest that needs no permission. Writes then
-    fail halfway in the same way, though in any folder, and small files still fit.
+    As root it is a file system in memory (tmpfs). Elsewhere, and where SMALL_DISK=limit is set, only the size
+    of each file is limited (RLIMIT_FSIZE): the nearest that needs no permission. Writes then fail halfway in
+    the same way, though in any folder, and small files still fit.
 
     Args:
         folder: Folder that is there.
@@ -33,13 +33,18 @@ class SmallDisk:
         self.real = _mount(folder)
         self._limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
-    def leave(self, room: int) -> None:
-        """Leave room for so many bytes."""
+    def leave(self, room: int, largest: int = 0) -> None:
+        """Leave room for so many bytes.
+
+        Args:
+            room: Bytes that can still be written.
+            largest: Bytes of a file at most, where only that can be limited; never below 16 KiB.
+        """
         if self.real:
             used = _used(self.folder)
             self._remount(used + max(room, 0))
         else:
-            limit = max(room, _PRINTED)
+            limit = max(largest, _PRINTED)
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, self._limits[1]))
 
     def enlarge(self) -> None:

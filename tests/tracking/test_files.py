@@ -49,7 +49,7 @@ def test_a_full_disk_leaves_the_old_file_and_no_part_though_torch_hides_it(tmp_p
     with small_disk(tmp_path / "disk") as disk:
         path = disk.folder / "checkpoint.ckpt"
         write_text(path, "the one before")
-        disk.leave(100_000)
+        disk.leave(100_000, largest=100_000)
         for write in (lambda file: torch.save(torch.rand(200_000), file), hidden):
             with pytest.raises(StorageError) as error:
                 write_atomically(path, write)
