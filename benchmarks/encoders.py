@@ -53,7 +53,8 @@ from nstbench.pictures.io import read_picture, write_png
 from nstbench.pictures.resize import resize
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.run import run
-from nstbench.tracking.record import RunRecord, write_text
+from nstbench.tracking.files import write_text
+from nstbench.tracking.record import RunRecord
 from nstbench.validation import register_resolvers, validate
 
 ENCODERS = ("random", "random-plain", "procedural", "vgg19")

@@ -41,7 +41,7 @@ from nstbench.losses.build import build_term
 from nstbench.losses.objective import CANVAS, Term
 from nstbench.pictures.resize import resize
 from nstbench.pictures.source import load
-from nstbench.tracking.record import write_text
+from nstbench.tracking.files import write_text
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 ROLES: tuple[Role, ...] = ("style", "content", "regularizer")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nstbench.tracking.record import write_text
+from nstbench.tracking.files import write_text
 
 README = Path(__file__).with_name("README.md")
 

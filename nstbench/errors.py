@@ -6,8 +6,11 @@ traceback, and exits with status 2. Everything else that is raised is a fault of
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
 from unicodedata import category
 
 
@@ -54,6 +57,65 @@ def as_typed(value: object) -> str:
 
 
 _LONGEST = 300
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the operating system's errors that say that no more fits."""
+
+_AGAIN = "then type the same command: it continues where it stopped"
+_STORAGE = {
+    errno.ENOSPC: ("the disk is full", f"Make room, {_AGAIN}"),
+    errno.EDQUOT: ("the disk quota is used up", f"Make room, {_AGAIN}"),
+    errno.EFBIG: ("a file would exceed the limit on file sizes", f"Raise the limit, {_AGAIN}"),
+    errno.EROFS: ("the file system is read-only", f"Make it writable, {_AGAIN}"),
+    errno.EACCES: ("the permission to write is missing", f"Make it writable, {_AGAIN}"),
+    errno.EPERM: ("writing is not permitted; it may be immutable", f"Make it writable, {_AGAIN}"),
+    errno.EIO: ("the disk reports an input/output error", f"Check the disk, {_AGAIN}"),
+    errno.ENOENT: ("the folder was removed or moved", f"Put it back, {_AGAIN}; without it, it starts anew"),
+    errno.ENOTDIR: ("a file is in the place of a folder", f"Remove the file, {_AGAIN}"),
+    errno.EISDIR: ("a folder is in the place of a file", f"Remove it, {_AGAIN}"),
+    errno.ESTALE: ("the folder was removed or moved on the server", f"Put it back, {_AGAIN}"),
+}
+
+
+class StorageError(OSError):
+    """A file of a run or a study that cannot be written; everything written before is whole.
+
+    It is neither a mistake in a setting nor a fault of the program: the command line prints it as one
+    line and exits with status 1.
+
+    Args:
+        folder: Folder that was written to.
+        error: What the operating system reported.
+        file: File that was to be written, where one of its own is in the way.
+
+    The message reads ``folder: reason. What to do.``
+    """
+
+    def __init__(self, folder: Path, error: OSError, file: Path | None = None) -> None:
+        super().__init__(error.errno, error.strerror or str(error) or type(error).__name__, str(folder))
+        self.folder, self.error, self.file = folder, error, file
+
+    @property
+    def reason(self) -> str:
+        """Why the folder cannot be written to, as a clause."""
+        return self._explanation()[0]
+
+    def _explanation(self) -> tuple[str, str]:
+        system = " ".join(str(self.strerror).split())
+        what = self.file.name if self.file else "it"
+        unknown = (f"{what} cannot be written ({system})", f"Mend that, {_AGAIN}")
+        reason, hint = _STORAGE.get(self.errno or 0, unknown)
+        if self.errno == errno.EISDIR and self.file is not None:
+            reason = f"{self.file.name} is a folder, and a file is to be written there"
+        return reason, hint
+
+    def __str__(self) -> str:
+        reason, hint = self._explanation()
+        return f"{as_typed(self.folder)}: {reason}. {hint}."
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.folder, self.error, self.file)
 
 
 class NonFiniteObjectiveError(Exception):

@@ -16,6 +16,7 @@ from lightning_fabric.plugins import CheckpointIO
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from nstbench.runtime.tensor_file import read_tensors, write_tensors
+from nstbench.tracking.files import storage, write_atomically
 
 
 def fit(module: pl.LightningModule, checkpoint: Path | None = None, **trainer_settings: Any) -> None:
@@ -62,7 +63,7 @@ class TensorFileIO(CheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
         """Write a checkpoint; it takes the place of an earlier one when it is complete."""
-        write_tensors(Path(path), checkpoint)
+        write_atomically(Path(path), lambda file: write_tensors(file, checkpoint))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
@@ -79,9 +80,10 @@ def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
     """Write a checkpoint of Lightning's; the one before is kept as ``<name>.previous<suffix>``."""
     fresh = path.with_suffix(f".next{path.suffix}")
     trainer.save_checkpoint(fresh, weights_only=False)  # with the optimiser
-    if path.is_file():
-        os.replace(path, path.with_suffix(f".previous{path.suffix}"))
-    os.replace(fresh, path)
+    with storage(path.parent, path):
+        if path.is_file():
+            os.replace(path, path.with_suffix(f".previous{path.suffix}"))
+        os.replace(fresh, path)
 
 
 @contextmanager

@@ -8,9 +8,10 @@ import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TextIO
 
 import pytorch_lightning as pl
 import torch
@@ -18,13 +19,12 @@ from PIL import Image
 from torch import Tensor
 
 from nstbench.attempts import Attempt, alone, at_work
-from nstbench.callbacks.checkpoint import remove_checkpoints
 from nstbench.callbacks.progress import show_starts
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config import Config, Node
 from nstbench.device import device_name, peak_memory, reset_peak_memory
 from nstbench.encoders.base import Encoder
-from nstbench.errors import UserError
+from nstbench.errors import StorageError, UserError
 from nstbench.inputs import Inputs, canvas_shape, content_at, styles_at
 from nstbench.losses.units import Start
 from nstbench.metrics.base import Subject
@@ -32,12 +32,14 @@ from nstbench.metrics.evaluate import Judgement, judge
 from nstbench.pictures.io import read_picture, to_image, write_png
 from nstbench.preparation import Prepared, prepare
 from nstbench.stages import optimize
+from nstbench.tracking.files import open_to_append, storage
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step, tell_agent
 from nstbench.tracking.record import (
     RunRecord,
     file_sha256,
+    remove_checkpoints,
     remove_if_empty,
     run_folder,
     run_id,
@@ -104,6 +106,7 @@ def run(
         UserError: a setting or an input cannot be used; nothing was written.
         NonFiniteObjectiveError: the objective diverged; the record says so, and ``canvas.png`` is
             the last good canvas.
+        StorageError: a file of the run cannot be written; the same command continues the run.
     """
     return alone(attempt(config, overrides, callbacks, prepared, retry_failed, on_begin))
 
@@ -143,6 +146,7 @@ def attempt(
             log.warning("%s: canvas.png is not the picture that was made; it is made again", name)
             before = None
         if before and before.state == "completed":
+            remove_checkpoints(folder)  # it may have been killed just before
             judged = _judge_more(config, before, folder, inputs, encoder)
             tell_agent(config.logger, judged, folder)
             return Result(judged, folder, skipped=True)
@@ -175,10 +179,10 @@ def _perform(
     except UserError:
         remove_if_empty(folder)
         raise
-    write_config(folder, config.plain)
-    record.write(folder)
     try:
         with _logged_to(folder / "run.log"):
+            write_config(folder, config.plain)
+            record.write(folder)
             reset_peak_memory(device)
 
             def on_start(starts: Mapping[str, Start]) -> None:
@@ -211,14 +215,20 @@ def _perform(
             _record_judgement(record, _judge(config, config.metrics, folder, inputs, encoder))
             record.timings["evaluate_s"] = time.monotonic() - judged
             record.state = "completed"
-            # A hundred times the picture's size; and a killed attempt may have left half of one.
-            remove_checkpoints(folder)
+            record.write(folder)
+            remove_checkpoints(folder)  # a hundred times the picture's size
+    except StorageError:
+        # Not a failure of the run: the state stays "running", and the same command continues it.
+        record.state = "running"
+        raise
     except Exception as error:
         record.state, record.error = "failed", f"{type(error).__name__}: {error}"
         raise
     finally:
         # After Ctrl-C or a signal the state stays "running": the same command continues the run.
-        record.write(folder)
+        if record.state != "completed":
+            with suppress(StorageError):  # what stopped the run is told, not what follows from it
+                record.write(folder)
         metrics = {f"metrics/{k}": v for k, v in record.metrics.items()}
         summary, completed = {**record.final_losses, **metrics}, record.state == "completed"
         finish(loggers, summary, step=record.evaluations, success=completed)
@@ -297,10 +307,18 @@ def _provenance(record: RunRecord) -> dict[str, str]:
     }
 
 
+class _RunLog(logging.StreamHandler[TextIO]):
+    """Writes what a run logs; what there is no room for is left out, as the run itself says why it stops."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Do not print a traceback."""
+
+
 @contextmanager
 def _logged_to(path: Path) -> Iterator[None]:
     """Write to a file what the run logs, the traceback of a failure, and where it crashed or hung."""
-    handler = logging.StreamHandler(path.open("a", encoding="utf-8"))
+    with storage(path.parent, path):
+        handler = _RunLog(open_to_append(path))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     me = at_work()
     handler.addFilter(lambda _: at_work() in (None, me))  # what others of a batch say is not about this run
@@ -314,6 +332,9 @@ def _logged_to(path: Path) -> Iterator[None]:
             faulthandler.register(signal.SIGUSR2, handler.stream.fileno())
     try:
         yield
+    except StorageError as error:
+        log.error("the run stopped: %s", error)
+        raise
     except Exception:
         log.exception("the run failed")
         raise
@@ -323,4 +344,5 @@ def _logged_to(path: Path) -> Iterator[None]:
             faulthandler.disable()
             if hasattr(signal, "SIGUSR2"):
                 faulthandler.unregister(signal.SIGUSR2)
-        handler.stream.close()
+        with suppress(OSError):  # what was not written yet has no room
+            handler.stream.close()

@@ -20,7 +20,6 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nstbench.callbacks.checkpoint import remove_checkpoints
 from nstbench.callbacks.curves import append_row, drop_rows
 from nstbench.device import choose_device, device_name, fast_bf16
 from nstbench.encoders.procedural.bank import bank_bytes, bank_file, open_bank, render
@@ -32,16 +31,17 @@ from nstbench.encoders.procedural.weights import read_weights, write_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.fitting import fit, save_checkpoint
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors
+from nstbench.tracking.files import write_text
 from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE, canonical
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
 from nstbench.tracking.record import (
+    remove_checkpoints,
     remove_if_empty,
     run_folder,
     run_id,
     versions,
     write_config,
-    write_text,
 )
 from nstbench.wording import duration
 
@@ -83,6 +83,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
     Raises:
         UserError: a setting cannot be used; nothing was written.
         NonFiniteObjectiveError: the training diverged; what it has learnt is not exported.
+        StorageError: a file cannot be written; the same command continues the training.
     """
     console = console or Console(stderr=True)
     device = choose_device(config.trainer)

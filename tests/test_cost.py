@@ -29,6 +29,7 @@ from nstbench.preparation import Prepared, prepare
 from nstbench.room import check_room, refuse, remedies
 from nstbench.run import attempt, run
 from nstbench.runtime.tensor_file import read_tensors, write_tensors
+from nstbench.tracking.files import write_atomically
 from nstbench.trials import Trial, encoded_at_once
 
 Compose = Callable[..., Config]
@@ -353,7 +354,7 @@ def test_a_checkpoint_is_not_made_in_memory_first(tmp_path: Path) -> None:
     state = {"history": torch.ones(50_000_000)}
     reset_peak_memory(CPU)
     before = peak_memory(CPU)
-    write_tensors(tmp_path / "checkpoint.ckpt", state)
+    write_atomically(tmp_path / "checkpoint.ckpt", lambda file: write_tensors(file, state))
     assert peak_memory(CPU) - before < 100_000_000
     assert read_tensors(tmp_path / "checkpoint.ckpt")["history"].numel() == 50_000_000
 

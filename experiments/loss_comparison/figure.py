@@ -19,7 +19,8 @@ from nstbench.analysis.crossed import Sample
 from nstbench.pictures.io import read_picture, to_image
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
-from nstbench.tracking.record import RunRecord, write_text
+from nstbench.tracking.files import write_text
+from nstbench.tracking.record import RunRecord
 
 Pair = tuple[str, str]
 Runs = dict[str, dict[Pair, list[tuple[RunRecord, Path]]]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import errno
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,8 @@ from nstbench.analysis.compare import Comparison
 from nstbench.analysis.grouping import Groups
 from nstbench.analysis.records import RESULT, Study
 from nstbench.analysis.tradeoff import Tradeoff
-from nstbench.errors import UserError
-from nstbench.tracking.record import write_text
+from nstbench.errors import FULL, StorageError, UserError
+from nstbench.tracking.files import write_bytes, write_text
 
 METHOD = (
     "Pictures are the sample: the question is what would happen with other pictures. Seeds, and "
@@ -53,6 +54,7 @@ def write(
 
     Raises:
         UserError: the folder cannot be written to.
+        StorageError: there is no room left in it.
     """
     each = [_long(c, c.rows) for c in comparisons]
     tests = [_long(c, c.tests) for c in comparisons]
@@ -72,17 +74,16 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             write_text(folder / name, text)
-        part = folder / f".runs.parquet.{os.getpid()}.part"
-        try:
-            study.runs.to_parquet(part, index=False)
-            os.replace(part, folder / "runs.parquet")
-        finally:
-            part.unlink(missing_ok=True)
+        table = io.BytesIO()
+        study.runs.to_parquet(table, index=False)
+        write_bytes(folder / "runs.parquet", table.getvalue())
         if trade:
             from nstbench.analysis import tradeoff_figure
 
             figures = tradeoff_figure.write(trade, folder)
     except OSError as error:
+        if error.errno in FULL | {errno.EIO}:
+            raise StorageError(folder, error) from error
         reason = f"results cannot be written there ({error.strerror or error})"
         raise UserError("--output", folder, reason, "Give a folder you may write to.") from error
     return [*(folder / name for name in (*texts, "runs.parquet")), *figures]

@@ -6,6 +6,7 @@ A study of a figure is a sweep over ``panel``; what sets its panels apart stands
 from __future__ import annotations
 
 import argparse
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nstbench.errors import UserError
 from nstbench.pictures.io import read_picture
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
+from nstbench.tracking.files import write_bytes
 from nstbench.tracking.record import RunRecord
 
 Cell = tuple[str, Tensor]
@@ -192,7 +194,10 @@ def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Seq
         except UserError as error:
             parser.error(str(error))
         file = typed.folder / f"{name}.jpg"
-        figure(panels).save(file, quality=88, optimize=True, comment=provenance(panels).encode())
+        encoded = io.BytesIO()
+        comment = provenance(panels).encode()
+        figure(panels).save(encoded, format="JPEG", quality=88, optimize=True, comment=comment)
+        write_bytes(file, encoded.getvalue())
         print(file)
         drawn += 1
     if not drawn:

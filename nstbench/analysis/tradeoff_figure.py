@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nstbench.analysis.tradeoff import Tradeoff, pareto_front
+from nstbench.tracking.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,7 +41,7 @@ def write(t: Tradeoff, folder: Path) -> list[Path]:
     """Write ``tradeoff.png`` and ``tradeoff.pdf`` into a folder, each in one piece; return their paths.
 
     Raises:
-        OSError: the folder cannot be written to.
+        StorageError: the folder cannot be written to.
     """
     import matplotlib
 
@@ -51,13 +52,10 @@ def write(t: Tradeoff, folder: Path) -> list[Path]:
         ("png", {"Software": None}),
         ("pdf", {"CreationDate": None, "Producer": None, "Creator": "nstbench"}),
     ):
-        part = folder / f".tradeoff.{suffix}.{os.getpid()}.part"
-        try:
-            with matplotlib.rc_context(_STYLE):
-                figure.savefig(part, format=suffix, dpi=300, metadata=metadata)
-            os.replace(part, folder / f"tradeoff.{suffix}")
-        finally:
-            part.unlink(missing_ok=True)
+        drawn = io.BytesIO()
+        with matplotlib.rc_context(_STYLE):
+            figure.savefig(drawn, format=suffix, dpi=300, metadata=metadata)
+        write_bytes(folder / f"tradeoff.{suffix}", drawn.getvalue())
         paths.append(folder / f"tradeoff.{suffix}")
     return paths
 

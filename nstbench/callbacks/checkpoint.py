@@ -18,6 +18,7 @@ from nstbench.callbacks.curves import Curves
 from nstbench.interruption import asked_to_stop
 from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors, read_values, write_tensors
+from nstbench.tracking.files import storage, write_atomically
 from nstbench.tracking.record import RunRecord
 
 log = logging.getLogger(__name__)
@@ -124,16 +125,18 @@ class Checkpoint(pl.Callback):
             "seconds": float(self.curves.seconds),
         }
         newest, fresh = self.folder / NAME, self.folder / "checkpoint.next.ckpt"
+        tree = {**about, **module.state(), "optimizer": optimizer}
         try:
-            write_tensors(fresh, {**about, **module.state(), "optimizer": optimizer})
+            write_atomically(fresh, lambda file: write_tensors(file, tree))
         except TypeError as error:
             # The state of an optimiser of the user's own may hold anything.
             log.warning("the run cannot be continued if it is interrupted: %s", error)
             self._impossible = True
             return
-        if newest.is_file():
-            os.replace(newest, self.folder / PREVIOUS)
-        os.replace(fresh, newest)
+        with storage(self.folder, newest):
+            if newest.is_file():
+                os.replace(newest, self.folder / PREVIOUS)
+            os.replace(fresh, newest)
 
 
 class Stop(pl.Callback):
@@ -212,13 +215,6 @@ def warn_of_other_company(name: str, before: Sequence[str] | None, now: Sequence
             len(before),
             len(now),
         )
-
-
-def remove_checkpoints(folder: Path) -> None:
-    """Remove a finished run's checkpoints, and what a killed process left half-written."""
-    for file in (*folder.glob("checkpoint.*"), *folder.glob(".checkpoint.*")):
-        if file.is_file() or file.is_symlink():
-            file.unlink()
 
 
 def _reached_by_all(saved: Saved, folder: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,8 @@ from pytorch_lightning.loggers import Logger
 
 from nstbench.losses.objective import Values
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.tracking.files import append_text, read_regular, storage, write_bytes
 from nstbench.tracking.loggers import log_step
-from nstbench.tracking.record import write_text
 
 
 class Curves(EvaluationCallback):
@@ -67,26 +68,49 @@ class Curves(EvaluationCallback):
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:
-    """Write a row at the end of a table, in one piece, and its header if it is the first."""
+    """Write a row at the end of a table, in one piece, and its header if it is the first.
+
+    Raises:
+        StorageError: it cannot be written; the table is as it was.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(row), lineterminator="\n")
-    if not path.exists():
+    with storage(path.parent, path):
+        empty = not path.exists() or path.stat().st_size == 0
+    if empty:
         writer.writeheader()
     writer.writerow(row)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text.getvalue())
+    append_text(path, text.getvalue())
 
 
 def drop_rows(path: Path, start: int) -> None:
-    """Keep the rows whose first number is below ``start``, and no half-written one."""
-    if not path.exists():
-        return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    rows = [r for r in lines[1:] if r.endswith("\n") and int(r.split(",", 1)[0]) < start]
-    if rows:
-        write_text(path, lines[0] + "".join(rows))
+    """Keep the rows whose first number is below ``start``, and none that is incomplete or damaged.
+
+    Raises:
+        StorageError: the table cannot be written, or something else is in its place.
+    """
+    with storage(path.parent, path):
+        if not path.exists():
+            return
+        content = read_regular(path)
+    header, *lines = content.splitlines(keepends=True) or [b""]
+    columns = header.count(b",")
+    # A number may be quoted by a spreadsheet, or be anything at all after damage.
+    rows = [r for r in lines if r.endswith(b"\n") and r.count(b",") == columns and _number(r) < start]
+    if rows and header.endswith(b"\n"):
+        if header + b"".join(rows) != content:
+            write_bytes(path, header + b"".join(rows))
     else:
-        path.unlink()
+        with storage(path.parent, path):
+            path.unlink()
+
+
+def _number(row: bytes) -> float:
+    """Return the first number of a row; infinity if there is none."""
+    try:
+        return int(row.split(b",", 1)[0])
+    except ValueError:
+        return math.inf
 
 
 def scalars_of(values: Values) -> dict[str, float]:

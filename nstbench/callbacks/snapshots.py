@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 from pytorch_lightning.loggers import Logger
 
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.pictures.io import write_png
+from nstbench.tracking.files import make_folder, write_atomically
 from nstbench.tracking.loggers import log_step
 
 
@@ -30,7 +32,7 @@ class Snapshots(EvaluationCallback):
         if evaluation.step % self.every == 0 and evaluation.step != self.last:
             self.last = evaluation.step
             picture = evaluation.picture[:1].clamp(0, 1)
-            self.folder.mkdir(exist_ok=True)
+            make_folder(self.folder)
             write_png(self.folder / f"{evaluation.step:06d}.png", picture)
             log_step(self.loggers, evaluation.index, {}, {"image/canvas": picture[0]})
 
@@ -61,6 +63,10 @@ def write_animation(
         with Image.open(file) as frame:
             frames.append(frame.convert("RGB").resize(size, Image.Resampling.BICUBIC))
     durations = [milliseconds] * (len(frames) - 1) + [1000]
-    part = path.with_suffix(".part.gif")
-    frames[0].save(part, save_all=True, append_images=frames[1:], duration=durations, loop=0)
-    part.replace(path)
+
+    def save(file: IO[bytes]) -> None:
+        frames[0].save(
+            file, format="GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0
+        )
+
+    write_atomically(path, save)

@@ -6,11 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from nstbench import __version__
 from nstbench.cli.encoding import print_anything, use_utf8
-from nstbench.errors import UserError, did_you_mean
+from nstbench.errors import FULL, StorageError, UserError, did_you_mean
 
 # Each is a module of this package with `add_parser` and `main`. `run` and `train` are Hydra's.
 _COMMANDS = ("images", "weights", "compare", "report", "verify", "doctor")
@@ -50,9 +51,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nstbench: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 130
+    except StorageError as error:
+        print(f"nstbench: {error}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = error.filename or "what the output is redirected to"
+        print(f"nstbench: {StorageError(Path(where), error)}", file=sys.stderr)
+        return 1
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -23,7 +24,7 @@ from nstbench.complaints import NO_SUCH_SETTING
 from nstbench.config import Config, settings
 from nstbench.config_files import conf_dir
 from nstbench.config_files import groups as all_groups
-from nstbench.errors import UserError, did_you_mean, nearest
+from nstbench.errors import FULL, StorageError, UserError, did_you_mean, nearest
 from nstbench.targets import parameters_of
 from nstbench.validation import referred
 from nstbench.yaml_files import register_checked_files
@@ -82,6 +83,7 @@ def with_hydra(
 
     Raises:
         UserError: the configuration cannot be composed, or a sweep's folder cannot be written.
+        StorageError: there is no room left in it.
     """
     # Hydra prints errors its own way, without suggestions, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -93,11 +95,13 @@ def with_hydra(
         register_checked_files()
         check_hydra_settings(program.config, str(conf_dir()), flags, overrides)
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=program.config)(task)()
-    except UserError:
+    except (UserError, StorageError):
         raise
     except OSError as error:
         if isinstance(error, HydraException):
             raise as_user_error(error, overrides, program) from error
+        if error.errno in FULL:
+            raise StorageError(Path(error.filename or "."), error) from error
         hint = "Give a folder you may write to: output=…"
         reason = f"it cannot be written ({error.strerror})"
         raise UserError("output", error.filename or "", reason, hint) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from nstbench.errors import NonFiniteObjectiveError
+from nstbench.errors import NonFiniteObjectiveError, StorageError
 
 
 def report(failure: Exception, what: str, *, diverged: str, smaller: str) -> int:
@@ -18,6 +18,9 @@ def report(failure: Exception, what: str, *, diverged: str, smaller: str) -> int
         smaller: what to make smaller where there is not enough memory.
     """
     kind = type(failure).__name__
+    if isinstance(failure, StorageError):
+        print(f"nstbench: the {what} stopped: {failure}", file=sys.stderr)
+        return 1
     if isinstance(failure, NonFiniteObjectiveError):
         hint = failure.hint or diverged
     elif isinstance(failure, MemoryError) or kind == "OutOfMemoryError":

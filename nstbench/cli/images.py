@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from nstbench.errors import UserError, did_you_mean
+from nstbench.errors import FULL, UserError, did_you_mean
 from nstbench.pictures.papers import files
 from nstbench.pictures.papers.picture import PaperPicture
 from nstbench.pictures.papers.registry import COLLECTIONS, PAPERS
@@ -273,8 +273,11 @@ def _write_sheet(chosen: list[str], path: Path, console: Console) -> None:
         rows = max(1, round(math.sqrt(len(pictures) / 1.6)))  # about as wide as a screen, the last row full
         sheet = contact_sheet(pictures, columns=math.ceil(len(pictures) / rows), title="nstbench images")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_png(path, sheet, {"Title": "nstbench images", "pictures": "\n".join(chosen)})
     except OSError as error:
+        if error.errno in FULL:
+            raise
         raise UserError("--sheet", path, f"it cannot be written ({error.strerror or error})") from error
     height, width = sheet.shape[-2:]
     done = f"Wrote {path}: {len(pictures)} pictures, {width}×{height}."

@@ -19,7 +19,7 @@ from nstbench.cli.file_patterns import expand_patterns
 from nstbench.cli.other_tools import refuse_other_tools
 from nstbench.cli.overrides import overrides_from, split_arguments
 from nstbench.cli.sweep import check_experiment, check_sweep
-from nstbench.errors import UserError
+from nstbench.errors import StorageError, UserError
 from nstbench.interruption import asked_to_stop, politely
 from nstbench.sweeps.criterion import values_of
 from nstbench.sweeps.ledger import Entry, Ledger
@@ -150,7 +150,8 @@ def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> Attempt[Criteria]:
     except Exception as error:  # whatever it is, the others go on
         mistake = isinstance(error, UserError)
         shown = where_typed(error, composed) if isinstance(error, UserError) else error
-        text = str(shown) if mistake else f"{type(error).__name__}: {error}"
+        plain = mistake or isinstance(error, StorageError)
+        text = str(shown) if plain else f"{type(error).__name__}: {error}"
         folder = (ledger.of(entry.number) or entry).folder
         log = Path(folder) / "run.log"
         where = str(log) if folder and log.is_file() else ""

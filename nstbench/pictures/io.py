@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from nstbench.pictures.paths import existing_file
 from nstbench.pictures.png_data import TRUNCATED, DamagedError
 from nstbench.pictures.regular_files import NotRegularError, open_regular
 from nstbench.pictures.stored import assemble
+from nstbench.tracking.files import write_atomically
 
 MAX_PIXELS = 100_000_000
 MAX_EDGE = 65_535
@@ -139,7 +138,7 @@ def write_png(path: str | Path, picture: Tensor, provenance: Mapping[str, str] |
     """Write a picture as an 8-bit sRGB PNG, whole or not at all.
 
     Values are clamped to [0, 1] and rounded to the nearest of 256 levels. Equal input gives equal
-    bytes. Missing folders are made.
+    bytes. A missing folder is not made: a run's was removed.
 
     Args:
         path: the file, replaced if it exists.
@@ -148,21 +147,14 @@ def write_png(path: str | Path, picture: Tensor, provenance: Mapping[str, str] |
 
     Raises:
         ValueError: the shape is not that of one picture, or a value is NaN.
-        OSError: the file cannot be written.
+        StorageError: the file cannot be written.
     """
     image = to_image(picture)
     info = PngImagePlugin.PngInfo()
     info.add(b"sRGB", b"\x00")  # says how to read the numbers; without it viewers guess
     for key, text in sorted((provenance or {}).items()):
         info.add_itxt(key, text)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".writing-{secrets.token_hex(6)}.png"
-    try:
-        image.save(temporary, format="PNG", pnginfo=info, compress_level=6)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(Path(path), lambda file: image.save(file, format="PNG", pnginfo=info, compress_level=6))
 
 
 def to_image(picture: Tensor) -> Image.Image:

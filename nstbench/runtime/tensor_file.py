@@ -40,30 +40,38 @@ class DamagedFileError(ValueError):
     """A file of tensors cannot be used; the message is a clause that says why."""
 
 
-def write_tensors(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write a tree of tensors and plain values, replacing ``path`` only when all of it is on the disk.
+def write_tensors(file: IO[bytes], tree: Mapping[str, Any]) -> None:
+    """Write a tree of tensors and plain values to a binary stream.
 
     Args:
-        path: File to write.
+        file: Stream to write to; it need not seek.
         tree: Nested dicts, lists and tuples of tensors, numbers, strings, booleans and None. Keys are
             strings or integers.
 
     Raises:
-        TypeError: The tree holds something else.
-        OSError: The file cannot be written; what was at ``path`` is unchanged.
+        TypeError: The tree holds something else; nothing was written.
     """
     tensors: list[Tensor] = []
-    encoded = _encode(tree, tensors)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w+b") as file:
-            _write(file, encoded, tensors)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)  # a half-written file would keep its space
-        raise
+    metadata = {"sha256": _UNSIGNED, "format": FORMAT, "tree": json.dumps(_encode(tree, tensors))}
+    entries: dict[str, Any] = {"__metadata__": metadata}
+    offset = 0
+    for number, tensor in enumerate(tensors):
+        size = tensor.numel() * tensor.element_size()
+        entries[str(number)] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [offset, offset + size],
+        }
+        offset += size
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)
+    header = len(text).to_bytes(8, "little") + text
+    found = hashlib.sha256(header)
+    for tensor in tensors:  # one after the other, twice: together, copies of them may be gigabytes
+        found.update(_bytes(tensor))
+    file.write(header.replace(_UNSIGNED.encode(), found.hexdigest().encode(), 1))
+    for tensor in tensors:
+        file.write(_bytes(tensor))
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -122,31 +130,6 @@ def digest(tensors: Iterable[Tensor]) -> str:
 
 def _bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
-
-
-def _write(file: IO[bytes], encoded: Any, tensors: list[Tensor]) -> None:
-    metadata = {"sha256": _UNSIGNED, "format": FORMAT, "tree": json.dumps(encoded)}
-    entries: dict[str, Any] = {"__metadata__": metadata}
-    offset = 0
-    for number, tensor in enumerate(tensors):
-        size = tensor.numel() * tensor.element_size()
-        entries[str(number)] = {
-            "dtype": _DTYPES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [offset, offset + size],
-        }
-        offset += size
-    text = json.dumps(entries).encode()
-    text += b" " * (-len(text) % 8)
-    header = len(text).to_bytes(8, "little") + text
-    digest = hashlib.sha256(header)
-    file.write(header)
-    for tensor in tensors:  # one after the other: together they may be gigabytes
-        data = _bytes(tensor)
-        digest.update(data)
-        file.write(data)
-    file.seek(header.index(_UNSIGNED.encode()))
-    file.write(digest.hexdigest().encode())
 
 
 def _open_regular(path: Path) -> IO[bytes]:

@@ -16,9 +16,9 @@ from typing import Any
 from nstbench.analysis.overview import Run, grid, markdown, picture, runs_of, table
 from nstbench.analysis.settings import Value
 from nstbench.sweeps.ledger import Entry
+from nstbench.tracking.files import write_text
 from nstbench.tracking.lock import BusyError, alone_in
 from nstbench.tracking.login import wandb_files_under, wandb_mode
-from nstbench.tracking.record import write_text
 
 _THUMBNAIL = 128  # pixels
 _PATIENCE = 120.0  # seconds for another sweep of the study to have shown it

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import socket
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -14,12 +15,15 @@ from typing import Literal
 
 import psutil
 
-from nstbench.tracking.record import write_text
+from nstbench.errors import StorageError
+from nstbench.tracking.files import storage, write_text
 
 State = Literal["running", "completed", "skipped", "failed", "busy", "stopped"]
 ENDED = frozenset({"completed", "skipped", "failed", "stopped"})
 
 _VARIABLE = "NSTBENCH_SWEEP_LEDGER"
+_SPARE = "NSTBENCH_SWEEP_LEDGER_SPARE"
+_IN_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -53,28 +57,35 @@ class Entry:
 
 
 class Ledger:
-    """A folder with a file for each run, on a file system that all of a sweep's processes share."""
+    """A folder with a file for each run, on a file system that all of a sweep's processes share.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    Args:
+        folder: Folder of the ledger.
+        spare: Folder for what the first has no room for, on another file system of this machine.
+    """
+
+    def __init__(self, folder: Path, spare: Path | None = None) -> None:
+        self.folder, self.spare = folder, spare
 
     @classmethod
     def new(cls, sweep: Path) -> Ledger:
         """Open a ledger of this process's in a sweep's folder; those of killed ones are cleared away."""
         host = socket.gethostname()
-        for folder in sweep.glob("*-*/"):
-            if cls(folder).alive() is False:
-                cls(folder).remove()
-        ledger = cls(sweep / f"{host}-{os.getpid()}")
-        ledger.folder.mkdir(parents=True, exist_ok=True)
+        with storage(sweep):
+            for folder in sweep.glob("*-*/"):
+                if cls(folder).alive() is False:
+                    cls(folder).remove()
+            ledger = cls(sweep / f"{host}-{os.getpid()}", _spare_folder())
+            ledger.folder.mkdir(parents=True, exist_ok=True)
         os.environ[_VARIABLE] = str(ledger.folder.absolute())  # for the processes that this one starts
+        os.environ[_SPARE] = str(ledger.spare or "")
         return ledger
 
     @classmethod
     def here(cls) -> Ledger | None:
         """Return the ledger of the sweep that this process works for; None outside of sweeps."""
-        folder = os.environ.get(_VARIABLE)
-        return cls(Path(folder)) if folder else None
+        folder, spare = os.environ.get(_VARIABLE), os.environ.get(_SPARE)
+        return cls(Path(folder), Path(spare) if spare else None) if folder else None
 
     def alive(self) -> bool | None:
         """Return whether the process that opened it is there; None if it was one of another machine."""
@@ -86,32 +97,53 @@ class Ledger:
     def close(self) -> None:
         """Remove the folder: the run records have all that lasts."""
         os.environ.pop(_VARIABLE, None)
+        os.environ.pop(_SPARE, None)
         self.remove()
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder, and the spare one."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self.spare is not None:
+            shutil.rmtree(self.spare, ignore_errors=True)
 
     def note(self, entry: Entry) -> None:
         """Write what is known of a run, in place of what was; if it can be written.
 
-        On a cluster runs go on when the process that started them was killed and its ledger cleared away,
-        and a full disk is the run's trouble, which its record tells.
+        Where the ledger's disk is full, and so the run has failed, that is written to the spare folder. On a
+        cluster runs go on when the process that started them was killed and its ledger cleared away.
         """
-        with suppress(OSError):
-            write_text(self.folder / f"{entry.number:06d}.json", json.dumps(asdict(entry)))
+        name, text = f"{entry.number:06d}.json", json.dumps(asdict(entry))
+        try:
+            write_text(self.folder / name, text, durable=False)
+        except StorageError:
+            if self.spare is not None:
+                with suppress(StorageError):
+                    write_text(self.spare / name, text, durable=False)
+        else:
+            if self.spare is not None:
+                with suppress(OSError):
+                    (self.spare / name).unlink(missing_ok=True)
 
     def entries(self) -> dict[int, Entry]:
         """Return the latest entry of each run that has one, by its number."""
-        found = [Entry(**json.loads(file.read_text())) for file in sorted(self.folder.glob("*.json"))]
+        files = [file for folder in self._folders() for file in sorted(folder.glob("*.json"))]
+        found = [Entry(**json.loads(file.read_text())) for file in files]
         return {entry.number: entry for entry in found}
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the runs that have an entry."""
+        return sorted({int(file.stem) for folder in self._folders() for file in folder.glob("*.json")})
 
     def of(self, number: int) -> Entry | None:
         """Return the latest entry of a run; None if it has none."""
-        try:
-            return Entry(**json.loads((self.folder / f"{number:06d}.json").read_text()))
-        except FileNotFoundError:
-            return None
+        for folder in reversed(self._folders()):
+            with suppress(FileNotFoundError, NotADirectoryError):
+                return Entry(**json.loads((folder / f"{number:06d}.json").read_text()))
+        return None
+
+    def _folders(self) -> list[Path]:
+        """Return the folders, the one with the latest entries last."""
+        return [self.folder, *([self.spare] if self.spare is not None else [])]
 
     def lost(self, number: int, overrides: Sequence[str], reason: str, log: str = "") -> None:
         """Note that a run ended without a word, unless it had its last word.
@@ -129,3 +161,12 @@ class Ledger:
         own = Path(folder) / "run.log" if folder else None
         log = log or (str(own) if own and own.is_file() else "")
         self.note(Entry(number, list(overrides), "failed", folder=folder, error=reason, log=log))
+
+
+def _spare_folder() -> Path | None:
+    """Make and return a folder that is not on the disk of the ledger, if there is one."""
+    parent = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+    try:
+        return Path(tempfile.mkdtemp(prefix="nstbench-", dir=parent))
+    except OSError:
+        return None

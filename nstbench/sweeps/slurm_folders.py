@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from nstbench.sweeps.slurm_states import in_queue
-from nstbench.tracking.record import write_text
+from nstbench.tracking.files import write_text
 
 _RUNS = "runs.json"
 _OLD = 600.0  # seconds after which a folder of another machine's is nobody's, if no job is either

@@ -18,10 +18,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
-from nstbench.errors import UserError
+from nstbench.errors import StorageError, UserError
 from nstbench.interruption import asked_to_stop, politely
 from nstbench.sweeps.ledger import ENDED, Entry, Ledger, State
 from nstbench.sweeps.view import View
+from nstbench.tracking.files import append_text
 from nstbench.tracking.lock import is_held
 
 # These look at `nstbench.interruption.asked_to_stop`; others know nothing but KeyboardInterrupt.
@@ -71,7 +72,11 @@ class Sweep:
         folder = Path(str(config.hydra.sweep.dir))
         ledger = Ledger.new(folder)
         if self.config is None:
-            _note_command(folder, self.command)
+            try:
+                _note_command(folder, self.command)
+            except StorageError:
+                ledger.close()
+                raise
             if self.notes:
                 total = _total(config, len(batch))
                 runs = f"{total} run{'s' * (total != 1)}: " if total else ""
@@ -94,6 +99,8 @@ class Sweep:
                 except UserError:  # none was run
                     refused = True
                     raise
+                except StorageError as error:
+                    reason = str(error)
                 except Exception as error:  # joblib's worker that dies takes all other runs with it
                     reason = f"the launcher failed: {type(error).__name__}: {_first_line(error)}"
                 reason = reason or _without_a_word(folder)
@@ -149,8 +156,7 @@ class _Watched(Launcher):
 
 def _note_command(folder: Path, command: str) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    with (folder / "commands.txt").open("a", encoding="utf-8") as file:
-        file.write(f"{now}\t{command}\n")
+    append_text(folder / "commands.txt", f"{now}\t{command}\n")
 
 
 def _total(config: Any, batch: int) -> int | None:
@@ -162,9 +168,11 @@ def _total(config: Any, batch: int) -> int | None:
 
 def _without_a_word(folder: Path) -> str:
     """Return why a run has no last word: it may have found no room for it."""
-    if shutil.disk_usage(folder).free < _NO_SPACE:
-        return f"no space is left in {folder}"
-    return "its process ended without a word"
+    try:
+        full = shutil.disk_usage(folder).free < _NO_SPACE
+    except OSError:
+        return f"the folder {folder} was removed or moved"
+    return f"no space is left in {folder}" if full else "its process ended without a word"
 
 
 def _returned(overrides: Sequence[str], value: Any) -> JobReturn:

@@ -70,8 +70,7 @@ class View:
 
     def look(self) -> None:
         """Read what is new, print a line for each run that ended, and draw."""
-        for file in sorted(self.ledger.folder.glob("*.json")):
-            number = int(file.stem)
+        for number in self.ledger.numbers():
             if number in self._told:
                 continue
             entry = self.ledger.of(number)

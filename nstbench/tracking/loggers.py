@@ -6,19 +6,24 @@ import logging
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakSet
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
 from nstbench.building import build
 from nstbench.encoders.weights import REGISTRY
-from nstbench.errors import UserError
+from nstbench.errors import StorageError, UserError
 from nstbench.pictures.io import write_png
+from nstbench.tracking.files import make_folder
 from nstbench.tracking.login import wandb_files_under, wandb_mode
 from nstbench.tracking.record import RunRecord
 
@@ -28,6 +33,8 @@ log = logging.getLogger(__name__)
 _WANDB_PATIENCE = 30.0
 # Set once the server did not answer: the other runs of a sweep need not wait for it again.
 _unreachable: list[str] = []
+# Dashboards that failed: nothing more is logged to them.
+_abandoned: WeakSet[Logger] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -65,15 +72,18 @@ class RunInfo:
 
 
 def build_loggers(nodes: Mapping[str, Mapping[str, Any]], run: RunInfo) -> list[Logger]:
-    """Return the dashboards of a configuration's checked ``logger`` nodes.
+    """Return the dashboards of a configuration's checked ``logger`` nodes, without those that cannot write.
 
     Raises:
         UserError: if one of them cannot be had; those built before it are closed.
     """
     loggers: list[Logger] = []
     try:
-        for node in nodes.values():
-            loggers.append(build(node, run=run))
+        for name, node in nodes.items():
+            try:
+                loggers.append(build(node, run=run))
+            except OSError as error:
+                _say_abandoned(name, error)
     except BaseException:
         finish(loggers, {}, step=0, success=False)
         raise
@@ -103,6 +113,7 @@ def wandb_logger(
     """
     import wandb
 
+    logging.raiseExceptions = False  # or a full disk is told by a traceback for each line of wandb's own logs
     wanted = mode if mode != "auto" else "offline" if _unreachable else wandb_mode()
     own = f"{str(run.config.get('fingerprint', run.run_id))[:8]}-{secrets.token_hex(3)}"
     # `wandb agent` says which run of which project this is; only then does it count for its sweep.
@@ -182,9 +193,29 @@ def tensorboard_logger(run: RunInfo) -> Logger:
     except ImportError as error:
         hint = 'Install it with pip install "nstbench[dash]", or choose logger=[wandb] or logger=[csv].'
         raise UserError("logger", "tensorboard", "TensorBoard is not installed", hint) from error
+    _silence_writer_threads()
     logger = TensorBoardLogger(save_dir=str(run.folder), name="", version=_unused(run, "tensorboard"))
     logger.hparams.update(_flat({k: v for k, v in run.config.items() if k not in _NO_HYPERPARAMETERS}))
     return logger
+
+
+def _silence_writer_threads() -> None:
+    """Have TensorBoard's threads end without a traceback.
+
+    Each writes one file, and what it cannot write is raised again at the next call of its logger.
+    """
+    before = threading.excepthook
+    if getattr(before, "is_nstbench", False):
+        return
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not (
+            isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")
+        ):
+            before(args)
+
+    hook.is_nstbench = True  # type: ignore[attr-defined]
+    threading.excepthook = hook
 
 
 def csv_logger(run: RunInfo) -> Logger:
@@ -203,21 +234,28 @@ def log_step(
 
     wandb counts a step of its own for media logged through Lightning; one call for both keeps them together.
     """
-    pictures = pictures or {}
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            import wandb
+        with _abandoned_if_broken(logger) as usable:
+            if usable:
+                _log_step(logger, step, scalars, pictures or {})
 
-            images = {name: wandb.Image(_bytes(p)) for name, p in pictures.items()}
-            logger.experiment.log({**scalars, **images}, step=step)
-            continue
-        if scalars:
-            logger.log_metrics(dict(scalars), step=step)
-        for name, picture in pictures.items():
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image(name, _bytes(picture), global_step=step, dataformats="HWC")
-            elif isinstance(logger, CSVLogger):
-                write_png(_media(Path(logger.log_dir), name, step), picture)
+
+def _log_step(
+    logger: Logger, step: int, scalars: Mapping[str, float], pictures: Mapping[str, Tensor]
+) -> None:
+    if isinstance(logger, WandbLogger):
+        import wandb
+
+        images = {name: wandb.Image(_bytes(p)) for name, p in pictures.items()}
+        logger.experiment.log({**scalars, **images}, step=step)
+        return
+    if scalars:
+        logger.log_metrics(dict(scalars), step=step)
+    for name, picture in pictures.items():
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(name, _bytes(picture), global_step=step, dataformats="HWC")
+        elif isinstance(logger, CSVLogger):
+            write_png(_media(Path(logger.experiment.log_dir), name, step), picture)
 
 
 def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, step: int, success: bool) -> None:
@@ -232,10 +270,32 @@ def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, step: int
         success: whether the run was completed.
     """
     for logger in loggers:
-        try:
-            _finish(logger, summary, step, success)
-        except Exception:
-            log.exception("%s could not be closed", type(logger).__name__)
+        with _abandoned_if_broken(logger, say=success) as usable:
+            if usable:
+                _finish(logger, summary, step, success)
+
+
+@contextmanager
+def _abandoned_if_broken(logger: Logger, *, say: bool = True) -> Iterator[bool]:
+    """Go on without a dashboard that fails, and say so once; yield whether it has not failed before."""
+    try:
+        yield logger not in _abandoned
+    except Exception as error:
+        _abandoned.add(logger)
+        if say:  # a run that has failed says why itself, and that is mostly the reason here
+            _say_abandoned(type(logger).__name__.removesuffix("Logger"), error)
+
+
+def _say_abandoned(name: str, error: Exception) -> None:
+    cause: BaseException = error
+    while not isinstance(cause, OSError) and cause.__cause__ is not None:  # Lightning's own comes first
+        cause = cause.__cause__
+    reason = cause.reason if isinstance(cause, StorageError) else getattr(cause, "strerror", None)
+    reason = reason or (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = f"{name} does not show what follows of this run, which goes on without it: {reason}"
+    print(f"nstbench: {text}", file=sys.stderr, flush=True)
+    if logging.getLogger().handlers:  # without any, logging would print it as well
+        log.warning(text)
 
 
 def _finish(logger: Logger, summary: Mapping[str, float], step: int, success: bool) -> None:
@@ -282,7 +342,7 @@ def _unused(run: RunInfo, name: str) -> str:
 
 def _media(folder: Path, name: str, step: int) -> Path:
     path = folder / "pictures" / f"{name.replace('/', '_')}_{step:06d}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     return path
 
 

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 import yaml
 
-from nstbench.errors import UserError
+from nstbench.errors import FULL, StorageError, UserError
+from nstbench.tracking.files import write_text
 
 State = Literal["running", "completed", "failed"]
 
@@ -78,7 +79,11 @@ class RunRecord:
     error: str | None = None
 
     def write(self, folder: Path) -> None:
-        """Write ``run.json`` in one piece."""
+        """Write ``run.json`` in one piece.
+
+        Raises:
+            StorageError: it cannot be written; the record that was there is unchanged.
+        """
         write_text(folder / "run.json", json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
@@ -96,6 +101,7 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
 
     Raises:
         UserError: if it cannot be written to.
+        StorageError: if there is no room left for it.
     """
     folder = Path(output).expanduser() / study / run_id
     made: list[Path] = []
@@ -109,26 +115,39 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
         for each in made:  # leave nothing behind: the deepest first
             with suppress(OSError):
                 each.rmdir()
+        if error.errno in FULL:
+            raise StorageError(folder, error) from error
         reason = f"results cannot be written there ({error.strerror or error})"
         raise UserError("output", output, reason, "Give a folder you may write to: output=…") from error
     return folder
 
 
 def mark_failed(folder: Path, reason: str) -> None:
-    """Say in the record of a run whose process is no more that it failed, unless it had ended before."""
+    """Record that a run whose process has ended failed, unless it had ended before and if there is room."""
     record = RunRecord.read(folder)
     if record is not None and record.state == "running":
         record.state, record.error = "failed", reason
-        record.write(folder)
+        with suppress(StorageError):  # the sweep goes on, and says itself why the run failed
+            record.write(folder)
 
 
 def remove_if_empty(folder: Path) -> None:
     """Take back `run_folder`, and the folders above it, as far as they hold nothing."""
-    for name in (".lock", ".owner"):
-        (folder / name).unlink(missing_ok=True)
     with suppress(OSError):
+        for name in (".lock", ".owner"):
+            (folder / name).unlink(missing_ok=True)
         for each in (folder, folder.parent, folder.parent.parent):
             each.rmdir()
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of a run that is complete, and what a killed attempt left of one."""
+    for file in folder.glob("checkpoint.*"):
+        with suppress(OSError):  # the run is complete all the same
+            file.unlink()
+    for file in folder.glob(".checkpoint.*.part"):
+        with suppress(OSError):
+            file.unlink()
 
 
 def run_id(label: list[str], fingerprint: str) -> str:
@@ -140,17 +159,6 @@ def run_id(label: list[str], fingerprint: str) -> str:
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write the resolved configuration as ``config.yaml``."""
     write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one piece: readers see the old one or the new one."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def file_sha256(path: Path) -> str:

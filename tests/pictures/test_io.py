@@ -10,6 +10,7 @@ import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from PIL import Image, ImageCms, ImageFile
 from torch import Tensor
 
 import nstbench
-from nstbench.errors import UserError
+from nstbench.errors import StorageError, UserError
 from nstbench.pictures.io import read_picture, read_provenance, write_png
 
 LEVEL = 1 / 255
@@ -686,16 +687,19 @@ def test_equal_input_gives_equal_bytes(tmp_path: Path) -> None:
 
 
 def test_a_failed_write_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "deep" / "a.png"
+    path = tmp_path / "a" / "a.png"
+    with pytest.raises(StorageError, match="the folder was removed"):  # a run's folder is not made again
+        write_png(path, torch.zeros(3, 4, 4))
+    path.parent.mkdir()
     write_png(path, torch.zeros(3, 4, 4))
     before = path.read_bytes()
 
-    def full_disk(image: Image.Image, fp: Path, **options: object) -> None:
-        Path(fp).write_bytes(b"half a picture")
+    def full_disk(image: Image.Image, fp: IO[bytes], **options: object) -> None:
+        fp.write(b"half a picture")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="the disk is full"):
         write_png(path, torch.ones(3, 4, 4))
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == ["a.png"]

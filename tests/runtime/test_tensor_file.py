@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstbench.runtime.tensor_file import DamagedFileError, digest, read_tensors, read_values, write_tensors
+from nstbench.tracking.files import write_atomically
 
 TREE: dict[str, Any] = {
     "canvas": {"pixels": torch.linspace(0, 1, 60).reshape(1, 3, 4, 5)},
@@ -24,6 +25,10 @@ TREE: dict[str, Any] = {
     "name": "café",
     "infinite": float("inf"),
 }
+
+
+def write(path: Path, tree: dict[Any, Any]) -> None:
+    write_atomically(path, lambda file: write_tensors(file, tree))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -62,20 +67,20 @@ trees = st.recursive(
 @given(tree=st.dictionaries(keys, trees, max_size=4))
 def test_what_is_written_is_read(tree: dict[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("tree") / "file"
-    write_tensors(path, tree)
+    write(path, tree)
     assert same(read_tensors(path), tree)
 
 
 def test_rows_of_a_batch_are_written_alone(tmp_path: Path) -> None:
     batch = torch.rand(1000, 3)
-    write_tensors(tmp_path / "file", {"row": batch[7:8].T})
+    write(tmp_path / "file", {"row": batch[7:8].T})
     assert (tmp_path / "file").stat().st_size < 1000
     assert torch.equal(read_tensors(tmp_path / "file")["row"], batch[7:8].T)
 
 
 def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_tensors(path, TREE)
+    write(path, TREE)
     whole, rng = path.read_bytes(), random.Random(0)
     # All of the header, where a flip may turn one sound number into another, and some of the tensors.
     for place in [*range(len(whole) - 320), *rng.sample(range(len(whole)), 60)]:
@@ -89,7 +94,7 @@ def test_every_flipped_bit_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, -300, -1])
 def test_a_file_that_was_cut_is_noticed(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "file"
-    write_tensors(path, TREE)
+    write(path, TREE)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(DamagedFileError):
         read_tensors(path)
@@ -97,7 +102,7 @@ def test_a_file_that_was_cut_is_noticed(tmp_path: Path, kept: int) -> None:
 
 def test_more_bytes_than_there_should_be_are_noticed(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_tensors(path, TREE)
+    write(path, TREE)
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(DamagedFileError, match="does not match its hash"):
         read_tensors(path)
@@ -131,16 +136,16 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_values_are_read_without_the_tensors(tmp_path: Path) -> None:
-    write_tensors(tmp_path / "file", {"step": 3, "canvas": torch.ones(2)})
+    write(tmp_path / "file", {"step": 3, "canvas": torch.ones(2)})
     assert read_values(tmp_path / "file") == {"step": 3, "canvas": None}
 
 
 def test_what_cannot_be_written_leaves_the_file_before(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_tensors(path, {"step": 1})
+    write(path, {"step": 1})
     for odd in ({"step": object()}, {"step": {1.5: 2}}, {"step": torch.ones(1, dtype=torch.complex64)}):
         with pytest.raises(TypeError, match=r"written|keys"):
-            write_tensors(path, odd)
+            write(path, odd)
     assert read_tensors(path) == {"step": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from PIL import Image
 
-from nstbench.errors import UserError
+from nstbench.errors import StorageError, UserError
+from nstbench.tracking.files import write_bytes
 
 FOLDERS = ("thumb", "large")
 _EDGE = {"thumb": 240, "large": 768}
@@ -102,9 +103,8 @@ class Pictures:
         try:
             with Image.open(file) as image:
                 return self._copies(image.convert("RGB"), key)
-        except OSError as error:
-            if self.folder in Path(error.filename or "").parents:
-                raise  # the report's own folder is full, or may not be written to
+        except StorageError:  # the report's own folder is full, or may not be written to
+            raise
         except Exception:  # broken bytes make decoders raise SyntaxError, struct.error, …
             pass
         self._lost[key] = f"{file.name} cannot be read"
@@ -135,13 +135,8 @@ class Pictures:
         width, height = sizes["large"]
         copy = Copy(f"{key}-{width}x{height}.webp", width, height)
         for kind in FOLDERS:
-            part = self.folder / kind / f".{copy.name}.{os.getpid()}.part"
-            try:
-                small = image.resize(sizes[kind], Image.Resampling.LANCZOS)
-                part.write_bytes(_webp(small, _BYTES[kind]))
-                os.replace(part, self.folder / kind / copy.name)
-            finally:
-                part.unlink(missing_ok=True)
+            small = image.resize(sizes[kind], Image.Resampling.LANCZOS)
+            write_bytes(self.folder / kind / copy.name, _webp(small, _BYTES[kind]), durable=False)
         return copy
 
     def make_folders(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from nstbench.analysis.page.curves import Curve, thinned
 from nstbench.analysis.page.pictures import Pictures
 from nstbench.analysis.page.tradeoffs import tradeoff_of
 from nstbench.analysis.records import STATES, read_study
-from nstbench.errors import UserError
-from nstbench.tracking.record import write_text
+from nstbench.errors import FULL, StorageError, UserError
+from nstbench.tracking.files import write_text
 
 GENERATOR = '<meta name="generator" content="nstbench report">'
 SCRIPTS = (
@@ -59,6 +60,7 @@ class Report:
 
         Raises:
             UserError: there is no such study, it holds no runs, or the report cannot be written.
+            StorageError: there is no room left for it.
         """
         study = read_study(self.study)
         going_on = problems.under_way(study) or bool(watched and problems.changed_of_late(self.study))
@@ -97,6 +99,8 @@ class Report:
             self._write_files(page.data, curves, shown)
             self._pictures.remove_all_but(page.copies)
         except OSError as error:
+            if error.errno in FULL | {errno.EIO}:
+                raise StorageError(self.output, error) from error
             reason = f"results cannot be written there ({error.strerror or error})"
             raise UserError("--output", self.output, reason, "Give a folder you may write to.") from error
         return going_on

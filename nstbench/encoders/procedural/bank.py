@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -19,6 +20,7 @@ from numpy.lib.format import open_memmap
 from nstbench.encoders.procedural.settings import BankSettings
 from nstbench.encoders.procedural.textures import texture
 from nstbench.encoders.procedural.textures.fields import Array
+from nstbench.tracking.files import storage
 
 _GENERATOR = 1  # raised when the same numbers give other pictures
 
@@ -65,6 +67,9 @@ def render(settings: BankSettings, folder: Path, workers: int) -> Generator[int,
         settings: of the bank.
         folder: where it is to lie.
         workers: processes that draw.
+
+    Raises:
+        StorageError: there is no room for it.
     """
     path = bank_file(settings, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,11 +82,29 @@ def render(settings: BankSettings, folder: Path, workers: int) -> Generator[int,
         drawing = path.with_suffix(f".{os.getpid()}.part")
         shape = (settings.programs, settings.pictures, settings.size, settings.size, 3)
         try:
-            open_memmap(drawing, mode="w+", dtype=np.uint8, shape=shape).flush()
+            with storage(folder):
+                open_memmap(drawing, mode="w+", dtype=np.uint8, shape=shape).flush()
+                _reserve(drawing)
             yield from _drawn(drawing, settings, workers)
-            drawing.replace(path)
+            with storage(folder):
+                drawing.replace(path)
         finally:
-            drawing.unlink(missing_ok=True)
+            with suppress(OSError):
+                drawing.unlink(missing_ok=True)
+
+
+def _reserve(path: Path) -> None:
+    """Take the space of a file that has only its length: on a full disk, writing to its map kills."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    file = os.open(path, os.O_RDWR)
+    try:
+        os.posix_fallocate(file, 0, os.fstat(file).st_size)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # this file system cannot
+            raise
+    finally:
+        os.close(file)
 
 
 def _drawn(path: Path, settings: BankSettings, workers: int) -> Iterator[int]:

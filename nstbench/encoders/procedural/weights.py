@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nstbench.encoders.weights import own_file
 from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.tracking.files import write_bytes
 
 SHIPPED = Path(__file__).parent / "encoder.safetensors"
 """The weights in the package."""
@@ -41,9 +42,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor], made_by: Mapping[st
     digest = hashlib.sha256(data).hexdigest()
     checksum = f"{digest}  {path.name}\n".encode("ascii")
     for file, content in ((path, data), (path.with_suffix(".sha256"), checksum)):
-        part = file.with_name(f".{file.name}.part")
-        part.write_bytes(content)
-        part.replace(file)
+        write_bytes(file, content)
     return digest
 
 
