@@ -6,18 +6,15 @@
 from __future__ import annotations
 
 import logging
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
+from nstbench.pictures.formats import UnreadableError, open_image
 from nstbench.pictures.icc import to_srgb
 
 logger = logging.getLogger(__name__)
@@ -25,15 +22,6 @@ logger = logging.getLogger(__name__)
 Values = NDArray[np.float32]
 _ORIENTATION, _BITS_PER_SAMPLE, _ICC_PROFILE = 274, 258, 34675  # numbers of TIFF and EXIF tags
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_pillow_settings = threading.Lock()
-
-
-class UnreadableError(Exception):
-    """A file that cannot become a picture: why, as a clause, and what to do about it."""
-
-    def __init__(self, reason: str, hint: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.hint = reason, hint
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,37 +30,6 @@ class Decoded:
 
     rgb: Values
     alpha: Values | None = None
-
-
-@contextmanager
-def pillow_limits(max_pixels: int) -> Iterator[None]:
-    """Make Pillow refuse, from the header alone, what has more than ``max_pixels``, and truncated files.
-
-    Pillow keeps both settings in globals, which other libraries change: they are set here, one
-    thread at a time, and put back.
-    """
-    with _pillow_settings, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of corrupt EXIF, and of pictures half as large as the limit
-        before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES
-        # Pillow warns above its limit and raises above twice that: half the limit raises where we want.
-        Image.MAX_IMAGE_PIXELS = max_pixels / 2  # type: ignore[assignment]
-        ImageFile.LOAD_TRUNCATED_IMAGES = False
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-def open_image(path: Path) -> Image.Image:
-    """Open a picture with Pillow; only the header is read. Call it under `pillow_limits`.
-
-    Raises:
-        PIL.UnidentifiedImageError: Pillow does not know the file.
-        PIL.Image.DecompressionBombError: it is larger than the limit.
-    """
-    Image.init()
-    # An EPS is a program, which Pillow would hand to Ghostscript to run. It is not a picture here.
-    return Image.open(path, formats=[name for name in Image.ID if name != "EPS"])
 
 
 def decode(path: Path, max_pixels: int) -> Decoded:

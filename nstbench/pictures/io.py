@@ -14,7 +14,8 @@ from PIL import Image, PngImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from nstbench.errors import UserError
-from nstbench.pictures.decode import UnreadableError, decode, open_image, pillow_limits
+from nstbench.pictures.decode import decode
+from nstbench.pictures.formats import UnreadableError, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
 
 _MAX_PIXELS = 100_000_000

@@ -1,0 +1,49 @@
+"""Read pictures that a run has left, whoever may have written them since. Torch is not loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PIL import Image
+
+from nstbench.pictures.formats import pillow_limits
+from nstbench.pictures.png_data import DamagedError, check_png, read_png_header
+from nstbench.pictures.regular_files import NotRegularError, open_regular
+
+
+def open_recorded_picture(path: Path, *, max_pixels: int = 2**26) -> Image.Image:
+    """Read a picture such as ``canvas.png`` from the folder of a run that may have been tampered with.
+
+    Only a regular file that is not a symbolic link is opened, only as PNG, and only if its data is complete.
+    Memory: at most 8 bytes for each pixel of the picture and the size of a block of the file.
+
+    Args:
+        path: Path of the file.
+        max_pixels: Limit on the number of pixels.
+
+    Returns:
+        The decoded picture, mode ``RGB``; the file is closed.
+
+    Raises:
+        ValueError: why it cannot be used, as a clause: "there is no such file".
+    """
+    try:
+        with open_regular(path, follow_links=False) as file:
+            header = read_png_header(file)
+            pixels = header.width * header.height
+            if pixels > max_pixels:
+                raise DamagedError(f"its {pixels:,} pixels are more than the limit of {max_pixels:,}")
+            if header.bits > 8:
+                raise DamagedError(f"it has {header.bits} bits per value, not 8")
+            check_png(file)
+            file.seek(0)
+            with pillow_limits(max_pixels), Image.open(file, formats=["PNG"]) as image:
+                return image.convert("RGB")
+    except (DamagedError, NotRegularError) as error:
+        raise ValueError(str(error)) from error
+    except FileNotFoundError as error:
+        raise ValueError("there is no such file") from error
+    except (MemoryError, Image.DecompressionBombError) as error:
+        raise ValueError("it is too large") from error
+    except Exception as error:  # broken bytes make Pillow raise OSError, SyntaxError, struct.error, …
+        raise ValueError(" ".join(f"the picture cannot be read ({error})".split())) from error
