@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from typing import Literal
 import psutil
 
 from nstbench.tracking.record import write_text
+from nstbench.tracking.record_files import MIB, read_regular
+from nstbench.tracking.record_schema import parse
 
 State = Literal["running", "completed", "skipped", "failed", "busy", "stopped"]
 ENDED = frozenset({"completed", "skipped", "failed", "stopped"})
@@ -79,7 +82,7 @@ class Ledger:
     def alive(self) -> bool | None:
         """Return whether the process that opened it is there; None if it was one of another machine."""
         host, _, number = self.folder.name.rpartition("-")
-        if host != socket.gethostname() or not number.isdecimal():
+        if host != socket.gethostname() or not re.fullmatch("[0-9]{1,9}", number):
             return None
         return psutil.pid_exists(int(number))
 
@@ -102,16 +105,13 @@ class Ledger:
             write_text(self.folder / f"{entry.number:06d}.json", json.dumps(asdict(entry)))
 
     def entries(self) -> dict[int, Entry]:
-        """Return the latest entry of each run that has one, by its number."""
-        found = [Entry(**json.loads(file.read_text())) for file in sorted(self.folder.glob("*.json"))]
-        return {entry.number: entry for entry in found}
+        """Return the latest entry of each run that has a sound one, by its number."""
+        found = [_read(file) for file in sorted(self.folder.glob("*.json"))]
+        return {entry.number: entry for entry in found if entry}
 
     def of(self, number: int) -> Entry | None:
         """Return the latest entry of a run; None if it has none."""
-        try:
-            return Entry(**json.loads((self.folder / f"{number:06d}.json").read_text()))
-        except FileNotFoundError:
-            return None
+        return _read(self.folder / f"{number:06d}.json")
 
     def lost(self, number: int, overrides: Sequence[str], reason: str, log: str = "") -> None:
         """Note that a run ended without a word, unless it had its last word.
@@ -129,3 +129,11 @@ class Ledger:
         own = Path(folder) / "run.log" if folder else None
         log = log or (str(own) if own and own.is_file() else "")
         self.note(Entry(number, list(overrides), "failed", folder=folder, error=reason, log=log))
+
+
+def _read(file: Path) -> Entry | None:
+    """Return the entry in a file; None where there is none, or a damaged one."""
+    try:
+        return parse(Entry, read_regular(file, MIB))
+    except (OSError, ValueError):
+        return None
