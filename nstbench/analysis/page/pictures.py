@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from nstbench.analysis.output import remove_leftovers
 from nstbench.errors import UserError
 from nstbench.pictures.recorded import open_recorded_picture
 from nstbench.pictures.regular_files import open_regular
@@ -154,6 +155,8 @@ class Pictures:
         """Make the folders that hold the copies."""
         for kind in FOLDERS:
             (self.folder / kind).mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.folder / kind)
+        remove_leftovers(self.folder.parent)
 
 
 def sources_of(record: RunRecord) -> dict[str, list[Source]]:
