@@ -40,6 +40,7 @@ _NO_SETTINGS = frozenset(
         "judge",
     }
 )
+_MOST_SETTINGS = 1_000  # a run has some 70; finding those that differ takes time that grows with the square
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -160,6 +161,8 @@ def _record(study: Path, folder: Path) -> RunRecord | None:
         if any((folder / name).is_file() for name in RESULTS):
             return None
         raise DamagedRecordError("there is no run.json in it") from None
+    if (number := len(flatten(record.config))) > _MOST_SETTINGS:
+        raise DamagedRecordError(f"run.json is not a run's record: its configuration has {number} settings")
     if record.state == "completed" and (lacks := picture_lacks(study, folder / "canvas.png")):
         raise DamagedRecordError(f"canvas.png {lacks}")
     return record
