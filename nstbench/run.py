@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TextIO
 
@@ -71,11 +71,13 @@ class Result:
         record: of the run.
         folder: where it is.
         skipped: the run was finished before; at most metrics were added.
+        metrics: nodes of the metrics that were asked for; the record of a run may name others.
     """
 
     record: RunRecord
     folder: Path
     skipped: bool = False
+    metrics: Mapping[str, Node] = field(default_factory=dict)
 
 
 def run(
@@ -149,7 +151,7 @@ def attempt(
             remove_checkpoints(folder)  # it may have been killed just before
             judged = _judge_more(config, before, folder, inputs, encoder)
             tell_agent(config.logger, judged, folder)
-            return Result(judged, folder, skipped=True)
+            return Result(judged, folder, skipped=True, metrics=config.metrics)
         if before and before.state == "failed" and not retry_failed:
             raise FailedBeforeError(folder, before.error or "it failed")
         if on_begin:
@@ -162,7 +164,7 @@ def attempt(
         if before and (other := _other_machine(before, record)):
             log.warning("%s was begun on %s: its last bits will be those of neither", name, other)
         yield from _perform(config, record, folder, prepared, callbacks)
-    return Result(record, folder)
+    return Result(record, folder, metrics=config.metrics)
 
 
 def _perform(
@@ -289,6 +291,7 @@ def _judge_more(
 
 def _record_judgement(record: RunRecord, judgement: Judgement) -> None:
     record.metrics.update(judgement.values)
+    record.directions.update(judgement.directions)
     for name in judgement.values:
         record.unavailable_metrics.pop(name, None)
         record.unavailable_metrics.pop(name.split("/")[0], None)  # of several numbers: as a whole

@@ -12,6 +12,7 @@ import pandas as pd
 from nstbench.analysis import report
 from nstbench.analysis.compare import Comparison
 from nstbench.analysis.grouping import Groups
+from nstbench.analysis.output import remove_leftovers
 from nstbench.analysis.records import RESULT, Study
 from nstbench.analysis.tradeoff import Tradeoff
 from nstbench.errors import FULL, StorageError, UserError
@@ -72,6 +73,7 @@ def write(
     figures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
         for name, text in texts.items():
             write_text(folder / name, text)
         table = io.BytesIO()

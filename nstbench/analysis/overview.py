@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nstbench.analysis.settings import Value, canonical, flatten, short_classes, short_names, swept
+from nstbench.pictures.recorded import open_recorded_picture
 from nstbench.tracking.record import RunRecord
+from nstbench.tracking.record_files import inside, printable
+from nstbench.tracking.record_schema import DamagedRecordError, read_record
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,10 +46,20 @@ def runs_of(study: Path, first: Sequence[Path] = ()) -> list[Run]:
     from nstbench.analysis.records import picture_lacks  # costs the import of pandas
 
     place = {folder.name: number for number, folder in enumerate(first)}
-    folders = [f.parent for f in study.glob("*/run.json") if not picture_lacks(f.parent / "canvas.png")]
+    folders = [file.parent for file in study.glob("*/run.json")]
     folders.sort(key=lambda folder: (place.get(folder.name, len(place)), folder.name))
-    read = {folder: RunRecord.read(folder) for folder in folders}
-    records = {folder: record for folder, record in read.items() if record and record.state == "completed"}
+    records = {}
+    for folder in folders:
+        try:
+            record = read_record(study, folder, printable)
+            lacks = picture_lacks(study, folder / "canvas.png") if record.state == "completed" else ""
+        except (DamagedRecordError, FileNotFoundError) as error:
+            log.warning("%s is left out: %s", printable(str(folder)), printable(str(error)))
+            continue
+        if lacks:
+            log.warning("%s is left out: canvas.png %s", printable(str(folder)), lacks)
+        elif record.state == "completed":
+            records[folder] = record
     settings = [_settings(record.config) for record in records.values()]
     apart = short_names(sorted(swept(settings), key=lambda name: name == "seed"))
     classes = {
@@ -140,8 +156,11 @@ def picture(run: Run, edge: int = 256) -> Image:
     """Return a run's picture, no side longer than ``edge`` pixels."""
     from PIL import Image
 
-    with Image.open(run.folder / "canvas.png") as picture:
-        small = picture.convert("RGB")
+    try:
+        small = open_recorded_picture(inside(run.folder.parent, run.folder / "canvas.png"))
+    except (OSError, ValueError) as error:
+        log.warning("%s has no picture: %s", printable(str(run.folder)), printable(str(error)))
+        return Image.new("RGB", (edge, edge), "grey")
     small.thumbnail((edge, edge))
     return small
 
@@ -158,7 +177,10 @@ def _shown(value: Value, classes: Mapping[str, str]) -> Value:
 
 def _sheet(runs: Sequence[Run], names: Sequence[str]) -> Image:
     """Draw all pictures, each labelled with its settings."""
-    from nstbench.pictures.io import read_picture, to_image
+    import numpy as np
+    import torch
+
+    from nstbench.pictures.io import to_image
     from nstbench.pictures.sheet import contact_sheet
 
     title = runs[0].record.study
@@ -166,9 +188,12 @@ def _sheet(runs: Sequence[Run], names: Sequence[str]) -> Image:
         title, runs = f"{title}: {_LABELLED} of {len(runs)} runs", runs[:_LABELLED]
     columns = math.ceil(math.sqrt(len(runs)))
     labels = ["\n".join(f"{n} {_label(n, run.settings[n])}" for n in names[:3]) for run in runs]
-    pictures = [(label, read_picture(r.folder / "canvas.png")) for label, r in zip(labels, runs, strict=True)]
     # A cell takes a fourteenth more for the gap, and lines of a fifteenth each for the label.
     cell = min(256, max(16, int(0.7 * _LONGEST / columns)))
+    pictures = []
+    for label, run in zip(labels, runs, strict=True):
+        levels = np.asarray(picture(run, 2 * cell), dtype=np.float32).transpose(2, 0, 1)
+        pictures.append((label, torch.from_numpy(levels / 255)[None]))
     return to_image(contact_sheet(pictures, columns=columns, cell=cell, title=title))
 
 

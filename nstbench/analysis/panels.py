@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
 from nstbench.errors import UserError
-from nstbench.pictures.io import read_picture
+from nstbench.pictures.recorded import open_recorded_picture
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
 from nstbench.tracking.files import write_bytes
 from nstbench.tracking.record import RunRecord
+from nstbench.tracking.record_files import inside
 
 Cell = tuple[str, Tensor]
 """A caption, its second line paler, and a picture ``(1, 3, H, W)``."""
@@ -52,12 +54,23 @@ class Panel:
     @property
     def picture(self) -> Tensor:
         """The result."""
-        return read_picture(self.folder / "canvas.png")
+        image = open_recorded_picture(inside(self.folder.parent, self.folder / "canvas.png"))
+        return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)[None]
 
     def input(self, what: str) -> Tensor:
-        """Return the ``content`` or ``style`` picture, or the first of several."""
+        """Return the ``content`` or ``style`` picture, or the first of several.
+
+        Raises:
+            UserError: It is not the picture that the run was made from.
+        """
+        setting, sha256 = f"pictures.{what}", self.record.inputs.get(what)
         source = self.record.config["pictures"][what]
-        return load(source if isinstance(source, str) else source[0], setting=f"pictures.{what}").pixels
+        source = source if isinstance(source, str) else source[0]
+        picture = load(source, setting=setting)
+        if picture.sha256 != (sha256 if isinstance(sha256, str) or not sha256 else sha256[0]):
+            reason = "it is another picture than the run was made from"
+            raise UserError(setting, source, reason, "Run the study again.")
+        return picture.pixels
 
     def named(self, what: str) -> str:
         """Return how the picture is called: ``sample:coffee``, or a file's name."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +15,32 @@ import pandas as pd
 
 from nstbench.analysis.settings import Value, canonical, flatten, swept, terms
 from nstbench.errors import UserError, as_typed, did_you_mean
+from nstbench.tracking.record import Direction, RunRecord
+from nstbench.tracking.record_files import inside, open_inside, printable, reason_of
+from nstbench.tracking.record_schema import DamagedRecordError, read_record
 
 STATES = ("completed", "running", "failed")
 RESULT = "comparison.csv"
 RESULTS = (RESULT, "data-curves.js")
 """A folder with one of these files in it is a result of ours, a comparison or a report, not a run."""
 
+# Columns of tables, which no setting of a configuration made elsewhere may replace.
+_NO_SETTINGS = frozenset(
+    {
+        "run_id",
+        "folder",
+        "state",
+        "error",
+        "content",
+        "style",
+        "evaluations",
+        "seconds",
+        "of",
+        "point",
+        "judge",
+    }
+)
+_MOST_SETTINGS = 1_000  # a run has some 70; finding those that differ takes time that grows with the square
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
@@ -36,21 +58,26 @@ class Study:
 
     Attributes:
         folder: where they were read.
+        records: Record of each run, in the order of the rows, its texts printable.
+        paths: Folder of each run.
         runs: a row per run: run_id, folder, state, error, content, style, seed, size, steps, evaluations,
             seconds, ``loss.style``, every other swept setting by its dotted name, ``metric/<name>``.
         settings: names of the swept settings; content, style and seed are not among them.
         judges: of the same rows; per metric, a number for the settings of the metric in that run, by
             which values can be told that were computed in different ways.
-        nodes: per metric, its node in the configuration of a run that has it.
+        directions: Per metric, its direction as the completed runs recorded it; without metrics of which
+            none says it, or of which runs contradict each other.
         unavailable: per metric, why runs have no value of it.
         damaged: what was left out.
     """
 
     folder: Path
+    records: tuple[RunRecord, ...]
+    paths: tuple[Path, ...]
     runs: pd.DataFrame
     settings: tuple[str, ...]
     judges: pd.DataFrame
-    nodes: Mapping[str, Mapping[str, Any]]
+    directions: Mapping[str, Direction]
     unavailable: Mapping[str, str]
     damaged: tuple[Damaged, ...]
 
@@ -67,32 +94,35 @@ def read_study(folder: Path) -> Study:
     Raises:
         UserError: there is no such folder, it cannot be read, or it is a single run's.
     """
-    entries = _entries(folder)
-    records, damaged = [], []
+    found: list[tuple[Path, RunRecord]] = []
+    damaged = []
     of_fingerprint: dict[str, str] = {}
-    for entry in entries:
-        found = _record(entry)
-        if isinstance(found, str):
-            damaged.append(Damaged(_name(entry), found))
-        elif found and (first := of_fingerprint.setdefault(found["fingerprint"], _name(entry))) != _name(
-            entry
-        ):
-            damaged.append(Damaged(_name(entry), f"a copy of {first}"))
-        elif found:
-            records.append(found)
-    settings = [record.pop("settings") for record in records]
-    names = swept(settings)
-    judges, nodes = _judges(records)
-    unavailable: dict[str, str] = {}
-    for record in records:
-        unavailable.update(record.pop("unavailable"))
+    for entry in _entries(folder):
+        name = _name(entry)
+        try:
+            record = _record(folder, entry)
+            if record is None:
+                continue
+            first = of_fingerprint.setdefault(record.fingerprint or name, name)
+            if first != name:
+                raise DamagedRecordError(f"a copy of {first}")
+        except DamagedRecordError as error:
+            damaged.append(Damaged(name, printable(str(error))))
+        else:
+            found.append((entry, record))
+    rows = [_row(record, path) for path, record in found]
+    settings = [row.pop("settings") for row in rows]
+    names = [n for n in swept(settings) if n not in _NO_SETTINGS and not n.startswith(("metric/", "judge "))]
+    records = [record for _, record in found]
     return Study(
         folder=folder,
-        runs=_table(records, settings, names),
+        records=tuple(records),
+        paths=tuple(path for path, _ in found),
+        runs=_table(rows, settings, names),
         settings=tuple(names),
-        judges=judges,
-        nodes=nodes,
-        unavailable=unavailable,
+        judges=_judges(records),
+        directions=_directions(records),
+        unavailable={name: why for record in records for name, why in record.unavailable_metrics.items()},
         damaged=tuple(damaged),
     )
 
@@ -107,77 +137,73 @@ def _entries(folder: Path) -> list[Path]:
     except OSError as error:
         hint = "Give the folder of a study: it holds a folder for each run."
         raise UserError("STUDY", folder, f"it cannot be read ({error.strerror or error})", hint) from error
-    if (folder / "run.json").is_file():
+    if os.path.lexists(folder / "run.json"):
         raise UserError("STUDY", folder, "it is the folder of one run", f"Give its study: {folder.parent}")
     return entries
 
 
-def _record(folder: Path) -> dict[str, Any] | str | None:
-    """Return what the table needs of a run; the reason if that cannot be had; None for results of ours."""
-    if not folder.is_dir():
-        return "a file, not the folder of a run"
+def _record(study: Path, folder: Path) -> RunRecord | None:
+    """Return the record of a run's folder; None for results of ours.
+
+    Raises:
+        DamagedRecordError: There is none, or it or its picture is damaged.
+    """
+    try:
+        if not inside(study, folder).is_dir():
+            raise DamagedRecordError("a file, not the folder of a run")
+    except OSError as error:
+        raise DamagedRecordError(f"it cannot be read: {reason_of(error)}") from error
     if folder.name == "wandb":
         return None
     try:
-        if (folder / "run.json").is_fifo():
-            return "run.json cannot be read: it is a pipe"  # to open it would wait for ever
-        text = (folder / "run.json").read_bytes()
-        data = json.loads(text)
-        if b"\\ud" in text:  # names of files need not be text, and tables must be
-            data = json.loads(json.dumps(data, ensure_ascii=False).encode(errors="replace"))
+        record = read_record(study, folder, printable)
     except FileNotFoundError:
-        ours = any((folder / name).is_file() for name in RESULTS)
-        return None if ours else "there is no run.json in it"
-    except (OSError, ValueError, RecursionError) as error:
-        return f"run.json cannot be read: {error}"
-    try:
-        return _row(data, folder)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        return f"run.json is not a run's record: {_what_lacks(error)}"
+        if any((folder / name).is_file() for name in RESULTS):
+            return None
+        raise DamagedRecordError("there is no run.json in it") from None
+    if (number := len(flatten(record.config))) > _MOST_SETTINGS:
+        raise DamagedRecordError(f"run.json is not a run's record: its configuration has {number} settings")
+    if record.state == "completed" and (lacks := picture_lacks(study, folder / "canvas.png")):
+        raise DamagedRecordError(f"canvas.png {lacks}")
+    return record
 
 
-def _row(data: Mapping[str, Any], folder: Path) -> dict[str, Any] | str:
-    config, inputs = data["config"], data.get("inputs") or {}
-    if data["state"] not in STATES:
-        return f"run.json is not a run's record: its state is {as_typed(data['state'])}"
-    if data["state"] == "completed" and (lacks := picture_lacks(folder / "canvas.png")):
-        return f"canvas.png {lacks}"
+def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
+    """Return what the table needs of a run."""
+    config, inputs = record.config, record.inputs
     settings = flatten(config)
     for name in ("weights", "start"):  # a file may be another one under the same name
         settings[f"inputs.{name}"] = canonical(inputs.get(name))
     return {
-        "run_id": str(data["run_id"]),
+        "run_id": record.run_id,
         "folder": _name(folder),
-        "state": data["state"],
-        "error": None if data.get("error") is None else str(data["error"]),
-        "fingerprint": str(data.get("fingerprint") or _name(folder)),
+        "state": record.state,
+        "error": record.error,
         "content": canonical(config["pictures"]["content"]),
         "style": canonical(config["pictures"]["style"]),
         "hashes": {"content": as_typed(inputs.get("content")), "style": as_typed(inputs.get("style"))},
         "seed": canonical(config["seed"]),
         "size": config.get("size"),
         "steps": config.get("steps"),
-        "evaluations": int(data.get("evaluations") or 0),
-        "seconds": float((data.get("timings") or {}).get("optimize_s", "nan")),
+        "evaluations": record.evaluations,
+        "seconds": record.timings.get("optimize_s", math.nan),
         "loss.style": terms(config, "loss.style"),
-        "metrics": {name: float(value) for name, value in (data.get("metrics") or {}).items()},
-        "nodes": dict(config.get("metrics") or {}),
-        "unavailable": dict(data.get("unavailable_metrics") or {}),
+        "metrics": record.metrics,
         "settings": settings,
     }
 
 
-def picture_lacks(path: Path) -> str:
+def picture_lacks(study: Path, path: Path) -> str:
     """Return what is wrong with a PNG file as far as both its ends tell; nothing if it is whole."""
-    if not path.is_file():
-        return "is missing"
     try:
-        with path.open("rb") as file:
+        with open_inside(study, path) as file:
             start = file.read(len(_PNG_START))
-            file.seek(max(0, path.stat().st_size - len(_PNG_END)))
-            end = file.read()
+            file.seek(max(0, os.fstat(file.fileno()).st_size - len(_PNG_END)))
+            end = file.read(len(_PNG_END))
+    except FileNotFoundError:
+        return "is missing"
     except OSError as error:
-        return f"cannot be read: {error.strerror or error}"
+        return f"cannot be read: {reason_of(error)}"
     if not start:
         return "is empty"
     if start != _PNG_START:
@@ -186,29 +212,30 @@ def picture_lacks(path: Path) -> str:
 
 
 def _name(path: Path) -> str:
-    return path.name.encode(errors="replace").decode()  # names of files need not be text
+    return printable(path.name)  # names of files need not be text
 
 
-def _what_lacks(error: Exception) -> str:
-    return f"it has no {error}" if isinstance(error, KeyError) else str(error)
-
-
-def _judges(records: Sequence[dict[str, Any]]) -> tuple[pd.DataFrame, dict[str, Mapping[str, Any]]]:
-    """Number the settings of each metric, and take the nodes out of the records."""
+def _judges(records: Sequence[RunRecord]) -> pd.DataFrame:
+    """Number the settings of each metric."""
     numbers: dict[str, int] = {}
-    nodes: dict[str, Mapping[str, Any]] = {}
     rows = []
     for record in records:
-        of_run = record.pop("nodes")
         number = {
             name: numbers.setdefault(json.dumps(node, sort_keys=True), len(numbers))
-            for name, node in of_run.items()
+            for name, node in record.config["metrics"].items()
         }
-        rows.append({name: number.get(name.split("/")[0], -1) for name in record["metrics"]})
-        for name in record["metrics"]:
-            if isinstance(node := of_run.get(name.split("/")[0]), Mapping):
-                nodes.setdefault(name, node)
-    return pd.DataFrame(rows), nodes
+        rows.append({name: number.get(name.split("/")[0], -1) for name in record.metrics})
+    return pd.DataFrame(rows)
+
+
+def _directions(records: Sequence[RunRecord]) -> dict[str, Direction]:
+    """Return the direction of each metric on which all completed runs that record one agree."""
+    found: dict[str, set[Direction]] = {}
+    for record in records:
+        if record.state == "completed":
+            for name, direction in record.directions.items():
+                found.setdefault(name, set()).add(direction)
+    return {name: directions.pop() for name, directions in found.items() if len(directions) == 1}
 
 
 def _table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from sys import intern
 from typing import Any
@@ -41,7 +42,9 @@ def terms(config: Mapping[str, Any], role: str) -> str:
 
 def canonical(value: Any) -> Value:
     """Return a value such that equal settings are equal: 1 and 1.0, but not 1 and true."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)  # as a number, NaN would differ from itself
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return value

@@ -261,7 +261,7 @@ def _beware(groups: Groups, along: Sequence[str], fronts: pd.DataFrame) -> list[
 
 def default_metrics(study: Study) -> tuple[str, str] | None:
     """Return a metric of style and one of content that the study has, or none."""
-    known = study.metrics
+    known = [name for name in study.metrics if name in study.directions]
     style = [name for name in ("cross/others", "gram_distance") if name in known]
     content = [name for name in ("ssim", "ms_ssim", "lpips_vgg", "lpips_alex", "psnr") if name in known]
     return (style[0], content[0]) if style and content else None

@@ -61,6 +61,7 @@ def main(args: argparse.Namespace) -> int:
     from nstbench.analysis.compare import compare
     from nstbench.analysis.criteria import choose, higher_is_better
     from nstbench.analysis.grouping import group
+    from nstbench.analysis.output import output_folder
     from nstbench.analysis.records import read_study
 
     study = read_study(args.study.expanduser())
@@ -73,7 +74,7 @@ def main(args: argparse.Namespace) -> int:
         for name in choose(study, args.criterion)
     ]
     trade, why_not = _tradeoff(study, groups, args.tradeoff)
-    output = args.output.expanduser() if args.output else study.folder / "comparison"
+    output = output_folder(study.folder, args.output, "comparison")
     written = files.write(study, groups, comparisons, output, trade)
     said = [*report.inventory(study, most=_NAMES), *([report.along(groups)] if groups.along else [])]
     _show([*said, *why_not], comparisons, trade, written)

@@ -46,10 +46,11 @@ def main(args: argparse.Namespace) -> int:
         UserError: no such folder, no run in it, or the report cannot be written.
     """
     seconds = _interval(args.watch)
+    from nstbench.analysis.output import output_folder
     from nstbench.analysis.page.write import Report, refuse_foreign
 
     study = args.study.expanduser()
-    output = args.output.expanduser() if args.output else study / "report"
+    output = output_folder(study, args.output, "report")
     if seconds:
         refuse_foreign(output)  # rather now than in a minute
         if not _wait_for_first_run(study):

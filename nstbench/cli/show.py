@@ -100,15 +100,18 @@ def _accuracies_table(trained: Trained) -> Table:
 def _metrics_table(result: Result) -> Table:
     table = Table("metric", "value", "better", "compared with", title="metrics", title_justify="left")
     record = result.record
-    for name, node in record.config["metrics"].items():
-        higher, compares_with = direction(node)
-        better = "higher" if higher else "lower"
-        for each in (n for n in [*record.metrics, *record.unavailable_metrics] if n.split("/")[0] == name):
+    names = [*record.metrics, *record.unavailable_metrics]
+    for family in dict.fromkeys(name.split("/")[0] for name in names):
+        # Classes are asked only for what was asked for now: a record may name any.
+        known = direction(result.metrics[family]) if family in result.metrics else None
+        for each in (name for name in names if name.split("/")[0] == family):
             if each in record.metrics:
                 value = Text(f"{record.metrics[each]:.4f}", justify="right")
             else:
                 value = Text(f"unavailable: {record.unavailable_metrics[each]}", style="dim")
-            table.add_row(each, value, better, compares_with)
+            higher = known[0] if known else {"max": True, "min": False}.get(record.directions.get(each, ""))
+            better = "" if higher is None else "higher" if higher else "lower"
+            table.add_row(Text(each), value, better, known[1] if known else "")
     return table
 
 

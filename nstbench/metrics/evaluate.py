@@ -16,15 +16,23 @@ from hydra.utils import get_class
 from nstbench.building import build
 from nstbench.errors import UserError
 from nstbench.metrics.base import Metric, Subject, Unavailable
+from nstbench.tracking.record import Direction
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class Judgement:
-    """The outcome of every metric: a value, or the reason why there is none."""
+    """The outcome of every metric.
+
+    Attributes:
+        values: Name to value.
+        directions: Name to ``max`` where higher is better, ``min`` where lower is; of those with a value.
+        unavailable: Name to the reason why there is no value.
+    """
 
     values: dict[str, float] = field(default_factory=dict)
+    directions: dict[str, Direction] = field(default_factory=dict)
     unavailable: dict[str, str] = field(default_factory=dict)
 
 
@@ -44,8 +52,11 @@ def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement
     judgement = Judgement()
     for name, node in nodes.items():
         found: float | Unavailable | Mapping[str, float | Unavailable]
+        higher = False
         try:
-            found = _metric(json.dumps(node, sort_keys=True))(subject)
+            metric = _metric(json.dumps(node, sort_keys=True))
+            higher = metric.higher_is_better
+            found = metric(subject)
         except (Unavailable, UserError) as reason:
             found = Unavailable(reason)
         except Exception as error:
@@ -59,6 +70,7 @@ def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement
                 judgement.unavailable[key] = str(value)
             elif math.isfinite(value):
                 judgement.values[key] = float(value)
+                judgement.directions[key] = "max" if higher else "min"
             else:
                 judgement.unavailable[key] = f"its value is {value}"
     return judgement

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -17,6 +18,8 @@ import psutil
 
 from nstbench.errors import StorageError
 from nstbench.tracking.files import storage, write_text
+from nstbench.tracking.record_files import MIB, read_regular
+from nstbench.tracking.record_schema import parse
 
 State = Literal["running", "completed", "skipped", "failed", "busy", "stopped"]
 ENDED = frozenset({"completed", "skipped", "failed", "stopped"})
@@ -90,7 +93,7 @@ class Ledger:
     def alive(self) -> bool | None:
         """Return whether the process that opened it is there; None if it was one of another machine."""
         host, _, number = self.folder.name.rpartition("-")
-        if host != socket.gethostname() or not number.isdecimal():
+        if host != socket.gethostname() or not re.fullmatch("[0-9]{1,9}", number):
             return None
         return psutil.pid_exists(int(number))
 
@@ -125,10 +128,10 @@ class Ledger:
                     (self.spare / name).unlink(missing_ok=True)
 
     def entries(self) -> dict[int, Entry]:
-        """Return the latest entry of each run that has one, by its number."""
+        """Return the latest entry of each run that has a sound one, by its number."""
         files = [file for folder in self._folders() for file in sorted(folder.glob("*.json"))]
-        found = [Entry(**json.loads(file.read_text())) for file in files]
-        return {entry.number: entry for entry in found}
+        found = [_read(file) for file in files]
+        return {entry.number: entry for entry in found if entry}
 
     def numbers(self) -> list[int]:
         """Return the numbers of the runs that have an entry."""
@@ -136,10 +139,8 @@ class Ledger:
 
     def of(self, number: int) -> Entry | None:
         """Return the latest entry of a run; None if it has none."""
-        for folder in reversed(self._folders()):
-            with suppress(FileNotFoundError, NotADirectoryError):
-                return Entry(**json.loads((folder / f"{number:06d}.json").read_text()))
-        return None
+        found = (_read(folder / f"{number:06d}.json") for folder in reversed(self._folders()))
+        return next((entry for entry in found if entry is not None), None)
 
     def _folders(self) -> list[Path]:
         """Return the folders, the one with the latest entries last."""
@@ -169,4 +170,12 @@ def _spare_folder() -> Path | None:
     try:
         return Path(tempfile.mkdtemp(prefix="nstbench-", dir=parent))
     except OSError:
+        return None
+
+
+def _read(file: Path) -> Entry | None:
+    """Return the entry in a file; None where there is none, or a damaged one."""
+    try:
+        return parse(Entry, read_regular(file, MIB))
+    except (OSError, ValueError):
         return None

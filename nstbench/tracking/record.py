@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -20,6 +21,9 @@ from nstbench.errors import FULL, StorageError, UserError
 from nstbench.tracking.files import write_text
 
 State = Literal["running", "completed", "failed"]
+Direction = Literal["min", "max"]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,6 +48,8 @@ class RunRecord:
         peak_memory_bytes: of the device on a GPU; of the process on the CPU.
         final_losses: each term of the final canvas, and ``total``; weighted.
         metrics: name to value.
+        directions: name of a metric to ``max`` where higher is better, ``min`` where lower is; by the class
+            that computed it. Readers of records import nothing that a record names.
         unavailable_metrics: name to the reason.
         layers: the layer names that each term resolved to.
         starts: each term's weight, value and weighted gradient norm on the initial canvas
@@ -71,6 +77,7 @@ class RunRecord:
     peak_memory_bytes: int = 0
     final_losses: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
+    directions: dict[str, Direction] = field(default_factory=dict)
     unavailable_metrics: dict[str, str] = field(default_factory=dict)
     layers: dict[str, list[str]] = field(default_factory=dict)
     starts: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -88,11 +95,15 @@ class RunRecord:
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord | None:
-        """Return the record in ``folder``; None where there is none, or none that can be read."""
+        """Return the record in ``folder``; None where there is none, or a damaged one, which is logged."""
+        from nstbench.tracking.record_schema import DamagedRecordError, read_record  # needs this class
+
         try:
-            data = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-            return cls(**data)
-        except (OSError, ValueError, TypeError):
+            return read_record(folder, folder)
+        except FileNotFoundError:
+            return None
+        except DamagedRecordError as error:
+            log.warning("%s is taken for a folder without a record: %s", folder, error)
             return None
 
 

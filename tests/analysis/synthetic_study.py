@@ -92,6 +92,7 @@ def write_run(
         "timings": {"setup_s": 0.5, "optimize_s": 8.0, "evaluate_s": 1.0},
         "final_losses": {"loss/total": 1.0},
         "metrics": dict(metrics or {}) if state == "completed" else {},
+        "directions": {name: _direction(name) for name in metrics or {}},
         "unavailable_metrics": {"lpips_alex": "its weights are not here"},
         "error": "UserError: too big\nin two lines" if state == "failed" else None,
         **changes,
@@ -102,3 +103,7 @@ def write_run(
     if state == "completed":
         (folder / "canvas.png").write_bytes(PNG)
     return folder
+
+
+def _direction(metric: str) -> str:
+    return "max" if metric in ("ssim", "ms_ssim", "psnr") else "min"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from nstbench.tracking.record import RunRecord
+from nstbench.tracking.record_files import MIB, printable, read_inside
+
+_MOST_BYTES = 4 * MIB
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")  # how Hydra writes a text that is not quoted
 
 
@@ -24,9 +28,10 @@ def typed(study: Path) -> list[Command]:
     Of one that was typed again, to continue or to share the work, only the last time counts.
     """
     try:
-        lines = (study / ".sweep" / "commands.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+        data = read_inside(study, study / ".sweep" / "commands.txt", _MOST_BYTES)
     except OSError:
         return []
+    lines = [printable(line) for line in data.decode("utf-8", errors="replace").splitlines()]
     parted = [line.partition("\t") for line in lines if line.strip()]
     newest: dict[str, Command] = {}
     for when, _, text in reversed(parted):
@@ -34,12 +39,12 @@ def typed(study: Path) -> list[Command]:
     return list(newest.values())
 
 
-def of_run(record: Mapping[str, Any]) -> str:
+def of_run(record: RunRecord) -> str:
     """Return the command that makes a run again."""
     return _line(_overrides(record))
 
 
-def reconstructed(records: Sequence[Mapping[str, Any]]) -> list[Command]:
+def reconstructed(records: Sequence[RunRecord]) -> list[Command]:
     """Return commands that would make all these runs: one sweep where they are all its combinations.
 
     None where the overrides do not tell the runs apart: a program made them.
@@ -62,10 +67,10 @@ def reconstructed(records: Sequence[Mapping[str, Any]]) -> list[Command]:
     return [Command(text) for text in dict.fromkeys(of_run(record) for record in records)]
 
 
-def _overrides(record: Mapping[str, Any]) -> list[str]:
-    overrides = [_as_typed(str(each)) for each in record.get("overrides") or ()]
-    if not any(each.lstrip("+").startswith("study=") for each in overrides) and record.get("study"):
-        overrides.insert(0, f"study={record['study']}")
+def _overrides(record: RunRecord) -> list[str]:
+    overrides = [_as_typed(each) for each in record.overrides]
+    if not any(each.lstrip("+").startswith("study=") for each in overrides) and record.study:
+        overrides.insert(0, f"study={record.study}")
     return overrides
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 import pandas as pd
@@ -17,26 +16,21 @@ from nstbench.analysis import criteria
 from nstbench.analysis.grouping import known_settings
 from nstbench.analysis.page import commands
 from nstbench.analysis.page.arrangement import arrange
-from nstbench.analysis.page.pictures import Copy, Pictures, sources_of
-from nstbench.analysis.records import Study
+from nstbench.analysis.page.pictures import NO_PICTURE, Copy, Pictures, sources_of
+from nstbench.analysis.records import Damaged, Study
 from nstbench.analysis.settings import short_classes, short_names
 from nstbench.errors import UserError
 
-Record = Mapping[str, Any]
 _PICTURES = ("content", "style")
 
 
 @dataclass(frozen=True)
 class Content:
-    """The data of the page's scripts, and the copies of pictures that it names."""
+    """The data of the page's scripts, the copies of pictures that it names, and what could not be read."""
 
     data: dict[str, Any]
     copies: tuple[Copy, ...]
-
-
-def read_records(study: Study) -> list[Record]:
-    """Read the whole records of the runs of a study, in the order of its rows."""
-    return [_read(study.folder / str(name)) for name in study.runs.get("folder", ())]
+    damaged: tuple[Damaged, ...]
 
 
 def settings_of(study: Study) -> list[str]:
@@ -44,18 +38,18 @@ def settings_of(study: Study) -> list[str]:
     return [] if study.runs.empty else known_settings(study)
 
 
-def build(study: Study, records: Sequence[Record], pictures: Pictures) -> Content:
+def build(study: Study, pictures: Pictures) -> Content:
     """Return what the grid, the table and the dialog show; makes copies of pictures that are new."""
     names = settings_of(study)
     shown = {"": "", **short_names(names)}
     settings = [{**_setting(name, study.runs[name]), "name": shown[name]} for name in names]
-    files = [study.folder / str(name) / "canvas.png" for name in study.runs.get("folder", ())]
+    records, files = study.records, [path / "canvas.png" for path in study.paths]
     canvases = pictures.of_canvases(files)
     sources = [sources_of(record) for record in records]
     inputs = pictures.of_inputs(each for of in sources for role in _PICTURES for each in of[role])
     metrics = study.metrics
     rows = study.runs.to_dict("records")
-    repeat = [commands.of_run(record) if record else "" for record in records]
+    repeat = [commands.of_run(record) for record in records]
     times = Counter(repeat)  # a command that made several runs does not tell how to make one
     runs = []
     for row, record, file, of, command in zip(rows, records, files, sources, repeat, strict=True):
@@ -72,12 +66,12 @@ def build(study: Study, records: Sequence[Record], pictures: Pictures) -> Conten
                 "metrics": [_rounded(row[f"metric/{name}"]) for name in metrics],
                 "losses": {
                     name.removeprefix("loss/"): _rounded(value)
-                    for name, value in (record.get("final_losses") or {}).items()
+                    for name, value in record.final_losses.items()
                     if name.startswith("loss/")
                 },
                 "evaluations": row["evaluations"],
                 "seconds": _rounded(row["seconds"]),
-                "device": str(record.get("device") or ""),
+                "device": record.device,
                 "picture": canvas.name if isinstance(canvas, Copy) else None,
                 "content": [each.sha256 for each in of["content"]],
                 "style": [each.sha256 for each in of["style"]],
@@ -110,15 +104,19 @@ def build(study: Study, records: Sequence[Record], pictures: Pictures) -> Conten
         "runs": runs,
     }
     copies = [copy for copy in (*canvases.values(), *inputs.values()) if isinstance(copy, Copy)]
-    return Content(data, tuple(copies))
+    damaged = [
+        Damaged(f"{row['folder']}/canvas.png", reason)
+        for row, file in zip(rows, files, strict=True)
+        if isinstance(reason := canvases[file], str) and reason != NO_PICTURE
+    ]
+    return Content(data, tuple(copies), tuple(damaged))
 
 
-def same_in_all(study: Study, records: Sequence[Record]) -> list[tuple[str, str]]:
+def same_in_all(study: Study) -> list[tuple[str, str]]:
     """Return what a reader wants to know of the settings that are equal in all runs: name and value."""
-    known = next((record for record in records if record), None)
-    if known is None:
+    if not study.records:
         return []
-    config, swept = known["config"], settings_of(study)
+    config, swept = study.records[0].config, settings_of(study)
     told = [(name, _short(name, str(study.runs[name].iloc[0]))) for name in _PICTURES if name not in swept]
     if "loss.style" not in swept:
         told.append(("formulation", str(study.runs["loss.style"].iloc[0])))
@@ -126,22 +124,12 @@ def same_in_all(study: Study, records: Sequence[Record]) -> list[tuple[str, str]
         if name not in swept and config.get(name) is not None:
             told.append((name, f"{config[name]}{unit}"))
     for name in ("encoder", "optimizer"):
-        node = config.get(name)
-        if f"{name}._target_" not in swept and isinstance(node, Mapping) and node.get("_target_"):
+        node = config.get(name, {})
+        if f"{name}._target_" not in swept and node.get("_target_"):
             told.append((name, str(node["_target_"]).rpartition(".")[2]))
-    if "weights.unit" not in swept and isinstance(config.get("weights"), Mapping):
+    if "weights.unit" not in swept and "weights" in config:
         told.append(("unit of weights", str(config["weights"].get("unit"))))
     return told
-
-
-def _read(folder: Path) -> Record:
-    try:
-        record = json.loads((folder / "run.json").read_bytes())
-        # Names of files need not be text, and pages must be.
-        record = json.loads(json.dumps(record, ensure_ascii=False).encode(errors="replace"))
-    except (OSError, ValueError):  # it changes while a sweep runs: the next time
-        return {}
-    return record if isinstance(record, dict) else {}
 
 
 def _setting(name: str, column: pd.Series) -> dict[str, Any]:

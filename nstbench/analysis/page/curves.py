@@ -3,33 +3,54 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from nstbench.tracking.record_files import MIB, read_inside, reason_of
+
 POINTS = 100
+_MOST_BYTES = 64 * MIB
+_LONGEST_LINE = 2**16
+_LARGEST = 1e60
 
 Curve = dict[str, list[float | None]]
 """Columns of equal length: ``evaluation``, ``seconds``, ``total``, a role's sum, and each of its terms."""
 
 
-def thinned(path: Path, points: int = POINTS) -> Curve | None:
+def thinned(path: Path, points: int = POINTS, *, study: Path | None = None) -> Curve | None:
     """Read a run's ``curves.csv``: at most about ``points`` of its rows, more of them at the start.
 
     A role's value (``content``, ``style``, ``regularizer``) is the sum of its weighted terms; a term of its
-    own (``style/gram``) is there where the role has several. None where there is nothing to draw.
+    own (``style/gram``) is there where the role has several. None where there is no row yet.
+
+    Args:
+        path: The file.
+        points: Number of rows.
+        study: Folder that the file must not lead out of; its own by default.
+
+    Raises:
+        ValueError: It cannot be read, or no row of it is sound; the message is a clause that says why.
     """
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
+        data = read_inside(study or path.parent, path, _MOST_BYTES)
+    except FileNotFoundError:
         return None
-    if len(lines) < 2:
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {reason_of(error)}") from error
+    lines = data.decode("utf-8", errors="replace").split("\n")[:-1]  # the last one may be in the making
+    if not lines:
         return None
-    header = next(csv.reader(lines[:1]))
-    kept = csv.reader(lines[1 + k] for k in _places(len(lines) - 1, points))
-    rows = [row for row in kept if len(row) == len(header)]  # the last one may be in the making
-    columns = {name: [_number(row[place]) for row in rows] for place, name in enumerate(header)}
-    if not rows or "evaluation" not in columns or "loss/total" not in columns:
+    header = _cells(lines[0])
+    if header is None or not {"evaluation", "loss/total"} <= set(header):
+        raise ValueError("its first line does not name the columns evaluation and loss/total")
+    found = (_cells(lines[1 + k]) for k in _places(len(lines) - 1, points))
+    rows = [[_number(cell) for cell in row] for row in found if row and len(row) == len(header)]
+    evaluation = header.index("evaluation")
+    rows = [row for row in rows if row[evaluation] is not None]
+    if not rows and len(lines) > 1:
+        raise ValueError("no row of it is sound")
+    columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    if not rows:
         return None
     curve: Curve = {"evaluation": columns["evaluation"], "total": columns["loss/total"]}
     if "seconds" in columns:
@@ -53,12 +74,22 @@ def _places(rows: int, points: int) -> list[int]:
     return sorted({*even, *early})
 
 
+def _cells(line: str) -> list[str] | None:
+    if len(line) > _LONGEST_LINE:
+        return None
+    try:
+        return next(csv.reader([line]), None)
+    except csv.Error:
+        return None
+
+
 def _number(text: str) -> float | None:
     try:
         value = float(text)
     except ValueError:
         return None
-    return float(f"{value:.5g}") if math.isfinite(value) else None
+    # Sums of larger ones would not be numbers; NaN is none either.
+    return float(f"{value:.5g}") if abs(value) < _LARGEST else None
 
 
 def _total(values: Sequence[float | None]) -> float | None:

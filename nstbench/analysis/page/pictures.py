@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,18 @@ from typing import Any
 
 from PIL import Image
 
-from nstbench.errors import StorageError, UserError
+from nstbench.analysis.output import remove_leftovers
+from nstbench.errors import UserError
+from nstbench.pictures.recorded import open_recorded_picture
+from nstbench.pictures.regular_files import open_regular
 from nstbench.tracking.files import write_bytes
+from nstbench.tracking.record import RunRecord
+from nstbench.tracking.record_files import inside, printable, reason_of
 
+NO_PICTURE = "there is no picture"
+NOT_THERE = "the file that the runs were made from is not there"
 FOLDERS = ("thumb", "large")
+_MOST_BYTES = 2**30  # of an input picture
 _EDGE = {"thumb": 240, "large": 768}
 # A thousand runs stay below 100 MB: 1,000 × (12 + 74) kB, and as much again for data as for curves.
 _BYTES = {"thumb": 12_000, "large": 74_000}
@@ -48,9 +56,11 @@ class Source:
 class Pictures:
     """The folder ``pictures`` of a report. What is in it already is not made again."""
 
-    def __init__(self, report: Path, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(
+        self, report: Path, tell: Callable[[str], None] = lambda _: None, study: Path | None = None
+    ) -> None:
         self.folder = report / "pictures"
-        self._tell = tell
+        self._tell, self._study = tell, study or report.parent
         self._lost: dict[str, str] = {}
 
     def of_canvases(self, files: Iterable[Path]) -> dict[Path, Copy | str]:
@@ -60,7 +70,7 @@ class Pictures:
             try:
                 stat = file.stat()
             except OSError:
-                found[file] = "there is no picture"
+                found[file] = NO_PICTURE
                 continue
             key = _key(f"{file.parent.name}/{file.name}", stat.st_mtime_ns, stat.st_size)
             if key in here:
@@ -101,14 +111,12 @@ class Pictures:
 
     def _from_file(self, file: Path, key: str) -> Copy | str:
         try:
-            with Image.open(file) as image:
-                return self._copies(image.convert("RGB"), key)
-        except StorageError:  # the report's own folder is full, or may not be written to
-            raise
-        except Exception:  # broken bytes make decoders raise SyntaxError, struct.error, …
-            pass
-        self._lost[key] = f"{file.name} cannot be read"
-        return self._lost[key]
+            image = open_recorded_picture(inside(self._study, file))
+        except (OSError, ValueError) as error:
+            reason = reason_of(error) if isinstance(error, OSError) else str(error)
+            self._lost[key] = printable(f"{file.name} cannot be read: {reason}")
+            return self._lost[key]
+        return self._copies(image, key)
 
     def _from_source(self, each: Source, key: str) -> Copy | str:
         self._lost[key] = _gone(each)
@@ -123,11 +131,11 @@ class Pictures:
             if picture.sha256 == each.sha256:
                 del self._lost[key]
                 return self._copies(to_image(picture.pixels), key)
-            self._lost[key] = "it is another picture now than when the runs were made"
+            self._lost[key] = NOT_THERE
         except UserError as error:
-            self._lost[key] = error.reason
+            self._lost[key] = printable(error.reason)
         except FileNotFoundError as error:
-            self._lost[key] = str(error)
+            self._lost[key] = printable(str(error))
         return self._lost[key]
 
     def _copies(self, image: Image.Image, key: str) -> Copy:
@@ -143,19 +151,25 @@ class Pictures:
         """Make the folders that hold the copies."""
         for kind in FOLDERS:
             (self.folder / kind).mkdir(parents=True, exist_ok=True)
+            remove_leftovers(self.folder / kind)
+        remove_leftovers(self.folder.parent)
 
 
-def sources_of(record: Mapping[str, Any]) -> dict[str, list[Source]]:
+def sources_of(record: RunRecord) -> dict[str, list[Source]]:
     """Return a run's content and style pictures; without those whose hash was not noted."""
-    if not record:
-        return {"content": [], "style": []}
-    pictures, inputs = record["config"]["pictures"], record.get("inputs") or {}
-    background = tuple(pictures.get("background") or (1.0, 1.0, 1.0))
+    pictures = record.config["pictures"]
+    background = tuple(pictures.get("background") or ())
+    if len(background) != 3 or not all(0 <= value <= 1 for value in background):
+        background = (1.0, 1.0, 1.0)
     found = {}
     for role in ("content", "style"):
-        hashes, names = _as_list(inputs.get(role)), _as_list(pictures.get(role))
+        hashes, names = _as_list(record.inputs.get(role)), _as_list(pictures[role])
         pairs = zip(names, hashes, strict=False)
-        found[role] = [Source(str(n), str(h), f"pictures.{role}", background) for n, h in pairs if n and h]
+        found[role] = [
+            Source(name, sha, f"pictures.{role}", background)
+            for name, sha in pairs
+            if isinstance(name, str) and isinstance(sha, str) and name and sha
+        ]
     return found
 
 
@@ -164,15 +178,25 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _gone(each: Source) -> str:
-    """Say why a file cannot be had any more, as far as that costs no import of torch; "" if it may be."""
+    """Return why an input picture is not shown, as far as that costs no import of torch; "" if it may be.
+
+    A record from elsewhere can name any file of this machine. Only a file whose hash the record has is
+    shown: who wrote that hash had the picture. Whether another file is there is not told.
+    """
     if each.source.startswith(("sample:", "procedural:", "paper:")):
         return ""
+    if each.source.startswith(("//", "\\\\")):
+        return NOT_THERE  # another machine's share: to look there would tell it who looks
     try:
-        with Path(each.source).expanduser().open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == each.sha256
+        with open_regular(Path(each.source).expanduser()) as file:
+            if os.fstat(file.fileno()).st_size > _MOST_BYTES:
+                return NOT_THERE
+            digest = hashlib.sha256()
+            while block := file.read(2**20):
+                digest.update(block)
     except (OSError, ValueError, RuntimeError):
-        return "there is no such file any more"
-    return "" if same else "it is another file now than when the runs were made"
+        return NOT_THERE
+    return "" if digest.hexdigest() == each.sha256 else NOT_THERE
 
 
 def _webp(image: Image.Image, most: int) -> bytes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nstbench.analysis.page import commands
-from nstbench.analysis.page.content import Record
 from nstbench.analysis.records import Study
 from nstbench.sweeps.ledger import ENDED, Entry, Ledger
 from nstbench.tracking.lock import STALE
+from nstbench.tracking.record import RunRecord
+from nstbench.tracking.record_files import inside, printable, read_tail
 
 _LOGS = 50  # failures whose log is quoted
 _TAIL = 6_000  # characters of it
@@ -51,13 +52,13 @@ class Unfinished:
 def entries_of_sweeps(study: Path) -> list[Entry]:
     """Return what the sweeps that are under way say of their runs."""
     found: list[Entry] = []
-    for folder in sorted((study / ".sweep").glob("*-*/")):
-        if _alive(folder):
-            try:
+    for folder in _ledgers(study):
+        try:
+            if _alive(folder):
                 found += Ledger(folder).entries().values()
-            except (OSError, ValueError, TypeError):
-                continue  # it is being closed
-    return found
+        except OSError:
+            continue  # it is being closed
+    return [_printable(entry) for entry in found]
 
 
 def begun(study: Path) -> bool:
@@ -81,39 +82,64 @@ def changed_of_late(study: Path) -> bool:
 
 def under_way(study: Study) -> bool:
     """Tell whether a sweep of this study goes on, or a process is at work on a run of it."""
-    if any(_alive(folder) for folder in (study.folder / ".sweep").glob("*-*/")):
+    if any(_alive(folder) for folder in _ledgers(study.folder)):
         return True
-    running = study.runs.loc[study.runs["state"] == "running", "folder"] if len(study.runs) else ()
-    return any(_at_work(study.folder / name) for name in running)
+    return any(
+        _at_work(path)
+        for record, path in zip(study.records, study.paths, strict=True)
+        if record.state == "running"
+    )
 
 
-def failures(study: Study, records: Sequence[Record], entries: Sequence[Entry]) -> list[Failure]:
+def failures(study: Study, entries: Sequence[Entry]) -> list[Failure]:
     """Return the failed runs; also those of a sweep under way that never came to have a record."""
     found: list[Failure] = []
-    for row, record in zip(study.runs.to_dict("records"), records, strict=True):
-        if row["state"] == "failed":
-            error = row["error"] if isinstance(row["error"], str) else "no reason was noted"
-            log = _tail(study.folder / row["folder"] / "run.log") if len(found) < _LOGS else ""
-            found.append(Failure(row["folder"], _line(error), error, log, commands.of_run(record)))
+    for name, record, path in _runs(study):
+        if record.state == "failed":
+            error = record.error or "no reason was noted"
+            log = _tail(study.folder, path / "run.log") if len(found) < _LOGS else ""
+            found.append(Failure(name, _line(error), error, log, commands.of_run(record)))
     for entry in entries:
         if entry.state == "failed" and not entry.folder:
             name = " ".join(entry.overrides) or f"run {entry.number}"
-            log = _tail(Path(entry.log)) if entry.log and len(found) < _LOGS else ""
+            log = _tail(study.folder, Path(entry.log)) if entry.log and len(found) < _LOGS else ""
             found.append(Failure(name, _line(entry.error), entry.error, log, ""))
     return found
 
 
-def unfinished(study: Study, records: Sequence[Record], entries: Sequence[Entry]) -> list[Unfinished]:
+def unfinished(study: Study, entries: Sequence[Entry]) -> list[Unfinished]:
     """Return the runs that are in the making, or were interrupted."""
     at = {Path(entry.folder).name: entry for entry in entries if entry.folder and entry.state not in ENDED}
     found = []
-    for row, record in zip(study.runs.to_dict("records"), records, strict=True):
-        if row["state"] == "running":
-            name = row["folder"]
+    for name, record, path in _runs(study):
+        if record.state == "running":
             steps = at[name].steps if name in at else 0
             progress = f"step {at[name].step} of {steps}" if steps else ""
-            found.append(Unfinished(name, _at_work(study.folder / name), progress, commands.of_run(record)))
+            found.append(Unfinished(name, _at_work(path), progress, commands.of_run(record)))
     return found
+
+
+def _runs(study: Study) -> Iterator[tuple[str, RunRecord, Path]]:
+    """Return the name, record and folder of each run."""
+    names = [str(name) for name in study.runs.get("folder", ())]
+    return zip(names, study.records, study.paths, strict=True)
+
+
+def _ledgers(study: Path) -> list[Path]:
+    """Return the folders of the sweeps of a study, without links that lead out of it."""
+    found = []
+    for folder in sorted((study / ".sweep").glob("*-*/")):
+        try:
+            inside(study, folder)
+        except OSError:
+            continue
+        found.append(folder)
+    return found
+
+
+def _printable(entry: Entry) -> Entry:
+    overrides = [printable(each) for each in entry.overrides]
+    return replace(entry, overrides=overrides, error=printable(entry.error))
 
 
 def _at_work(run: Path) -> bool:
@@ -140,9 +166,11 @@ def _line(error: str) -> str:
     return next((line for line in error.splitlines() if line.strip()), "no reason was noted")
 
 
-def _tail(log: Path) -> str:
+def _tail(study: Path, log: Path) -> str:
+    """Return the end of a log; nothing where it leads out of the study, or cannot be read."""
     try:
-        text = log.read_text(encoding="utf-8", errors="replace")
+        data, whole = read_tail(study, log, 4 * _TAIL)
     except OSError:
         return ""
-    return text if len(text) <= _TAIL else "…" + text[-_TAIL:]
+    text = printable(data.decode("utf-8", errors="replace"))
+    return text if whole and len(text) <= _TAIL else "…" + text[-_TAIL:]

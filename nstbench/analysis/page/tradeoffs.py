@@ -60,5 +60,5 @@ def _plain(value: Any) -> Any:
 
 
 def _first(study: Study, names: tuple[str, ...]) -> str:
-    known = study.metrics
+    known = [name for name in study.metrics if name in study.directions]
     return next((name for name in names if name in known), "")

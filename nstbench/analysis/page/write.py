@@ -18,7 +18,7 @@ from nstbench.analysis.page import commands, content, problems
 from nstbench.analysis.page.curves import Curve, thinned
 from nstbench.analysis.page.pictures import Pictures
 from nstbench.analysis.page.tradeoffs import tradeoff_of
-from nstbench.analysis.records import STATES, read_study
+from nstbench.analysis.records import STATES, Damaged, Study, read_study
 from nstbench.errors import FULL, StorageError, UserError
 from nstbench.tracking.files import write_text
 
@@ -44,11 +44,11 @@ class Report:
     output: Path
     tell: Callable[[str], None] = lambda _: None
     _pictures: Pictures = field(init=False)
-    _curves: dict[Path, tuple[tuple[int, int], Curve | None]] = field(default_factory=dict, init=False)
+    _curves: dict[Path, tuple[tuple[int, int], Curve | str | None]] = field(default_factory=dict, init=False)
     _written: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
-        self._pictures = Pictures(self.output, self.tell)
+        self._pictures = Pictures(self.output, self.tell, self.study)
 
     def write(self, *, watched: float | None = None) -> bool:
         """Write what changed since the last time.
@@ -71,31 +71,30 @@ class Report:
         refuse_foreign(self.output)
         try:
             self._pictures.make_folders()
-            records = content.read_records(study)
-            page = content.build(study, records, self._pictures)
+            page = content.build(study, self._pictures)
+            curves, damaged_curves = self._curves_of(study)
             entries = problems.entries_of_sweeps(study.folder)
             typed = commands.typed(study.folder)
-            known = typed or commands.reconstructed([r for r in records if r])
+            known = typed or commands.reconstructed(study.records)
             states = {state: int((study.runs.get("state") == state).sum()) for state in STATES}
             watching = watched if watched and going_on else None
             shown: dict[str, Any] = {
                 "study": page.data["study"],
                 "version": __version__,
                 "counts": states,
-                "same": content.same_in_all(study, records),
+                "same": content.same_in_all(study),
                 "typed": bool(typed),
                 "commands": known[:_COMMANDS],
                 "all_commands": len(known),
-                "failures": problems.failures(study, records, entries),
-                "unfinished": problems.unfinished(study, records, entries),
-                "damaged": study.damaged,
+                "failures": problems.failures(study, entries),
+                "unfinished": problems.unfinished(study, entries),
+                "damaged": [*study.damaged, *page.damaged, *damaged_curves],
                 "unavailable": sorted(study.unavailable.items()),
                 "metrics": bool(study.metrics),
                 "watched": watching,
                 "scripts": SCRIPTS,
             }
             page.data["tradeoff"] = tradeoff_of(study)
-            curves = [self._curve(study.folder / str(n) / "curves.csv") for n in study.runs.get("folder", ())]
             self._write_files(page.data, curves, shown)
             self._pictures.remove_all_but(page.copies)
         except OSError as error:
@@ -126,14 +125,30 @@ class Report:
                 write_text(file, text)
         self._written = asked
 
-    def _curve(self, file: Path) -> Curve | None:
+    def _curves_of(self, study: Study) -> tuple[list[Curve | None], list[Damaged]]:
+        """Return the curve of each run, and which could not be read."""
+        curves: list[Curve | None] = []
+        damaged = []
+        for name, path in zip(study.runs.get("folder", ()), study.paths, strict=True):
+            found = self._curve(path / "curves.csv")
+            if isinstance(found, str):
+                damaged.append(Damaged(f"{name}/curves.csv", found))
+            curves.append(None if isinstance(found, str) else found)
+        return curves, damaged
+
+    def _curve(self, file: Path) -> Curve | str | None:
+        """Return a curve, none, or the reason why it cannot be read."""
         try:
             stat = file.stat()
         except OSError:
             return None
         seen = (stat.st_mtime_ns, stat.st_size)
         if self._curves.get(file, ((0, 0), None))[0] != seen:
-            self._curves[file] = (seen, thinned(file))
+            try:
+                found: Curve | str | None = thinned(file, study=self.study)
+            except ValueError as error:
+                found = str(error)
+            self._curves[file] = (seen, found)
         return self._curves[file][1]
 
 
