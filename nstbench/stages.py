@@ -31,7 +31,7 @@ from nstbench.callbacks.snapshots import Snapshots
 from nstbench.config import Config, Stage
 from nstbench.encoders.base import Encoder
 from nstbench.encodings import encoded
-from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.errors import NonFiniteObjectiveError, StorageError, UserError
 from nstbench.fitting import fit
 from nstbench.guides import guides_for
 from nstbench.inputs import (
@@ -165,6 +165,8 @@ def optimize(
                 yield Fit(
                     module, config, stage, callbacks, folder, resumed.company if resumed else None, fit_alone
                 )
+            except StorageError:
+                raise  # there is no room for a picture, either
             except Exception:
                 _keep_last_good(module, folder)
                 raise

@@ -9,6 +9,7 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 
 from nstbench.attempts import Fit
 from nstbench.callbacks.checkpoint import Checkpoint
+from nstbench.errors import FULL, StorageError
 from nstbench.interruption import asked_to_stop
 from nstbench.modules.batch_optimization import BatchOptimization
 from nstbench.optimizers.batched import split
@@ -20,16 +21,30 @@ class BatchCheckpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write every run's checkpoint that is due, or all if the runs are to stop."""
+        """Write every run's checkpoint that is due, or all if the runs are to stop.
+
+        A run whose folder cannot be written to leaves the batch.
+
+        Raises:
+            StorageError: The disk is full.
+        """
         assert isinstance(pl_module, BatchOptimization)
         stopping = asked_to_stop()  # asked once, so that all runs of the batch stop at one step
         fits = pl_module.fits
         optimizer = cast(LightningOptimizer, pl_module.optimizers()).optimizer
+        names = [fit.folder.name for fit in fits]
+        leaving: dict[int, Exception] = {}
         for row, fit in enumerate(fits):
             own = _checkpoint_of(fit)
             if own is not None and own.is_due(fit.module, stopping=stopping, last=fit.module.is_at_end):
-                state = split(optimizer, pl_module.single, row, len(fits))
-                own.write(fit.module, state, [each.folder.name for each in fits])
+                try:
+                    own.write(fit.module, split(optimizer, pl_module.single, row, len(fits)), names)
+                except StorageError as error:
+                    if error.errno in FULL:
+                        raise  # the others' disk is full, too: all stop, and continue together
+                    leaving[row] = error
+        if leaving:
+            pl_module.leave(leaving)
 
 
 def _checkpoint_of(fit: Fit) -> Checkpoint | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import warnings
 import zipfile
 from io import BytesIO
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from nstbench.downloads.pickle_check import DAMAGED, Contents, TensorFileError, contents_of, refuse_objects
+from nstbench.runtime import regular_files
+from nstbench.runtime.regular_files import NotRegularError
 
 __all__ = ["TensorFileError", "load_tensors", "open_regular"]
 
@@ -52,16 +53,15 @@ def load_tensors(path: Path, *, max_bytes: int) -> Any:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file; a pipe would wait for a writer, and a device need not end.
+    """Open a file of weights for reading.
 
     Raises:
         TensorFileError: There is no such file, it is of another kind, or it cannot be read.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            what = "a folder" if path.is_dir() else "a pipe or a device"
-            raise TensorFileError(f"this is {what}, not a file of weights", "Give the file itself.")
-        return path.open("rb")
+        return regular_files.open_regular(path)
+    except NotRegularError as error:
+        raise TensorFileError(str(error), "Give the file of weights itself.") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         reason = getattr(error, "strerror", None) or str(error)
         raise TensorFileError(f"the file cannot be read ({reason})", "Give the path of a file.") from error

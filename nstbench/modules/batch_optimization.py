@@ -76,7 +76,7 @@ class BatchOptimization(pl.LightningModule):
                 with self.fits[0].module.encoding.in_force(self.device):
                     optimizer.step(closure=self._evaluate)
             except TermError as failure:  # nothing has moved
-                self._leave(self._blamed(failure))
+                self.leave(self._blamed(failure))
             else:
                 self._note(step)
                 for fit in self.fits:
@@ -114,7 +114,7 @@ class BatchOptimization(pl.LightningModule):
             except Exception as error:
                 leaving[row] = error
         if leaving:
-            self._leave(leaving)
+            self.leave(leaving)
 
     def _blamed(self, failure: TermError) -> dict[int, Exception]:
         """Return the rows that a term cannot be evaluated for, and why; all of them if it is not known."""
@@ -130,8 +130,12 @@ class BatchOptimization(pl.LightningModule):
                 found[row] = error
         return found or dict.fromkeys(failure.rows, failure.error)
 
-    def _leave(self, errors: Mapping[int, Exception]) -> None:
-        """Go on without some rows."""
+    def leave(self, errors: Mapping[int, Exception]) -> None:
+        """Go on without some rows.
+
+        Args:
+            errors: Reasons, by row.
+        """
         for row, error in errors.items():
             self.errors[str(self.fits[row].folder)] = error
         staying = [row for row in range(len(self.fits)) if row not in errors]

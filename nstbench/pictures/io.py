@@ -16,8 +16,8 @@ from nstbench.pictures.decode import decode
 from nstbench.pictures.formats import UnreadableError, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
 from nstbench.pictures.png_data import TRUNCATED, DamagedError
-from nstbench.pictures.regular_files import NotRegularError, open_regular
 from nstbench.pictures.stored import assemble
+from nstbench.runtime.regular_files import NotRegularError, open_regular
 from nstbench.tracking.files import write_atomically
 
 MAX_PIXELS = 100_000_000

@@ -8,7 +8,7 @@ from PIL import Image
 
 from nstbench.pictures.formats import pillow_limits
 from nstbench.pictures.png_data import DamagedError, check_png, read_png_header
-from nstbench.pictures.regular_files import NotRegularError, open_regular
+from nstbench.runtime.regular_files import NotRegularError, open_regular
 
 
 def open_recorded_picture(path: Path, *, max_pixels: int = 2**26) -> Image.Image:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import torch
 from torch import Tensor
+
+from nstbench.runtime.regular_files import NotRegularError, open_regular
 
 FORMAT = "nstbench-1"
 _UNSIGNED = "0" * 64  # the place of the hash while it is computed
@@ -81,7 +82,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         DamagedFileError: It is not a regular file, of another format, or damaged.
     """
-    with _open_regular(path) as file:
+    with _open(path) as file:
         header, metadata = _read_header(file)
         digest = hashlib.sha256(header.replace(metadata["sha256"].encode(), _UNSIGNED.encode(), 1))
         while chunk := file.read(_CHUNK):
@@ -108,7 +109,7 @@ def read_values(path: Path) -> dict[str, Any]:
         FileNotFoundError: There is no such file.
         DamagedFileError: It is not a regular file, of another format, or its header is damaged.
     """
-    with _open_regular(path) as file:
+    with _open(path) as file:
         _, metadata = _read_header(file)
     try:
         tree = _decode(json.loads(metadata["tree"]), lambda _: None)
@@ -132,20 +133,17 @@ def _bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _open_regular(path: Path) -> IO[bytes]:
-    """Open a regular file. A named pipe would block, and a folder has no bytes."""
+def _open(path: Path) -> IO[bytes]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        return open_regular(path)
+    except NotRegularError as error:
+        raise DamagedFileError(str(error)) from error
     except FileNotFoundError:
         if path.is_symlink():
-            raise DamagedFileError("it is a link to a file that does not exist") from None
+            raise DamagedFileError("this is a link to a file that does not exist") from None
         raise
     except OSError as error:
         raise DamagedFileError(f"it cannot be opened ({error.strerror or error})") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise DamagedFileError("it is not a regular file")
-    return os.fdopen(descriptor, "rb")
 
 
 def _read_header(file: IO[bytes]) -> tuple[bytes, dict[str, str]]:

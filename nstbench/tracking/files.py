@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from nstbench.errors import StorageError
+from nstbench.runtime.regular_files import open_regular
 
 _IRREGULAR = "it is not a regular file"
 _LONGEST = 60  # characters of a name that the temporary file keeps: file systems allow 255 bytes
@@ -115,14 +116,8 @@ def read_regular(path: Path, most: int = -1) -> bytes:
     Raises:
         OSError: it cannot be read, or is not a regular file.
     """
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    with open(file, "rb") as opened:
-        kind = os.fstat(file).st_mode
-        if stat.S_ISDIR(kind):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(kind):
-            raise OSError(errno.EINVAL, _IRREGULAR, str(path))
-        return opened.read(most)
+    with open_regular(path) as file:
+        return file.read(most)
 
 
 def make_folder(path: Path) -> None:

@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import IO
 
-from nstbench.pictures.regular_files import open_regular
+from nstbench.runtime.regular_files import open_regular
 
 MIB = 2**20
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")

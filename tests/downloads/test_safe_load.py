@@ -193,7 +193,7 @@ def test_damaged_files_end_in_one_message(legacy: bool, tmp_path: Path) -> None:
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, reason in {
-        tmp_path / "pipe": "a pipe or a device",
+        tmp_path / "pipe": "a FIFO",
         tmp_path: "a folder",
         tmp_path / "none": "No such file",
         tmp_path / ("x" * 5000): "too long",

@@ -17,7 +17,7 @@ from PIL import Image
 from nstbench.analysis.output import remove_leftovers
 from nstbench.errors import UserError
 from nstbench.pictures.recorded import open_recorded_picture
-from nstbench.pictures.regular_files import open_regular
+from nstbench.runtime.regular_files import open_regular
 from nstbench.tracking.files import write_bytes
 from nstbench.tracking.record import RunRecord
 from nstbench.tracking.record_files import inside, printable, reason_of

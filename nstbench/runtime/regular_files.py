@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -51,4 +52,6 @@ def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
 def _check(status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
-        raise NotRegularError(f"this is {kind}, not a regular file")
+        error = NotRegularError(f"this is {kind}, not a regular file")
+        error.errno = errno.EISDIR if stat.S_ISDIR(status.st_mode) else errno.EINVAL
+        raise error
