@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -173,6 +175,13 @@ def test_outcomes_are_kept_where_the_ledger_cannot_be_written(tmp_path: Path) ->
     ledger.close()
     assert not ledger.spare.exists()
     assert Ledger.here() is None
+
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = ledger.spare.with_name(f"nstbench-sweep-{gone.pid}-x")
+    left.mkdir()  # as a killed sweep does
+    Ledger.new(tmp_path / "study" / ".sweep").close()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize(

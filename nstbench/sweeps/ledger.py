@@ -27,6 +27,7 @@ ENDED = frozenset({"completed", "skipped", "failed", "stopped"})
 _VARIABLE = "NSTBENCH_SWEEP_LEDGER"
 _SPARE = "NSTBENCH_SWEEP_LEDGER_SPARE"
 _IN_MEMORY = Path("/dev/shm")
+_PREFIX = "nstbench-sweep-"
 
 
 @dataclass(frozen=True)
@@ -165,11 +166,19 @@ class Ledger:
 
 
 def _spare_folder() -> Path | None:
-    """Make and return a folder that is not on the disk of the ledger, if there is one."""
-    parent = _IN_MEMORY if os.access(_IN_MEMORY, os.W_OK) else None
+    """Make and return a folder that is not on the disk of the ledger, if there is one.
+
+    Those of killed processes are removed.
+    """
+    in_memory = os.access(_IN_MEMORY, os.W_OK)
+    parent = _IN_MEMORY if in_memory else Path(tempfile.gettempdir())
     try:
-        return Path(tempfile.mkdtemp(prefix="nstbench-", dir=parent))
-    except OSError:
+        for left in parent.glob(f"{_PREFIX}*-*"):
+            number = left.name.removeprefix(_PREFIX).partition("-")[0]
+            if number.isdecimal() and not psutil.pid_exists(int(number)):
+                shutil.rmtree(left, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
+    except (OSError, OverflowError):
         return None
 
 
