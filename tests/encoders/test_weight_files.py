@@ -74,7 +74,7 @@ def test_a_path_that_is_no_regular_file_is_one_line(option: str, tmp_path: Path)
         "a\0b": r"no such file|neither a registered name nor a file",
         "~nobody2/w.pth": r"no such file|neither a registered name nor a file",
         str(tmp_path): "this is a folder",
-        str(tmp_path / "pipe"): "this is a FIFO, not a regular file",
+        str(tmp_path / "pipe"): "this is a pipe or a device",
     }.items():
         with pytest.raises(UserError, match=reason) as caught:
             built(option, given)

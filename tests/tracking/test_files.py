@@ -137,7 +137,7 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(tmp_path: Path) -> None:
     pipe = tmp_path / "curves.csv"
     os.mkfifo(pipe)
     for use in (lambda: append_text(pipe, "x"), lambda: drop_rows(pipe, 1)):
-        with pytest.raises(StorageError, match=r"curves\.csv cannot be written \(this is a FIFO, not a regular file\)"):
+        with pytest.raises(StorageError, match=r"curves\.csv cannot be written \(.*not a regular file\)"):
             use()
     with pytest.raises(OSError, match="not a regular file"):
         read_regular(pipe)
