@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 from nstbench.callbacks.curves import Curves
 from nstbench.interruption import asked_to_stop
 from nstbench.modules.image_optimization import ImageOptimization
-from nstbench.runtime.tensor_file import DamagedFileError, read_tensors, read_values, write_tensors
+from nstbench.runtime.tensor_file import DamagedFileError, read_tensors, write_tensors
 from nstbench.tracking.files import storage, write_atomically
 from nstbench.tracking.record import RunRecord
 
@@ -136,6 +137,8 @@ class Checkpoint(pl.Callback):
         with storage(self.folder, newest):
             if newest.is_file():
                 os.replace(newest, self.folder / PREVIOUS)
+            elif newest.is_dir():  # somebody's: it is kept, out of the way
+                os.replace(newest, self.folder / f"not-a-checkpoint-{os.getpid()}")
             os.replace(fresh, newest)
 
 
@@ -218,17 +221,29 @@ def warn_of_other_company(name: str, before: Sequence[str] | None, now: Sequence
 
 
 def _reached_by_all(saved: Saved, folder: Path) -> bool:
-    """Tell whether every other run of its batch, as far as it is still running, got as far."""
-    return all(_reached(folder.parent / name, saved.step) for name in saved.company if name != folder.name)
+    """Tell whether the others of its batch that are still running can continue from its step, too."""
+    others = [folder.parent / name for name in saved.company if name != folder.name]
+    return all(saved.step in _sound_steps(other) for other in others if _is_running(other))
 
 
-def _reached(folder: Path, step: int) -> bool:
+def _is_running(folder: Path) -> bool:
     record = RunRecord.read(folder)
-    if record is None or record.state != "running":
-        return True
-    steps = [0]
+    return record is not None and record.state == "running"
+
+
+def _sound_steps(folder: Path) -> set[int | None]:
+    """Return the steps from which a run can continue, by its checkpoints that are sound."""
+    found = set()
     for name in (NAME, PREVIOUS):
-        with suppress(OSError, DamagedFileError, KeyError, TypeError):
-            values = read_values(folder / name)
-            steps.append(values["steps_before"] + values["stage_step"])
-    return max(steps) >= step
+        with suppress(OSError):
+            status = (folder / name).stat()
+            found.add(_sound_step(folder / name, status.st_mtime_ns, status.st_size, status.st_ino))
+    return found
+
+
+@lru_cache(maxsize=256)  # each run of a batch asks for all the others'
+def _sound_step(path: Path, *version: int) -> int | None:
+    try:
+        return _SAVED.validate_python(read_tensors(path)).step
+    except (OSError, DamagedFileError, ValidationError):
+        return None

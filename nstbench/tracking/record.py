@@ -152,13 +152,15 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a run that is complete, and what a killed attempt left of one."""
-    for file in folder.glob("checkpoint.*"):
-        with suppress(OSError):  # the run is complete all the same
-            file.unlink()
-    for file in folder.glob(".checkpoint.*.part"):
-        with suppress(OSError):
-            file.unlink()
+    """Remove the checkpoints of a complete run, and files that killed processes left half-written.
+
+    Args:
+        folder: Folder of the run, which this process holds: nobody else writes there.
+    """
+    for pattern in ("checkpoint.*", ".*.part"):
+        for file in folder.glob(pattern):
+            with suppress(OSError):  # the run is complete all the same
+                file.unlink()
 
 
 def run_id(label: list[str], fingerprint: str) -> str:

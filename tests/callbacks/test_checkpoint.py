@@ -119,16 +119,17 @@ def test_another_runs_checkpoint_is_not_continued(
     assert (result.folder / "canvas.png").read_bytes() == (expected.folder / "canvas.png").read_bytes()
 
 
-def test_a_folder_in_the_place_of_the_checkpoint_is_passed_over(compose_config: Compose) -> None:
+def test_a_folder_in_the_place_of_the_checkpoint_is_moved_out_of_the_way(compose_config: Compose) -> None:
     config = compose_config("steps=6", EVERY, "optimizer=adam")
     folder = interrupted(config, 5)
     replace_by_folder(folder / NAME)
+    (folder / NAME / "somebody's").touch()
     again = StopAt(-1)
-    with pytest.raises(OSError, match=NAME):  # it cannot be replaced
-        run(config, callbacks=[again])
+    result = run(config, callbacks=[again])
     assert again.first == 2
-    (folder / NAME).rmdir()
-    assert run(config).record.state == "completed"
+    assert result.record.state == "completed"
+    assert [p.name for p in folder.rglob("somebody's")] == ["somebody's"]
+    assert not [*folder.glob("checkpoint*")]
 
 
 PLATEAU = "+schedule.plateau={tolerance: 0.9, evaluations: 2}"

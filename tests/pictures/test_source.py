@@ -64,7 +64,9 @@ def test_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_names_are_safe_in_file_names(tmp_path: Path, stem: str, name: str) -> None:
-    write_png(tmp_path / f"{stem}.png", torch.rand(3, 4, 4))
+    path = tmp_path / f"{stem}.png"
+    path.parent.mkdir(exist_ok=True)
+    write_png(path, torch.rand(3, 4, 4))
     assert load(f"{tmp_path}/{stem}.png", setting="picture").name == name
 
 
