@@ -91,12 +91,16 @@ def open_to_append(path: Path) -> TextIO:
     """Open a UTF-8 file to append to.
 
     Raises:
-        OSError: it cannot be opened, or is not a regular file: writing to a pipe might not end.
+        OSError: it cannot be opened, or is not a regular file: writing to a pipe might not end, and a link
+            may lead out of the study.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
-        file = os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0), 0o666)
+        flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        file = os.open(path, flags, 0o666)
     except OSError as error:
+        if error.errno == errno.ELOOP:  # a study that was sent may point anywhere
+            raise OSError(errno.EINVAL, "it is a link", str(path)) from error
         if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
             raise OSError(errno.EINVAL, _IRREGULAR, str(path)) from error
         raise

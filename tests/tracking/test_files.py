@@ -145,6 +145,14 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(tmp_path: Path) -> None:
     assert pipe.read_text() == "x"
 
 
+def test_nothing_is_appended_to_what_a_link_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "commands.txt").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(StorageError, match=r"commands\.txt cannot be written \(it is a link\)"):
+        append_text(tmp_path / "commands.txt", "nstbench run")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
 def test_what_is_in_the_way_is_named(tmp_path: Path) -> None:
     (tmp_path / "canvas.png" / "x").mkdir(parents=True)
     with pytest.raises(StorageError, match=r"canvas\.png is a folder, and a file is to be written there"):
