@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -134,11 +135,13 @@ class Checkpoint(pl.Callback):
             log.warning("the run cannot be continued if it is interrupted: %s", error)
             self._impossible = True
             return
+        previous = self.folder / PREVIOUS
         with storage(self.folder, newest):
+            for path in (newest, previous):
+                if path.is_dir():  # somebody's: it is kept, out of the way
+                    os.replace(path, path.with_name(f"moved-aside-{time.time_ns()}"))
             if newest.is_file():
-                os.replace(newest, self.folder / PREVIOUS)
-            elif newest.is_dir():  # somebody's: it is kept, out of the way
-                os.replace(newest, self.folder / f"not-a-checkpoint-{os.getpid()}")
+                os.replace(newest, previous)
             os.replace(fresh, newest)
 
 

@@ -157,7 +157,7 @@ def remove_checkpoints(folder: Path) -> None:
     Args:
         folder: Folder of the run, which this process holds: nobody else writes there.
     """
-    for pattern in ("checkpoint.*", ".*.part"):
+    for pattern in ("checkpoint.*", ".*.part", "snapshots/.*.part"):
         for file in folder.glob(pattern):
             with suppress(OSError):  # the run is complete all the same
                 file.unlink()

@@ -119,16 +119,20 @@ def test_another_runs_checkpoint_is_not_continued(
     assert (result.folder / "canvas.png").read_bytes() == (expected.folder / "canvas.png").read_bytes()
 
 
-def test_a_folder_in_the_place_of_the_checkpoint_is_moved_out_of_the_way(compose_config: Compose) -> None:
+@pytest.mark.parametrize("places", [(NAME,), (NAME, PREVIOUS)])
+def test_a_folder_in_the_place_of_a_checkpoint_is_moved_out_of_the_way(
+    compose_config: Compose, places: tuple[str, ...]
+) -> None:
     config = compose_config("steps=6", EVERY, "optimizer=adam")
     folder = interrupted(config, 5)
-    replace_by_folder(folder / NAME)
-    (folder / NAME / "somebody's").touch()
+    for name in places:
+        replace_by_folder(folder / name)
+        (folder / name / "somebody's").touch()
     again = StopAt(-1)
     result = run(config, callbacks=[again])
-    assert again.first == 2
+    assert again.first == (2 if places == (NAME,) else 0)
     assert result.record.state == "completed"
-    assert [p.name for p in folder.rglob("somebody's")] == ["somebody's"]
+    assert len([*folder.rglob("somebody's")]) == len(places)
     assert not [*folder.glob("checkpoint*")]
 
 
