@@ -101,7 +101,9 @@ def with_hydra(
         if isinstance(error, HydraException):
             raise as_user_error(error, overrides, program) from error
         if error.errno in FULL:
-            raise StorageError(Path(error.filename or "."), error) from error
+            # Hydra's own files: what writing reports names no file.
+            typed = [each.partition("=")[2] for each in overrides if each.startswith("output=")]
+            raise StorageError(Path(error.filename or (typed or ["outputs"])[-1]), error) from error
         hint = "Give a folder you may write to: output=…"
         reason = f"it cannot be written ({error.strerror})"
         raise UserError("output", error.filename or "", reason, hint) from error

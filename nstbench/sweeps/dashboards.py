@@ -19,6 +19,7 @@ from nstbench.sweeps.ledger import Entry
 from nstbench.tracking.files import write_text
 from nstbench.tracking.lock import BusyError, alone_in
 from nstbench.tracking.login import wandb_files_under, wandb_mode
+from nstbench.tracking.writer_threads import silence_writer_threads
 
 _THUMBNAIL = 128  # pixels
 _PATIENCE = 120.0  # seconds for another sweep of the study to have shown it
@@ -169,6 +170,7 @@ def _to_tensorboard(study: Path, runs: Sequence[Run], node: Mapping[str, Any], r
 
     folder = study / ".sweep" / "tensorboard"
     shutil.rmtree(folder, ignore_errors=True)
+    silence_writer_threads()
     with SummaryWriter(str(folder)) as writer:
         writer.add_image("sweep/grid", np.asarray(grid(runs)), dataformats="HWC")
         writer.add_text("sweep/table", markdown(runs))

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from nstbench.pictures.io import write_png
 from nstbench.tracking.files import make_folder
 from nstbench.tracking.login import wandb_files_under, wandb_mode
 from nstbench.tracking.record import RunRecord
+from nstbench.tracking.writer_threads import silence_writer_threads
 
 log = logging.getLogger(__name__)
 
@@ -193,29 +193,10 @@ def tensorboard_logger(run: RunInfo) -> Logger:
     except ImportError as error:
         hint = 'Install it with pip install "nstbench[dash]", or choose logger=[wandb] or logger=[csv].'
         raise UserError("logger", "tensorboard", "TensorBoard is not installed", hint) from error
-    _silence_writer_threads()
+    silence_writer_threads()
     logger = TensorBoardLogger(save_dir=str(run.folder), name="", version=_unused(run, "tensorboard"))
     logger.hparams.update(_flat({k: v for k, v in run.config.items() if k not in _NO_HYPERPARAMETERS}))
     return logger
-
-
-def _silence_writer_threads() -> None:
-    """Have TensorBoard's threads end without a traceback.
-
-    Each writes one file, and what it cannot write is raised again at the next call of its logger.
-    """
-    before = threading.excepthook
-    if getattr(before, "is_nstbench", False):
-        return
-
-    def hook(args: threading.ExceptHookArgs) -> None:
-        if not (
-            isinstance(args.exc_value, OSError) and type(args.thread).__module__.startswith("tensorboard.")
-        ):
-            before(args)
-
-    hook.is_nstbench = True  # type: ignore[attr-defined]
-    threading.excepthook = hook
 
 
 def csv_logger(run: RunInfo) -> Logger:
