@@ -247,6 +247,8 @@ def _sound_steps(folder: Path) -> set[int | None]:
 @lru_cache(maxsize=256)  # each run of a batch asks for all the others'
 def _sound_step(path: Path, *version: int) -> int | None:
     try:
-        return _SAVED.validate_python(read_tensors(path)).step
+        saved = _SAVED.validate_python(read_tensors(path))
     except (OSError, DamagedFileError, ValidationError):
         return None
+    # The name of a run's folder ends with the start of its fingerprint.
+    return saved.step if saved.fingerprint.startswith(path.parent.name.rpartition("-")[2]) else None

@@ -38,17 +38,17 @@ def count(printed: str, name: str) -> int:
     return int(found[1])
 
 
-def test_a_dozen_kills(tmp_path: Path) -> None:
-    printed = robustness(tmp_path, "kills", "--count", "12", "--seed", "1")
-    assert count(printed, "trials") == count(printed, "nothing wrong") == 12
-    assert count(printed, "kills") >= 6  # others came too late
+def test_a_few_kills(tmp_path: Path) -> None:
+    printed = robustness(tmp_path, "kills", "--count", "8", "--seed", "1")
+    assert count(printed, "trials") == count(printed, "nothing wrong") == 8
+    assert count(printed, "kills") >= 4  # others came too late
 
 
-def test_twenty_checkpoints_and_twenty_records_are_damaged(tmp_path: Path) -> None:
-    printed = robustness(tmp_path, "checkpoints", "records", "--count", "20", "--seed", "1")
+def test_ten_checkpoints_and_ten_records_are_damaged(tmp_path: Path) -> None:
+    printed = robustness(tmp_path, "checkpoints", "records", "--count", "10", "--seed", "1")
     checkpoints, records = printed.split("| records |")
-    assert count(checkpoints, "trials") == count(checkpoints, "nothing wrong") == 20
-    assert count(records, "trials") == count(records, "nothing wrong") == 20
+    assert count(checkpoints, "trials") == count(checkpoints, "nothing wrong") == 10
+    assert count(records, "trials") == count(records, "nothing wrong") == 10
 
 
 @pytest.mark.slow
