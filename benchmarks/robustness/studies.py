@@ -242,7 +242,7 @@ def _record_differences(undisturbed: Path, folder: Path, *, exact: bool) -> list
     try:
         expected, found = (json.loads((f / "run.json").read_text()) for f in (undisturbed, folder))
         tables = [_table(f / "curves.csv") for f in (undisturbed, folder)]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         return [f"{type(error).__name__}: {error}"]
     keys = _WRITTEN if exact else ("steps", "state")
     differences = [f"{key} of run.json" for key in keys if expected.get(key) != found.get(key)]
