@@ -174,7 +174,11 @@ def test_a_study_without_its_picture_says_what_to_do(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed = ["run", "experiment=gatys2016/fig3", "pictures=papers", *SMALL, f"output={tmp_path}/o"]
-    assert main([*typed, "panel=B", "hydra.mode=RUN"]) == 2
+    typed += ["panel=B", "hydra.mode=RUN"]
+    assert main(typed) == 2
+    said = capsys.readouterr().err
+    assert "pictures.cast.neckarfront=paper:neckarfront: this picture is not on this machine" in said
+    assert main([*typed, "content=sample:coffee"]) == 2
     said = capsys.readouterr().err
     assert "pictures.style=paper:shipwreck: this picture is not on this machine" in said
     assert "nstbench images fetch shipwreck" in said

@@ -102,7 +102,8 @@ class NearestNeighbor(JointLoss):
             style = target.columns.expand(len(columns), -1, -1)
             matched = style.gather(2, found[:, None].expand(-1, style.shape[1], -1))
             directions = _directions(matched)
-        return 1 - (_directions(columns) * directions).sum(1).mean(1)
+        # Rounding can put the cosine of equal directions above 1.
+        return (1 - (_directions(columns) * directions).sum(1).mean(1)).clamp_min(0)
 
     def _to_match(self, columns: Tensor) -> Patches:
         centred = columns - columns.mean(2, keepdim=True) if self.center else columns

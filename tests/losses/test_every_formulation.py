@@ -85,8 +85,7 @@ def test_degenerate_pictures_have_finite_values_and_gradients(role: str, option:
         value, gradients = value_and_gradients(loss, role, canvas, target)
         assert value.shape == (1,)
         assert torch.isfinite(value).all(), of_canvas
-        # Where the style is met, 1 - cos is rounded to either side of 0 (with AVX-512, -1.2e-7).
-        assert (value >= -2 * torch.finfo(value.dtype).eps).all(), of_canvas
+        assert (value >= 0).all(), of_canvas
         for gradient in gradients:
             assert torch.isfinite(gradient).all(), of_canvas
 

@@ -146,6 +146,7 @@ def test_any_size_will_do(size: int) -> None:
         assert torch.isfinite(picture).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_painting_is_quick(name: str) -> None:
     generate(name, size=64)  # imports

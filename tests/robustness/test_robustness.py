@@ -39,16 +39,16 @@ def count(printed: str, name: str) -> int:
 
 
 def test_a_few_kills(tmp_path: Path) -> None:
-    printed = robustness(tmp_path, "kills", "--count", "8", "--seed", "1")
-    assert count(printed, "trials") == count(printed, "nothing wrong") == 8
-    assert count(printed, "kills") >= 4  # others came too late
+    printed = robustness(tmp_path, "kills", "--count", "6", "--seed", "1")
+    assert count(printed, "trials") == count(printed, "nothing wrong") == 6
+    assert count(printed, "kills") >= 3  # others came too late
 
 
-def test_ten_checkpoints_and_ten_records_are_damaged(tmp_path: Path) -> None:
-    printed = robustness(tmp_path, "checkpoints", "records", "--count", "10", "--seed", "1")
+def test_some_checkpoints_and_some_records_are_damaged(tmp_path: Path) -> None:
+    printed = robustness(tmp_path, "checkpoints", "records", "--count", "6", "--seed", "1")
     checkpoints, records = printed.split("| records |")
-    assert count(checkpoints, "trials") == count(checkpoints, "nothing wrong") == 10
-    assert count(records, "trials") == count(records, "nothing wrong") == 10
+    assert count(checkpoints, "trials") == count(checkpoints, "nothing wrong") == 6
+    assert count(records, "trials") == count(records, "nothing wrong") == 6
 
 
 @pytest.mark.slow

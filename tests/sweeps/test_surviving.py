@@ -23,7 +23,7 @@ from nstbench.tracking.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "nstbench", "run", "-m", *TINY]
-WELL = [f"w{i}" for i in range(8)]
+WELL = [f"w{i}" for i in range(4)]
 BADLY = ["raise", "abort", "memory", "hang"]
 
 
@@ -82,7 +82,7 @@ def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: d
         status=1,
     )
     found = records(tmp_path / "out" / "bad")
-    assert len(found) == 12
+    assert len(found) == 8
     by_how = {how(record): record for record in found.values()}
     assert {name for name, record in by_how.items() if record.state == "completed"} == set(WELL)
     reasons = {
@@ -91,8 +91,8 @@ def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: d
         "memory": r"it used \d+ MiB of memory, more than memory_limit=2048 MiB",
         "hang": r"it took longer than timeout=12 seconds",
     }
-    assert "12 runs: 8 completed, 4 failed" in printed
-    summary = printed.partition("12 runs:")[2]
+    assert "8 runs: 4 completed, 4 failed" in printed
+    summary = printed.partition("8 runs:")[2]
     for name, reason in reasons.items():
         record = by_how[name]
         assert record.state == "failed"
@@ -140,12 +140,12 @@ def test_what_failed_is_tried_again_only_when_asked(
     assert [r.state for r in records(study).values()] == ["completed", "completed"]
 
 
+@pytest.mark.slow  # tests/robustness kills a few
 @pytest.mark.parametrize(
     ("launcher", "runs", "kills"),
     [
-        ("pool", 6, 1),
-        pytest.param("pool", 12, 3, marks=pytest.mark.slow),
-        pytest.param("basic", 12, 3, marks=pytest.mark.slow),
+        ("pool", 12, 3),
+        ("basic", 12, 3),
     ],
 )
 def test_a_sweep_that_is_killed_ends_with_the_same_bytes(
@@ -182,11 +182,11 @@ def test_a_sweep_that_is_killed_ends_with_the_same_bytes(
                 written = (broken / name / "run.json").stat().st_mtime_ns
                 assert ended.setdefault(name, written) == written, "a finished run ran again"
     assert len(ended) < runs
-    assert ended or kills == 1
+    assert ended
     printed = sweep(*arguments, "study=broken")
     assert f"{runs} runs: {runs - len(ended)} completed" in printed
     assert " 0 failed" in printed
-    assert (f", {len(ended)} done before" in printed) == bool(ended)
+    assert f", {len(ended)} done before" in printed
     for name, written in ended.items():
         assert (broken / name / "run.json").stat().st_mtime_ns == written
     whole = pictures(tmp_path / "out" / "whole")
@@ -195,8 +195,15 @@ def test_a_sweep_that_is_killed_ends_with_the_same_bytes(
     assert not [*broken.glob("*/checkpoint*"), *broken.glob("*/.owner"), *broken.glob(".sweep/*-*")]
 
 
-@pytest.mark.parametrize("launcher", ["basic", "pool"])
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize(
+    ("launcher", "times"),
+    [
+        ("pool", 1),
+        ("basic", 2),
+        pytest.param("basic", 1, marks=pytest.mark.slow),
+        pytest.param("pool", 2, marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_stops_where_the_same_command_continues(
     tmp_path: Path, pair: dict[str, str], launcher: str, times: int
 ) -> None:
@@ -269,7 +276,7 @@ def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
         file.write_text(file.read_text().replace('"completed"', '"running"'))
     owner = one.parent / ".owner"
     owner.write_text(json.dumps({"host": "node7", "pid": 1, "token": "x"}))
-    then = time.time() - STALE + 12  # its last beat: 12 seconds are left until it is taken for dead
+    then = time.time() - STALE + 8  # its last beat: 8 seconds are left until it is taken for dead
     os.utime(owner, (then, then))
     printed = sweep(*arguments, "canvas.start=noise", "seed=0,1")
     assert "2 runs: 2 completed, 0 failed" in printed
@@ -281,7 +288,7 @@ def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
     [
         ("study=a,b", "study=a,b: the runs of one command belong to one study in one folder."),
         ("seed=range(5,1)", "seed=range(5,1): it has no values."),
-        ("loss/style=glob(zzz*)", "-m: there is no run in this sweep: a setting has no values."),
+        ("loss/style=glob(zzz*)", "loss/style=glob(zzz*): none of the options fits this glob. Options to choose"),
         ("weights.style=interval(1,2)", "weights.style=interval(1,2): an interval has no values to run"),
     ],
 )
