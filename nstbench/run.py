@@ -212,7 +212,8 @@ def _perform(
             record.canvas_sha256 = _write_canvas(folder, optimized.picture, _provenance(record))
             log_step(loggers, optimized.evaluations, {}, {"image/final": optimized.picture[0]})
             if config.record.animation == "gif":
-                write_animation(folder / "snapshots", folder / "canvas.png", folder / "canvas.gif")
+                with storage(folder):
+                    write_animation(folder / "snapshots", folder / "canvas.png", folder / "canvas.gif")
             judged = time.monotonic()
             _record_judgement(record, _judge(config, config.metrics, folder, inputs, encoder))
             record.timings["evaluate_s"] = time.monotonic() - judged
@@ -244,7 +245,7 @@ def _write_canvas(folder: Path, picture: Tensor, provenance: Mapping[str, str]) 
     """Write the picture, check that it can be read back as it is, and return the SHA-256 of the file."""
     path = folder / "canvas.png"
     write_png(path, picture, provenance)
-    with Image.open(path) as written:
+    with storage(folder, path), Image.open(path) as written:
         if written.tobytes() != to_image(picture).tobytes():
             raise RuntimeError("canvas.png is not the picture that was optimised")
     return file_sha256(path)
@@ -265,7 +266,7 @@ def _judge(
     size = config.schedule.stages[-1].size
     shape = canvas_shape(config, inputs, size)
     subject = Subject(
-        picture=read_picture(folder / "canvas.png"),
+        picture=_read_canvas(folder),
         content=content_at(inputs, shape),
         styles=styles_at(config, inputs, shape, size),
         blend=inputs.blend,
@@ -273,6 +274,16 @@ def _judge(
         formulations=list(config.loss.style),
     )
     return judge(metrics, subject)
+
+
+def _read_canvas(folder: Path) -> Tensor:
+    path = folder / "canvas.png"
+    try:
+        return read_picture(path)
+    except UserError:
+        with storage(folder, path):
+            path.stat()  # a folder that was removed meanwhile is no mistake in a setting
+        raise
 
 
 def _judge_more(

@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 from conftest import TINY
 from small_disk import SmallDisk, small_disk
 
+import nstbench.run as run_module
 from nstbench.cli import main
 from nstbench.config import Config
 from nstbench.errors import StorageError
@@ -154,6 +155,33 @@ def test_a_run_whose_folder_is_removed_fails_alone(
     assert not Path(removed[0]).exists()  # nothing of it is made again behind the user's back
     assert main(command) == 0
     assert len(pictures(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("name", ["write_png", "_judge"])
+def test_a_folder_that_is_removed_before_its_picture_is_read_back_is_named(
+    pair: dict[str, str],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    function = getattr(run_module, name)
+
+    def then_removed(*given: object) -> object:
+        (folder,) = (tmp_path / "out" / "first").glob("*-*")
+        if name == "write_png":
+            function(*given)
+        shutil.rmtree(folder)
+        return None if name == "write_png" else function(*given)
+
+    command = typed(pair, tmp_path / "out", "steps=2", "metrics=fast")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, name, then_removed)
+        assert main(command) == 1
+    printed = capfd.readouterr().err
+    assert re.search(r"\S+: the folder was removed or moved\. Put it back", printed)
+    assert not NO_TRACEBACK.search(printed)
+    assert main(command) == 0
 
 
 def test_outcomes_are_kept_where_the_ledger_cannot_be_written(tmp_path: Path) -> None:

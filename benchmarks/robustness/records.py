@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,7 @@ _TEXT_LINES = (
     *("!!python/object/apply:os.system ['true']", "\u2028,\u202e"),
 )
 _MOST_MEGABYTES = 1600
+_FOLDER = re.compile(r"(\S+) is a folder, and a file is to be written there\. Remove it")
 
 
 def run_records(tally: Tally, count: int, seed: int, folder: Path) -> None:
@@ -140,6 +142,11 @@ def _read_and_repeat(reference: Undisturbed, trial: Path, victims: set[str]) -> 
         faults.append(Fault("not shown", f"{', '.join(lost)} is not in runs.csv"))
     arguments = [*reference.setup.arguments(trial / "out", reference.pictures), "retry_failed=true"]
     outcome = run_command(arguments, trial)
+    if outcome.status == 1 and (found := _FOLDER.search(outcome.output)):
+        # A run does not remove a folder that it did not make: it says which one is to be removed.
+        for blocking in study.glob(f"*/{found[1]}/"):
+            shutil.rmtree(blocking)
+        outcome = run_command(arguments, trial)
     faults += faults_of_outcome(outcome, (0,), "given again")
     wrong = faults_of_results(reference, trial / "out")
     # A record, or a table, that is damaged in a way that reads well is nobody's to find.

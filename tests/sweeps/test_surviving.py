@@ -288,7 +288,10 @@ def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
     [
         ("study=a,b", "study=a,b: the runs of one command belong to one study in one folder."),
         ("seed=range(5,1)", "seed=range(5,1): it has no values."),
-        ("loss/style=glob(zzz*)", "loss/style=glob(zzz*): none of the options fits this glob. Options to choose"),
+        (
+            "loss/style=glob(zzz*)",
+            "loss/style=glob(zzz*): none of the options fits this glob. Options to choose",
+        ),
         ("weights.style=interval(1,2)", "weights.style=interval(1,2): an interval has no values to run"),
     ],
 )
