@@ -13,7 +13,7 @@ How far the two gradients are apart is measured at the first size (at most 512 p
 float64 and in float32. In float32 a convolution may round otherwise for another shape; where that moves a
 ReLU or a maximum from one side to the other, gradients differ by as much as either does from float64's.
 On a GPU, convolutions
-are computed in full float32, as in runs (`nstbench.device`), not in PyTorch's default of TF32.
+are computed in full float32, as in runs (`nstbench.runtime.device`), not in PyTorch's default of TF32.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nstbench.blockwise.objective import Blockwise
 from nstbench.encoders.random import RandomVGG
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
-from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.modules.blockwise import Blockwise
+from nstbench.objective.objective import CANVAS, Objective, Term
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 LARGE = 4096

@@ -32,16 +32,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nstbench.config import Role
-from nstbench.config_files import formulations
+from nstbench.config.files import formulations
+from nstbench.config.schema import Role
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.losses.base import JointLoss
-from nstbench.losses.build import build_term
-from nstbench.losses.objective import CANVAS, Term
+from nstbench.objective.build import build_term
+from nstbench.objective.objective import CANVAS, Term
 from nstbench.pictures.resize import resize
 from nstbench.pictures.source import load
-from nstbench.tracking.files import write_text
+from nstbench.runtime.files import write_text
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 ROLES: tuple[Role, ...] = ("style", "content", "regularizer")

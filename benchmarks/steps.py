@@ -33,9 +33,9 @@ from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
-from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.total_variation import TotalVariation
 from nstbench.modules.precision import Encoding, Precision
+from nstbench.objective.objective import CANVAS, Objective, Term
 from nstbench.pictures.resize import resize
 from nstbench.pictures.source import load
 

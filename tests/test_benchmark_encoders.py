@@ -16,14 +16,14 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # benchmarks/ is not installed
 
 from benchmarks import encoders
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.metrics.base import Subject
 from nstbench.metrics.style import GramDistance
 from nstbench.pictures.io import read_picture
 from nstbench.pictures.sheet import contact_sheet
-from nstbench.run import run
+from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord
 
 SMALL, PLAIN = "random,shape=vgg11,width=0.125", "random,shape=vgg11,width=0.125,normalize=false"

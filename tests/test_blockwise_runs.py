@@ -18,10 +18,10 @@ from PIL import Image
 
 from nstbench.callbacks.checkpoint import read_checkpoint
 from nstbench.cli import main
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import UserError
-from nstbench.inputs import load_inputs
-from nstbench.run import Result, run
+from nstbench.runs.inputs import load_inputs
+from nstbench.runs.run import Result, run
 from nstbench.tracking.fingerprint import fingerprint
 
 Compose = Callable[..., Config]

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import UserError
-from nstbench.inputs import (
+from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.pictures.colour_control import luminance
+from nstbench.pictures.io import read_picture
+from nstbench.runs.inputs import (
     canvas_shape,
     content_at,
     content_to_match,
@@ -19,10 +22,7 @@ from nstbench.inputs import (
     styles_at,
     styles_to_match,
 )
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.pictures.colour_control import luminance
-from nstbench.pictures.io import read_picture
-from nstbench.run import run
+from nstbench.runs.run import run
 
 Compose = Callable[..., Config]
 CONTROLS = ("histogram", "cholesky", "pca", "symmetric")

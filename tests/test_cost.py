@@ -15,23 +15,23 @@ import pytest
 import torch
 from conftest import TINY
 
-from nstbench import cost as cost_module
-from nstbench import device as device_module
-from nstbench import room as room_module
-from nstbench.attempts import Waiting, begin
 from nstbench.cli import main
-from nstbench.config import Config, Stage
-from nstbench.cost import Cost, predict
-from nstbench.device import free_memory, held_memory, peak_memory, reset_peak_memory
+from nstbench.config.schema import Config, Stage
+from nstbench.cost import memory as room_module
+from nstbench.cost import prediction as cost_module
+from nstbench.cost.memory import check_room, refuse, remedies
+from nstbench.cost.prediction import Cost, predict
+from nstbench.cost.trials import Trial, encoded_at_once
 from nstbench.errors import UserError
-from nstbench.inputs import canvas_shape
 from nstbench.modules.footprint import memory_of
-from nstbench.preparation import Prepared, prepare
-from nstbench.room import check_room, refuse, remedies
-from nstbench.run import attempt, run
+from nstbench.runs.attempts import Waiting, begin
+from nstbench.runs.inputs import canvas_shape
+from nstbench.runs.preparation import Prepared, prepare
+from nstbench.runs.run import attempt, run
+from nstbench.runtime import device as device_module
+from nstbench.runtime.device import free_memory, held_memory, peak_memory, reset_peak_memory
+from nstbench.runtime.files import write_atomically
 from nstbench.runtime.tensor_file import read_tensors, write_tensors
-from nstbench.tracking.files import write_atomically
-from nstbench.trials import Trial, encoded_at_once
 
 Compose = Callable[..., Config]
 CPU = torch.device("cpu")

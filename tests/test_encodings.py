@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from nstbench.canvas.base import Pixels
 from nstbench.encoders.random import RandomVGG
-from nstbench.encodings import encoded, shared_encodings
 from nstbench.losses.content import FeatureReconstruction
-from nstbench.losses.objective import Objective, Term
-from nstbench.modules.canvas import Pixels
 from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.objective.objective import Objective, Term
+from nstbench.runs.targets import encoded, shared_encodings
 
 
 def module(encoder: RandomVGG) -> ImageOptimization:

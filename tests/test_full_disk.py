@@ -18,14 +18,14 @@ import pytorch_lightning as pl
 from conftest import TINY
 from small_disk import SmallDisk, small_disk
 
-import nstbench.run as run_module
+import nstbench.runs.run as run_module
+from nstbench.callbacks.sweep_progress import Reporting
 from nstbench.cli import main
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import StorageError
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback
-from nstbench.run import _logged_to, run
-from nstbench.sweeps.ledger import Entry, Ledger
-from nstbench.sweeps.reporting import Reporting
+from nstbench.runs.run import _logged_to, run
+from nstbench.tracking.ledger import Entry, Ledger
 from nstbench.tracking.record import RunRecord
 
 Compose = Callable[..., Config]

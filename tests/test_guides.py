@@ -13,24 +13,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nstbench.config import Config
-from nstbench.config_files import formulations
+from nstbench.config.files import formulations
+from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder
+from nstbench.encoders.geometry import map_shapes, propagate
 from nstbench.encoders.procedural.encoder import ProceduralVGG
-from nstbench.encoders.propagation import map_shapes, propagate
 from nstbench.encoders.random import RandomVGG
 from nstbench.encoders.torchvision_model import TorchvisionModel
 from nstbench.errors import UserError
-from nstbench.guides import guides_for
-from nstbench.inputs import load_inputs
 from nstbench.losses.base import Loss
-from nstbench.losses.build import build_term, build_terms
-from nstbench.losses.functional import gram_matrix
+from nstbench.losses.functional.gram import gram_matrix
 from nstbench.losses.gram import Gram
-from nstbench.losses.objective import CANVAS, Guides, Objective, Region, Term
-from nstbench.losses.units import set_units
-from nstbench.preparation import prepare
-from nstbench.run import run
+from nstbench.objective.build import build_term, build_terms
+from nstbench.objective.guides import guides_for
+from nstbench.objective.objective import CANVAS, Guides, Objective, Region, Term
+from nstbench.objective.units import set_units
+from nstbench.runs.inputs import load_inputs
+from nstbench.runs.preparation import prepare
+from nstbench.runs.run import run
 from nstbench.tracking.fingerprint import fingerprint
 
 Compose = Callable[..., Config]

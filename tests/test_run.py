@@ -14,12 +14,12 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import NonFiniteObjectiveError, UserError
-from nstbench.inputs import canvas_shape, load_inputs, start_at
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.pictures.io import read_picture, read_provenance
-from nstbench.run import Result, run
+from nstbench.runs.inputs import canvas_shape, load_inputs, start_at
+from nstbench.runs.run import Result, run
 
 Compose = Callable[..., Config]
 
@@ -252,7 +252,7 @@ def test_a_dashboard_that_is_not_installed_leaves_no_folder(
     def missing(*_: object, **__: object) -> None:
         raise UserError("logger", "tensorboard", "TensorBoard is not installed")
 
-    monkeypatch.setattr("nstbench.run.build_loggers", missing)
+    monkeypatch.setattr("nstbench.runs.run.build_loggers", missing)
     with pytest.raises(UserError, match="not installed"):
         run(compose_config())
     assert not Path("outputs").exists()

@@ -18,16 +18,16 @@ import pytest
 import torch
 from rich.console import Console
 
-import nstbench.train as training
-from nstbench.device import cpu_has_bf16
-from nstbench.encoders.procedural.bank import open_bank
+import nstbench.training.train as training
 from nstbench.encoders.procedural.encoder import ProceduralVGG
-from nstbench.encoders.procedural.settings import BankSettings, TrainConfig
-from nstbench.encoders.procedural.training import TextureTraining
 from nstbench.encoders.procedural.weights import read_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.runtime.device import cpu_has_bf16
 from nstbench.runtime.tensor_file import read_tensors
-from nstbench.train import Trained, train
+from nstbench.training.module import TextureTraining
+from nstbench.training.schema import BankSettings, TrainConfig
+from nstbench.training.textures.bank import open_bank
+from nstbench.training.train import Trained, train
 
 Compose = Callable[..., TrainConfig]
 CHECKPOINTS = "record.checkpoint_every=3"

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.build import build_encoder
-from nstbench.losses.build import build_terms
-from nstbench.losses.objective import Objective
+from nstbench.objective.build import build_terms
+from nstbench.objective.objective import Objective
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 DOC = (Path(__file__).resolve().parent.parent / "docs" / "units.md").read_text(encoding="utf-8")

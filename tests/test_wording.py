@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nstbench.wording import bytes_as_said, duration
+from nstbench.formatting import bytes_as_said, duration
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from pytorch_lightning.core.optimizer import LightningOptimizer
 
-from nstbench.attempts import Fit
 from nstbench.callbacks.checkpoint import Checkpoint
 from nstbench.errors import FULL, StorageError
-from nstbench.interruption import asked_to_stop
 from nstbench.modules.batch_optimization import BatchOptimization
-from nstbench.optimizers.batched import split
+from nstbench.optimizers.rows import split
+from nstbench.runs.attempts import Fit
+from nstbench.runtime.interruption import asked_to_stop
 
 
 class BatchCheckpoint(pl.Callback):

@@ -17,10 +17,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from nstbench.callbacks.curves import Curves
-from nstbench.interruption import asked_to_stop
 from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.runtime.files import storage, write_atomically
+from nstbench.runtime.interruption import asked_to_stop
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors, write_tensors
-from nstbench.tracking.files import storage, write_atomically
 from nstbench.tracking.record import RunRecord
 
 log = logging.getLogger(__name__)

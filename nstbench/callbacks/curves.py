@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
 
-from nstbench.losses.objective import Values
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.tracking.files import append_text, read_regular, storage, write_bytes
+from nstbench.objective.objective import Values
+from nstbench.runtime.files import append_text, read_regular, storage, write_bytes
 from nstbench.tracking.loggers import log_step
 
 

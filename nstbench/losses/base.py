@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nstbench.losses.sums import Sums
+from nstbench.losses.functional.sums import Sums
 
 Target = Any
 """What a loss remembers of a content or style picture: its own business, usually a tensor."""
@@ -113,7 +113,7 @@ class AdditiveLoss(Formulation[Maps]):
 
     Those of a picture too large to encode at once are added up block by block, and the gradient of
     `compare` for the sums is all that a block needs to know of the others
-    (`nstbench.modules.blockwise`). A subclass gives `statistic`, `summary` and `compare`.
+    (`nstbench.blockwise.objective`). A subclass gives `statistic`, `summary` and `compare`.
     """
 
     def statistic(self, features: Maps, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from nstbench.losses.base import AdditiveLoss, JointLoss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.sums import Sums
+from nstbench.losses.functional.sums import Sums
 
 
 class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):

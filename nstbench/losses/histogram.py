@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nstbench.losses.base import Loss, inside, weighted_mean
-from nstbench.losses.quantiles import ascending, remap, resampled
+from nstbench.losses.functional.quantiles import ascending, remap, resampled
 
 
 class Distribution(NamedTuple):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.sums import Sums, sums
+from nstbench.losses.functional.sums import Sums, sums
 
 Normalization = Literal["mmd", "adain"]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from nstbench.losses.base import JointLoss, at_least_float32
-from nstbench.losses.functional import gram_matrix
-from nstbench.losses.hypercolumn import directions, sample_hypercolumns, shortest
+from nstbench.losses.functional.gram import gram_matrix
+from nstbench.losses.functional.hypercolumn import directions, sample_hypercolumns, shortest
 
 _CONSTANT = 1e-5
 """Mean cosine distance to all others under which a position counts as like every other."""

@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from nstbench.losses.base import Loss, at_least_float32
-from nstbench.losses.functional import total_variation
+from nstbench.losses.functional.gram import total_variation
 
 
 class TotalVariation(Loss):

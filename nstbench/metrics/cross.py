@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from nstbench import config_files
+from nstbench.config import files as config_files
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError, did_you_mean
-from nstbench.losses.build import build_term
-from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.units import set_units
 from nstbench.metrics.base import Metric, Subject, Unavailable, styles_of
 from nstbench.metrics.judging import JudgingEncoder
+from nstbench.objective.build import build_term
+from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.objective.units import set_units
 
 OTHERS = "others"
 """The mean over the formulations that the run did not optimise, by which none grades itself."""

@@ -12,11 +12,11 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nstbench.attempts import Fit
+from nstbench.canvas.base import Canvas
 from nstbench.encoders.base import Features
-from nstbench.losses.together import TermError, Together, Told
-from nstbench.modules.canvas import Canvas
-from nstbench.optimizers.batched import join, keep, of_batch
+from nstbench.objective.together import TermError, Together, Told
+from nstbench.optimizers.rows import join, keep, of_batch
+from nstbench.runs.attempts import Fit
 from nstbench.runtime.tensor_file import digest
 
 

@@ -14,14 +14,14 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nstbench.blockwise.objective import Blockwise
+from nstbench.canvas.base import Canvas
 from nstbench.encoders.base import Encoder, Features
 from nstbench.errors import NonFiniteObjectiveError
-from nstbench.losses.objective import Objective, Values
-from nstbench.losses.units import Measure
-from nstbench.modules.blockwise import Blockwise
-from nstbench.modules.canvas import Canvas
 from nstbench.modules.not_finite import not_finite_at_start
 from nstbench.modules.precision import Encoding, Plateau, Precision
+from nstbench.objective.objective import Objective, Values
+from nstbench.objective.units import Measure
 from nstbench.runtime.tensor_file import digest
 
 Targets = Mapping[str, Mapping[str, Any]]

@@ -11,9 +11,9 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from nstbench.device import fast_bf16
 from nstbench.encoders.base import Encoder, Features
 from nstbench.modules.compiling import compiled
+from nstbench.runtime.device import fast_bf16
 
 Precision = Literal["fp32", "tf32", "bf16", "auto"]
 Phase = Literal["fp32", "tf32", "bf16"]

@@ -17,8 +17,8 @@ from nstbench.pictures.formats import UnreadableError, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
 from nstbench.pictures.png_data import TRUNCATED, DamagedError
 from nstbench.pictures.stored import assemble
+from nstbench.runtime.files import write_atomically
 from nstbench.runtime.regular_files import NotRegularError, open_regular
-from nstbench.tracking.files import write_atomically
 
 MAX_PIXELS = 100_000_000
 MAX_EDGE = 65_535

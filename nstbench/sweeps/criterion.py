@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import UserError, as_typed, did_you_mean
 from nstbench.tracking.record import RunRecord
 

@@ -19,13 +19,13 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from nstbench.errors import StorageError, UserError
-from nstbench.interruption import asked_to_stop, politely
-from nstbench.sweeps.ledger import ENDED, Entry, Ledger, State
+from nstbench.runtime.files import append_text
+from nstbench.runtime.interruption import asked_to_stop, politely
 from nstbench.sweeps.view import View
-from nstbench.tracking.files import append_text
+from nstbench.tracking.ledger import ENDED, Entry, Ledger, State
 from nstbench.tracking.lock import is_held
 
-# These look at `nstbench.interruption.asked_to_stop`; others know nothing but KeyboardInterrupt.
+# These look at `nstbench.runtime.interruption.asked_to_stop`; others know nothing but KeyboardInterrupt.
 _POLITE = frozenset({"BasicLauncher", "BatchedLauncher", "PoolLauncher"})
 
 _GLANCE = 1.0  # seconds between looks at runs that other processes are at work on

@@ -18,13 +18,13 @@ from weakref import WeakSet
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from nstbench.building import build
+from nstbench.config.building import build
 from nstbench.encoders.weights import REGISTRY
 from nstbench.errors import StorageError, UserError
 from nstbench.pictures.io import write_png
-from nstbench.tracking.files import make_folder
-from nstbench.tracking.login import wandb_files_under, wandb_mode
+from nstbench.runtime.files import make_folder
 from nstbench.tracking.record import RunRecord
+from nstbench.tracking.wandb_login import wandb_files_under, wandb_mode
 from nstbench.tracking.writer_threads import silence_writer_threads
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from nstbench.errors import FULL, StorageError, UserError
-from nstbench.tracking.files import write_text
+from nstbench.runtime.files import write_text
 
 State = Literal["running", "completed", "failed"]
 Direction = Literal["min", "max"]
@@ -53,7 +53,7 @@ class RunRecord:
         unavailable_metrics: name to the reason.
         layers: the layer names that each term resolved to.
         starts: each term's weight, value and weighted gradient norm on the initial canvas
-            (`nstbench.losses.units.Start`).
+            (`nstbench.objective.units.Start`).
         stages: of each: its size, the steps and evaluations made, how many steps in which ``precision``,
             how many runs were optimised together at its end (``batch``), and why it ``stopped``: its
             ``steps`` were made, or the objective was on a ``plateau``.

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from nstbench.analysis import statistics as st
-from nstbench.analysis.crossed import Sample, least_t
+from nstbench.analysis.crossed_factors import Sample, least_t
 
 
 def pairs(*chosen: tuple[int, int]) -> pd.MultiIndex:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nstbench.analysis.fidelity import PUBLISHED, Published, compare, read_curve, reproduced, verdict
+from nstbench.analysis.published_curves import PUBLISHED, Published, compare, read_curve, reproduced, verdict
 
 CURVES = list(PUBLISHED.values())
 

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nstbench.cli.overrides import overrides_from, split_arguments
+from nstbench.cli.composition.overrides import overrides_from, split_arguments
 from nstbench.errors import UserError
 
 

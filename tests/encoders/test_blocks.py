@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nstbench.blockwise.blocks import at, check_blocks, cut
 from nstbench.encoders.base import Encoder
-from nstbench.encoders.blocks import at, check_blocks, cut
 from nstbench.encoders.procedural.encoder import ProceduralVGG
 from nstbench.encoders.random import RandomVGG
 from nstbench.encoders.small import AlexNet, SqueezeNet

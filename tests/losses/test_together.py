@@ -9,12 +9,12 @@ import torch
 from test_every_formulation import loss_of, maps_of, seen
 from torch import Tensor
 
-from nstbench.config import Role
-from nstbench.config_files import groups
+from nstbench.config.files import groups
+from nstbench.config.schema import Role
 from nstbench.losses.gram import Gram
-from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.together import TermError, Together
 from nstbench.losses.total_variation import TotalVariation
+from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.objective.together import TermError, Together
 
 CPU = torch.device("cpu")
 STACKABLE = [

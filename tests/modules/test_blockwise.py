@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nstbench.blockwise.objective import Blockwise
 from nstbench.encoders.base import Encoder
+from nstbench.encoders.geometry import map_shapes
 from nstbench.encoders.procedural.encoder import ProceduralVGG
-from nstbench.encoders.propagation import map_shapes
 from nstbench.encoders.random import RandomVGG
 from nstbench.losses.base import Formulation
 from nstbench.losses.content import FeatureReconstruction
@@ -26,12 +27,11 @@ from nstbench.losses.mmd import LinearMMD, PolynomialMMD
 from nstbench.losses.moments import Moments
 from nstbench.losses.mrf import MRF
 from nstbench.losses.nearest_neighbor import NearestNeighbor
-from nstbench.losses.objective import CANVAS, Guides, Objective, Region, Term, Values
 from nstbench.losses.relaxed_emd import RelaxedEMD
 from nstbench.losses.shifted_gram import ShiftedGram
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.losses.units import set_units
-from nstbench.modules.blockwise import Blockwise
+from nstbench.objective.objective import CANVAS, Guides, Objective, Region, Term, Values
+from nstbench.objective.units import set_units
 
 LOSSES: dict[str, Formulation] = {  # type: ignore[type-arg]
     "gram": Gram(),
@@ -250,7 +250,7 @@ def test_pictures_of_another_size_have_no_positions_to_compare() -> None:
 
 
 def test_losses_of_patches_are_of_no_kind() -> None:
-    from nstbench.losses.shares import kind
+    from nstbench.blockwise.contributions import kind
 
     assert kind(Term("style/mrf", MRF(), {"relu1_1": 1.0}, 1.0), "relu1_1") == "neither"
     assert kind(Term("style/mrf", MRF(), {CANVAS: 1.0}, 1.0), CANVAS) == "pixels"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nstbench.modules.canvas import Pixels
+from nstbench.canvas.base import Pixels
 
 
 def test_a_picture_painted_in_numbers_up_to_255_is_the_picture() -> None:

@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.modules import precision
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.modules.precision import Encoding, Plateau, with_bf16_weights
-from nstbench.preparation import prepare
-from nstbench.run import Result, run
+from nstbench.runs.preparation import prepare
+from nstbench.runs.run import Result, run
 
 Compose = Callable[..., Config]
 CPU = torch.device("cpu")

@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstbench.config import Config
+from nstbench.canvas.base import Canvas, Pixels
+from nstbench.canvas.spectral import COLOUR_ROOT, Spectral, spectral_gain
+from nstbench.config.schema import Config
 from nstbench.encoders.calibration import calibration_pictures
 from nstbench.errors import UserError
-from nstbench.modules.canvas import Canvas, Pixels
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.modules.spectral import COLOUR_ROOT, Spectral, spectral_gain
 from nstbench.pictures.io import read_picture
-from nstbench.run import Result, run
+from nstbench.runs.run import Result, run
 
 Compose = Callable[..., Config]
 ALPHA = "canvas.parametrization.alpha"

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from nstbench.config import Config
-from nstbench.inputs import load_inputs
-from nstbench.run import run
+from nstbench.config.schema import Config
+from nstbench.runs.inputs import load_inputs
+from nstbench.runs.run import run
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
 
 Compose = Callable[..., Config]

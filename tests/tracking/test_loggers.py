@@ -21,13 +21,13 @@ import wandb
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import UserError
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.run import Result, run
+from nstbench.runs.run import Result, run
 from nstbench.tracking import loggers
 from nstbench.tracking.loggers import RunInfo, finish, wandb_logger
-from nstbench.tracking.login import wandb_key, wandb_mode
+from nstbench.tracking.wandb_login import wandb_key, wandb_mode
 
 Compose = Callable[..., Config]
 ALL = "logger=[wandb,tensorboard,csv]"

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstbench.errors import UserError
-from nstbench.tracking.files import write_text
+from nstbench.runtime.files import write_text
 from nstbench.tracking.record import RunRecord, run_folder, run_id, versions, write_config
 
 RECORD = RunRecord(

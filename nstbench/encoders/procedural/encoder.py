@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
-from nstbench.encoders.procedural.network import DEPTHS
 from nstbench.encoders.procedural.weights import SHIPPED, read_weights
 from nstbench.encoders.vgg import DEFAULT_LAYERS, load_convolutions
+from nstbench.training.network import DEPTHS
 
 
 class ProceduralVGG(ChainEncoder):

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nstbench.encoders.procedural.bank import bank_bytes, bank_file, identity, open_bank, render
-from nstbench.encoders.procedural.settings import BankSettings
-from nstbench.encoders.procedural.textures import texture
+from nstbench.training.schema import BankSettings
+from nstbench.training.textures import texture
+from nstbench.training.textures.bank import bank_bytes, bank_file, identity, open_bank, render
 
 ROOT = Path(__file__).resolve().parents[3]
 SETTINGS = BankSettings(programs=5, pictures=3, held_out=1, size=33, seed=2)
@@ -87,8 +87,8 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
     code = f"""
 import multiprocessing, time
 from pathlib import Path
-from nstbench.encoders.procedural.bank import render
-from nstbench.encoders.procedural.settings import BankSettings
+from nstbench.training.textures.bank import render
+from nstbench.training.schema import BankSettings
 if __name__ == "__main__":
     settings = BankSettings(programs=20_000, pictures=3, held_out=1, size=33, seed=2)
     for done in render(settings, Path({str(tmp_path)!r}), 2):

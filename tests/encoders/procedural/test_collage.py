@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstbench.encoders.procedural.collage import Collage, collage
-from nstbench.encoders.procedural.textures.fields import Array
+from nstbench.training.textures.collage import Collage, collage
+from nstbench.training.textures.fields import Array
 
 ALL = slice(0, 2)
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 
-from nstbench.encoders.procedural.evaluation import held_out_accuracy
-from nstbench.encoders.procedural.settings import TrainConfig
-from nstbench.encoders.procedural.textures.fields import Array
-from nstbench.encoders.procedural.training import TextureTraining
-from nstbench.fitting import fit
+from nstbench.runtime.trainer import fit
+from nstbench.training.evaluation import held_out_accuracy
+from nstbench.training.module import TextureTraining
+from nstbench.training.schema import TrainConfig
+from nstbench.training.textures.fields import Array
 
 Compose = Callable[..., TrainConfig]
 NUMBERS = {"classes": 4, "crop": 32, "pictures": 64, "batch": 32}

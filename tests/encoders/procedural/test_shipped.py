@@ -14,11 +14,11 @@ from torch import Tensor
 
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.procedural.encoder import ProceduralVGG
-from nstbench.encoders.procedural.settings import TrainConfig
-from nstbench.encoders.procedural.textures import texture
 from nstbench.encoders.procedural.weights import SHIPPED
 from nstbench.encoders.random import RandomVGG
-from nstbench.train import what_makes_the_weights
+from nstbench.training.schema import TrainConfig
+from nstbench.training.textures import texture
+from nstbench.training.train import what_makes_the_weights
 
 CARD = Path(__file__).resolve().parents[3] / "docs" / "procedural_encoder.md"
 UNSEEN = range(5000, 5024)  # programs that no training drew

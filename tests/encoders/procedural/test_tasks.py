@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.encoders.procedural.collage import Collage
-from nstbench.encoders.procedural.settings import TaskSettings
-from nstbench.encoders.procedural.tasks import TEXTURE_LAYERS, Heads, labels_at
+from nstbench.training.schema import TaskSettings
+from nstbench.training.tasks import TEXTURE_LAYERS, Heads, labels_at
+from nstbench.training.textures.collage import Collage
 
 WIDTHS = (4, 6, 8, 10, 12)
 PROGRAMS = 7

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nstbench.encoders.preprocessing import Preprocessing
-from nstbench.encoders.procedural.export import exported
-from nstbench.encoders.procedural.network import DEPTHS, TextureNet
-from nstbench.encoders.procedural.textures import texture
-from nstbench.encoders.procedural.textures.fields import Array
+from nstbench.training.export import exported
+from nstbench.training.network import DEPTHS, TextureNet
+from nstbench.training.textures import texture
+from nstbench.training.textures.fields import Array
 
 WIDTHS = (4, 6, 8, 8, 8)
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstbench.encoders.procedural.textures import FAMILIES, texture
+from nstbench.training.textures import FAMILIES, texture
 
 PROGRAMS = 512  # of conf/train.yaml
 
