@@ -25,7 +25,8 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from nstbench.config.files import conf_dir
-from nstbench.config.validation import register_resolvers, validate
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.modules.footprint import memory_of
 from nstbench.runs.attempts import Fit, Waiting, begin
 from nstbench.runs.batch import fit_together, room_for

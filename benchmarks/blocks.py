@@ -32,10 +32,12 @@ from torch import Tensor
 
 from nstbench.blockwise.objective import Blockwise
 from nstbench.encoders.random import RandomVGG
+from nstbench.losses.base import CANVAS
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 LARGE = 4096

@@ -24,7 +24,8 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.measuring import machine, put
 from nstbench.config.files import conf_dir
-from nstbench.config.validation import register_resolvers, validate
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.runs.preparation import prepare
 
 VGG = ("encoder=random", "encoder.shape=vgg19", "encoder.width=1.0")

@@ -40,11 +40,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from nstbench.cli.composition.compose import as_user_error
+from nstbench.cli.composition.errors import as_user_error
 from nstbench.cli.composition.overrides import overrides_from
 from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
 from nstbench.config.schema import Config
-from nstbench.config.validation import register_resolvers, validate
+from nstbench.config.validation import validate
 from nstbench.encoders.base import Encoder, Features
 from nstbench.encoders.build import build_encoder
 from nstbench.errors import NonFiniteObjectiveError, UserError

@@ -36,9 +36,9 @@ from nstbench.config.files import formulations
 from nstbench.config.schema import Role
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
-from nstbench.losses.base import JointLoss
+from nstbench.losses.base import CANVAS, JointLoss
 from nstbench.objective.build import build_term
-from nstbench.objective.objective import CANVAS, Term
+from nstbench.objective.term import Term
 from nstbench.pictures.resize import resize
 from nstbench.pictures.source import load
 from nstbench.runtime.files import write_text

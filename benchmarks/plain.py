@@ -37,7 +37,7 @@ class PlainLoop:
     """
 
     def __init__(self, config: Config) -> None:
-        self.device = choose_device(config.trainer)
+        self.device = choose_device(config.trainer.accelerator, config.trainer.threads)
         self.encoder = build_encoder(config.encoder).to(self.device)
         inputs = load_inputs(config)
         shape = canvas_shape(config, inputs, config.size)

@@ -116,7 +116,8 @@ def compose_config(pair: dict[str, str]) -> Callable[..., Config]:
     from hydra import compose, initialize_config_dir
 
     from nstbench.config.files import conf_dir
-    from nstbench.config.validation import register_resolvers, validate
+    from nstbench.config.resolvers import register_resolvers
+    from nstbench.config.validation import validate
     from nstbench.sweeps.plugins import register_launchers
 
     def make(*overrides: str, tiny: bool = True) -> Config:
@@ -135,7 +136,8 @@ def compose_training() -> Callable[..., TrainConfig]:
     from hydra import compose, initialize_config_dir
 
     from nstbench.config.files import conf_dir
-    from nstbench.config.validation import register_resolvers, validate_training
+    from nstbench.config.resolvers import register_resolvers
+    from nstbench.training.validation import validate_training
 
     def make(*overrides: str, tiny: bool = True) -> TrainConfig:
         register_resolvers()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from nstbench.canvas.base import Pixels
+from nstbench.canvas.pixels import Pixels
 from nstbench.encoders.random import RandomVGG
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.modules.image_optimization import ImageOptimization
-from nstbench.objective.objective import Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 from nstbench.runs.targets import encoded, shared_encodings
 
 

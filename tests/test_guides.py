@@ -16,17 +16,19 @@ from torch import Tensor
 from nstbench.config.files import formulations
 from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder
-from nstbench.encoders.geometry import map_shapes, propagate
+from nstbench.encoders.geometry import map_shapes
 from nstbench.encoders.procedural.encoder import ProceduralVGG
 from nstbench.encoders.random import RandomVGG
 from nstbench.encoders.torchvision_model import TorchvisionModel
 from nstbench.errors import UserError
-from nstbench.losses.base import Loss
+from nstbench.losses.base import CANVAS, Loss
 from nstbench.losses.functional.gram import gram_matrix
 from nstbench.losses.gram import Gram
 from nstbench.objective.build import build_term, build_terms
 from nstbench.objective.guides import guides_for
-from nstbench.objective.objective import CANVAS, Guides, Objective, Region, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.propagation import propagate
+from nstbench.objective.term import Guides, Region, Term
 from nstbench.objective.units import set_units
 from nstbench.runs.inputs import load_inputs
 from nstbench.runs.preparation import prepare

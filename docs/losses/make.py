@@ -20,7 +20,8 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from nstbench.config.files import conf_dir, describe, groups
-from nstbench.config.validation import register_resolvers, validate
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.pictures.io import read_picture, to_image
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load

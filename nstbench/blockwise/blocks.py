@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from nstbench.encoders.base import Encoder, LayerInfo
-from nstbench.encoders.geometry import Shape, map_shapes, wraps_around
+from nstbench.encoders.geometry import map_shapes, wraps_around
 from nstbench.errors import UserError
+from nstbench.pictures.resize import Shape
 
 Window = tuple[slice, slice]
 """Rows and columns."""

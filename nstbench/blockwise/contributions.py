@@ -10,8 +10,8 @@ from torch import Tensor
 
 from nstbench.blockwise.blocks import Block, Window, at
 from nstbench.encoders.base import Encoder, Features
-from nstbench.losses.base import AdditiveLoss, JointLoss, PositionwiseLoss
-from nstbench.objective.objective import CANVAS, Part, Term
+from nstbench.losses.base import CANVAS, AdditiveLoss, JointLoss, PositionwiseLoss
+from nstbench.objective.term import Part, Term
 
 Kind = Literal["pixels", "additive", "positionwise", "neither"]
 

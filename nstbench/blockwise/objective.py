@@ -23,10 +23,12 @@ from torch import Tensor
 from nstbench.blockwise.blocks import Block, at, cut
 from nstbench.blockwise.contributions import Share, kind, share_of, shares_of
 from nstbench.encoders.base import Encoder, Features
-from nstbench.losses.base import Target, at_least_float32
+from nstbench.losses.base import CANVAS, Target
+from nstbench.losses.functional.maps import at_least_float32
 from nstbench.losses.functional.moments import in_double
 from nstbench.losses.functional.sums import Sums
-from nstbench.objective.objective import CANVAS, Guides, Objective, Part, Term, Values
+from nstbench.objective.objective import Objective, Values
+from nstbench.objective.term import Guides, Part, Term
 
 Encode = Callable[[Tensor, Sequence[str]], Features]
 

@@ -42,7 +42,7 @@ class Spectral(Canvas):
       of values moved into [1/512, 511/512], so that a start beyond [0, 1], such as wide noise, is cut
       off, and pixels near black and white move slowly. A sigmoid is at most 1/4 steep: learning rates
       mean a quarter of what they do on pixels, or less. Without it, values may leave [0, 1] while
-      optimising, as with `nstbench.canvas.base.Pixels`, and only the finished copy is clamped.
+      optimising, as with `nstbench.canvas.pixels.Pixels`, and only the finished copy is clamped.
 
     Olah, Mordvintsev & Schubert (2017, "Feature Visualization", Distill); Mordvintsev, Pezzotti,
     Schubert & Olah (2018, "Differentiable Image Parameterizations", Distill). Theirs has α = 1, complex

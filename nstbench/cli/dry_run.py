@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nstbench.cli.composition.compose import where_typed
+from nstbench.cli.composition.errors import where_typed
 from nstbench.cli.composition.jobs import jobs_of
 from nstbench.config.schema import Config
 from nstbench.config.validation import validate

@@ -12,13 +12,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from nstbench.cli.composition.compose import RUN, where_typed, with_hydra
+from nstbench.cli.composition.compose import with_hydra
+from nstbench.cli.composition.errors import where_typed
 from nstbench.cli.composition.overrides import overrides_from, split_arguments
+from nstbench.cli.composition.program import RUN
 from nstbench.cli.composition.sweep_checks import check_experiment, check_sweep
-from nstbench.cli.failures import report
 from nstbench.cli.file_patterns import expand_patterns
 from nstbench.cli.other_tools import refuse_other_tools
-from nstbench.config.validation import register_resolvers, validate
+from nstbench.cli.output import report
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.errors import StorageError, UserError
 from nstbench.runs.attempts import Attempt, Waiting, carried_out
 from nstbench.runtime.interruption import asked_to_stop, politely

@@ -109,9 +109,11 @@ def _composed(typed: list[str]) -> Config:
     """Return the checked configuration of what was typed."""
     from omegaconf import DictConfig
 
-    from nstbench.cli.composition.compose import where_typed, with_hydra
+    from nstbench.cli.composition.compose import with_hydra
+    from nstbench.cli.composition.errors import where_typed
     from nstbench.cli.composition.overrides import overrides_from
-    from nstbench.config.validation import register_resolvers, validate
+    from nstbench.config.resolvers import register_resolvers
+    from nstbench.config.validation import validate
 
     found: list[Config] = []
     mistakes: list[UserError] = []
@@ -131,8 +133,7 @@ def _composed(typed: list[str]) -> Config:
 
 def _run(config: Config, typed: list[str]) -> tuple[Path, int]:
     """Run, or find out that it was run; return the run's folder, and the exit status of a failure or 0."""
-    from nstbench.cli.failures import report
-    from nstbench.cli.output import show_result
+    from nstbench.cli.output import report, show_result
     from nstbench.runs.preparation import prepare
     from nstbench.runs.run import run
     from nstbench.runtime.interruption import politely

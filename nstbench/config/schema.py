@@ -33,6 +33,9 @@ Weight = Annotated[float, Field(ge=0)]
 Unit = Literal["paper", "unit", "gradient"]
 """What a weight of 1 means: `nstbench.objective.units`."""
 Resample = Literal["bicubic", "pillow"]
+
+NOISES = ("uniform", "gatys", "neural_style", "gordicaleksa", "grey")
+"""Names that ``canvas.noise`` takes; their distributions are in `nstbench.canvas.noise`."""
 """How pictures are resized: `nstbench.pictures.resize`."""
 Role = Literal["content", "style", "regularizer"]
 """What a term is for."""
@@ -176,7 +179,7 @@ class Formulas:
 
 @dataclass(config=_STRICT)
 class NoiseSettings:
-    """A distribution of pixel values in sRGB [0, 1]: see `nstbench.canvas.base.Noise`."""
+    """A distribution of pixel values in sRGB [0, 1]: see `nstbench.canvas.noise.Noise`."""
 
     distribution: Literal["normal", "uniform"]
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]
@@ -190,7 +193,7 @@ class Canvas:
     Attributes:
         parametrization: a node with the ``_target_`` of a `nstbench.canvas.base.Canvas`.
         start: ``content``, ``style``, ``noise``, or the path (or ``sample:…``) of a picture.
-        noise: a named distribution (`nstbench.canvas.base.NOISES`) or one spelt out.
+        noise: a named distribution (`nstbench.canvas.noise.NOISES`) or one spelt out.
         noise_share: how much of the start is noise, where it is a picture: 0 none, 1 all.
     """
 
@@ -211,7 +214,7 @@ class Stage:
 
 @dataclass(config=_STRICT)
 class Plateau:
-    """When a stage ends before its steps are made: `nstbench.modules.precision.Plateau`.
+    """When a stage ends before its steps are made: `nstbench.modules.plateau.Plateau`.
 
     Attributes:
         tolerance: the objective has fallen by less than this share of itself ...

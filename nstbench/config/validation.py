@@ -10,24 +10,30 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
+from nstbench.config.criterion import check_criterion
 from nstbench.config.instantiate import TERM_KEYS, check_target, try_to_build
 from nstbench.config.messages import user_error
 from nstbench.config.plain_values import check_finite, plain_mapping
-from nstbench.config.schema import Config, Node, TermSettings, settings
+from nstbench.config.schema import NOISES, Config, Node, TermSettings, settings
 from nstbench.errors import UserError, did_you_mean
 from nstbench.pictures.source import check
-from nstbench.sweeps.criterion import check_criterion
-from nstbench.training.schema import TrainConfig
 
-Schema = TypeVar("Schema", Config, TrainConfig)
+
+class Composed(Protocol):
+    """What all schemas of commands have."""
+
+    output: str
+    plain: dict[str, Any]
+
+
+Schema = TypeVar("Schema", bound=Composed)
 
 
 def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
@@ -36,7 +42,7 @@ def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
     Checked: missing values, unresolvable interpolations, unknown keys, types and ranges, every
     ``_target_`` and its arguments. Layer names are checked later, by the encoder.
     """
-    config = _typed(composed, Config, "nstbench run")
+    config = typed_configuration(composed, Config, "nstbench run")
     _check_files(config)  # what takes no time first: to check a _target_ is to import it, and torch
     for path, node, skip in _targets(config):
         check_target(path, node, skip)
@@ -47,29 +53,9 @@ def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
     return config
 
 
-def validate_training(composed: DictConfig | Mapping[str, Any]) -> TrainConfig:
-    """Return the typed configuration of a training, or raise `UserError` for the first thing wrong."""
-    config = _typed(composed, TrainConfig, "nstbench train")
-    _check_study(config.study, "train")
-    bank = config.bank
-    if bank.held_out >= bank.pictures:
-        reason = f"it leaves none of the {bank.pictures} pictures of a texture to learn from"
-        raise UserError("bank.held_out", bank.held_out, reason, "Give fewer, or more bank.pictures.")
-    for i, phase in enumerate(config.phases):
-        if phase.crop > bank.size:
-            reason = f"the pictures it is cut from have {bank.size} pixels on a side"
-            hint = f"Give a smaller one, or bank.size={phase.crop}."
-            raise UserError(f"phases.{i}.crop", phase.crop, reason, hint)
-    tasks = {"texture": config.tasks.texture, "histogram": config.tasks.histogram}
-    tasks["reconstruction"] = config.tasks.reconstruction
-    if not any(tasks.values()):
-        raise UserError("tasks", tasks, "there is nothing to learn", "Give one a weight: tasks.texture=1.")
-    for name, node in config.logger.items():
-        check_target(f"logger.{name}", node, frozenset({"run"}))
-    return config
-
-
-def _typed(composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str) -> Schema:
+def typed_configuration(
+    composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str
+) -> Schema:
     """Return what was composed as the dataclass ``schema``, with ``plain`` filled in."""
     plain = plain_mapping(_resolved(composed, schema))
     try:
@@ -240,13 +226,10 @@ def _check_together(config: Config) -> None:
         reason = "they are computed on the whole picture, and this run encodes it in blocks"
         hint = "Remove it, or blockwise.tile."
         raise UserError("record.diagnostics_every", config.record.diagnostics_every, reason, hint)
-    if isinstance(config.canvas.noise, str):
-        from nstbench.canvas.base import NOISES
-
-        if config.canvas.noise not in NOISES:
-            hint = did_you_mean(config.canvas.noise, NOISES, what="noises")
-            raise UserError("canvas.noise", config.canvas.noise, "there is no such noise", hint)
-    _check_study(config.study, "first")
+    if isinstance(config.canvas.noise, str) and config.canvas.noise not in NOISES:
+        hint = did_you_mean(config.canvas.noise, NOISES, what="noises")
+        raise UserError("canvas.noise", config.canvas.noise, "there is no such noise", hint)
+    check_study(config.study, "first")
     check_criterion(config)
 
 
@@ -283,25 +266,8 @@ def _check_controls(config: Config) -> None:
         raise UserError("colour", control, reason, "Give pictures.style, or colour=none.")
 
 
-def _check_study(study: str, example: str) -> None:
+def check_study(study: str, example: str) -> None:
+    """Raise UserError if the name of a study cannot be that of a folder."""
     if not study.strip() or Path(study).name != study or study.startswith("."):
         hint = f"Type a name such as study={example}."
         raise UserError("study", study, "it must be a plain folder name", hint)
-
-
-def register_resolvers() -> None:
-    """Make two functions available in YAML: ``${scaled:${size},0.5}`` and ``${times:a,b}``, a product.
-
-    The first is a share of a whole number and at least 1, or a third argument; but never more than the whole.
-    """
-
-    def scaled(whole: Any, share: Any, least: int = 1) -> Any:
-        if isinstance(whole, int | float) and isinstance(share, int | float) and isfinite(whole * share):
-            return max(1, min(least, round(whole)), round(whole * share))
-        return whole  # not a number: let the schema say so, about the setting the user typed
-
-    def times(a: Any, b: Any) -> Any:
-        return a * b if isinstance(a, int | float) and isinstance(b, int | float) else a  # likewise
-
-    OmegaConf.register_new_resolver("scaled", scaled, replace=True)
-    OmegaConf.register_new_resolver("times", times, replace=True)

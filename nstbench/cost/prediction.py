@@ -18,11 +18,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from nstbench.config.building import build
+from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, Stage
 from nstbench.cost.trials import Trial, at, encoded, encoded_at_once, history_of, slope_of, trials_of
 from nstbench.modules.precision import AUTO_SHARE
-from nstbench.runs.inputs import Shape, canvas_shape
+from nstbench.pictures.resize import Shape
+from nstbench.runs.inputs import canvas_shape
 from nstbench.runs.preparation import Prepared
 from nstbench.runtime.device import fast_bf16, free_memory, held_memory
 

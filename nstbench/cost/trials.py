@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nstbench.blockwise.blocks import cut
-from nstbench.config.building import build
+from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, Stage
 from nstbench.errors import UserError
+from nstbench.losses.base import CANVAS
 from nstbench.modules.footprint import kept_by, memory_of
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.objective.objective import CANVAS
 from nstbench.runs.inputs import canvas_shape
 from nstbench.runs.preparation import Prepared, check_sizes
 from nstbench.runs.run import run

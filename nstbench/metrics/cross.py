@@ -14,10 +14,12 @@ from torch import Tensor
 from nstbench.config import files as config_files
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError, did_you_mean
+from nstbench.losses.base import CANVAS
 from nstbench.metrics.base import Metric, Subject, Unavailable, styles_of
 from nstbench.metrics.judging import JudgingEncoder
 from nstbench.objective.build import build_term
-from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 from nstbench.objective.units import set_units
 
 OTHERS = "others"

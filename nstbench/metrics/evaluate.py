@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from hydra.utils import get_class
 
-from nstbench.config.building import build
+from nstbench.config.instantiate import build
 from nstbench.errors import UserError
 from nstbench.metrics.base import Metric, Subject, Unavailable
 from nstbench.tracking.record import Direction

@@ -19,7 +19,8 @@ from nstbench.canvas.base import Canvas
 from nstbench.encoders.base import Encoder, Features
 from nstbench.errors import NonFiniteObjectiveError
 from nstbench.modules.not_finite import not_finite_at_start
-from nstbench.modules.precision import Encoding, Plateau, Precision
+from nstbench.modules.plateau import Plateau
+from nstbench.modules.precision import Encoding, Precision
 from nstbench.objective.objective import Objective, Values
 from nstbench.objective.units import Measure
 from nstbench.runtime.tensor_file import digest

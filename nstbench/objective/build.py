@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from nstbench.config.building import build
-from nstbench.config.instantiate import TERM_KEYS
+from nstbench.config.instantiate import TERM_KEYS, build
 from nstbench.config.schema import Config, Node, Role, TermSettings, Unit
 from nstbench.config.validation import term_settings
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError
-from nstbench.losses.base import Formulation
-from nstbench.objective.objective import CANVAS, Region, Term
+from nstbench.losses.base import CANVAS, Formulation
+from nstbench.objective.term import Region, Term
 
 
 def build_terms(config: Config, encoder: Encoder) -> list[Term]:

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nstbench.objective.objective import CANVAS, Objective, Term, Values
+from nstbench.losses.base import CANVAS
+from nstbench.objective.objective import Objective, Values
+from nstbench.objective.term import Term
 
 
 @dataclass(frozen=True)

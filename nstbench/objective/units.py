@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from nstbench.config.schema import Unit
-from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.losses.base import CANVAS
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 
 Encode = Callable[[Tensor], Mapping[str, Tensor]]
 Measure = Callable[[Sequence[Term], Tensor], Mapping[str, tuple[Tensor, Tensor]]]

@@ -11,14 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nstbench.canvas.base import NOISES, Noise, draw
+from nstbench.canvas.noise import NOISES, Noise, draw
 from nstbench.config.schema import Config, Resample
-from nstbench.objective.guides import Masks, check_masks
+from nstbench.objective.masks import Masks, check_masks
 from nstbench.pictures.colour_control import luminance, match_histogram, match_moments, matched_luminance
-from nstbench.pictures.resize import resize, shape_for
+from nstbench.pictures.resize import Shape, resize, shape_for
 from nstbench.pictures.source import Picture, load
-
-Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -119,12 +117,6 @@ def _needed(config: Config, canvas: Shape | None, own: Shape) -> Shape:
     return max(s[0] for s in shapes), max(s[1] for s in shapes)
 
 
-def canvas_shape(config: Config, inputs: Inputs, size: int) -> Shape:
-    """Return the canvas's height and width in a stage of ``size``: the content's, or else the style's."""
-    model = inputs.content or inputs.styles[0]
-    return shape_for(*model.shape, size, config.pictures.size_is)
-
-
 def content_at(inputs: Inputs, shape: Shape) -> Tensor | None:
     """Return the content picture at the canvas's shape."""
     return resize(inputs.content.pixels, shape, inputs.resample) if inputs.content else None
@@ -164,16 +156,6 @@ def _coloured(config: Config, style: Tensor, content: Tensor | None) -> Tensor:
     return matched.clamp(0, 1)
 
 
-def style_shapes(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Shape]:
-    """Return the height and width of every style picture in a stage of ``size``."""
-    pictures = config.pictures
-    if pictures.style_fit == "content":
-        height, width = (max(1, round(edge * pictures.style_scale)) for edge in shape)
-        return [(height, width)] * len(inputs.styles)
-    scaled = max(1, round(size * pictures.style_scale))
-    return [shape_for(*style.shape, scaled, pictures.size_is) for style in inputs.styles]
-
-
 def start_at(config: Config, inputs: Inputs, shape: Shape) -> Tensor:
     """Return what the canvas starts as, ``(1, 3, H, W)``; noise comes from the run's seed."""
     noise = draw(_noise(config), shape, torch.Generator().manual_seed(config.seed))
@@ -194,3 +176,19 @@ def _noise(config: Config) -> Noise:
         return NOISES[noise]
     red, green, blue = noise.mean
     return Noise(noise.distribution, (red, green, blue), noise.std)
+
+
+def canvas_shape(config: Config, inputs: Inputs, size: int) -> Shape:
+    """Return the canvas's height and width in a stage of ``size``: the content's, or else the style's."""
+    model = inputs.content or inputs.styles[0]
+    return shape_for(*model.shape, size, config.pictures.size_is)
+
+
+def style_shapes(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Shape]:
+    """Return the height and width of every style picture in a stage of ``size``."""
+    pictures = config.pictures
+    if pictures.style_fit == "content":
+        height, width = (max(1, round(edge * pictures.style_scale)) for edge in shape)
+        return [(height, width)] * len(inputs.styles)
+    scaled = max(1, round(size * pictures.style_scale))
+    return [shape_for(*style.shape, scaled, pictures.size_is) for style in inputs.styles]

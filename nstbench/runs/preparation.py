@@ -17,14 +17,15 @@ from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
 from nstbench.encoders.geometry import map_shapes
 from nstbench.errors import UserError
-from nstbench.losses.base import AdditiveLoss, JointLoss, PositionwiseLoss
+from nstbench.losses.base import CANVAS, AdditiveLoss, JointLoss, PositionwiseLoss
 from nstbench.losses.cross_layer_gram import whole_factors
 from nstbench.metrics.evaluate import build_metrics
 from nstbench.modules.compiling import check_compiles
 from nstbench.objective.build import build_terms
 from nstbench.objective.guides import check_guides
-from nstbench.objective.objective import CANVAS, Term
-from nstbench.runs.inputs import Inputs, Shape, canvas_shape, load_inputs, style_shapes
+from nstbench.objective.term import Term
+from nstbench.pictures.resize import Shape
+from nstbench.runs.inputs import Inputs, canvas_shape, load_inputs, style_shapes
 from nstbench.runtime.device import choose_device
 
 
@@ -54,7 +55,7 @@ def prepare(config: Config) -> Prepared:
         UserError: for the first thing that cannot be used. Nothing is written.
     """
     began = time.monotonic()
-    device = choose_device(config.trainer)
+    device = choose_device(config.trainer.accelerator, config.trainer.threads)
     inputs = load_inputs(config)
     encoder = build_encoder(config.encoder)
     terms = build_terms(config, encoder)

@@ -21,31 +21,20 @@ from torch import Tensor
 from nstbench.callbacks.progress import show_starts
 from nstbench.callbacks.snapshots import write_animation
 from nstbench.config.schema import Config, Node
-from nstbench.encoders.base import Encoder
 from nstbench.errors import StorageError, UserError
-from nstbench.metrics.base import Subject
-from nstbench.metrics.evaluate import Judgement, judge
 from nstbench.objective.units import Start
-from nstbench.pictures.io import read_picture, to_image, write_png
+from nstbench.pictures.io import to_image, write_png
 from nstbench.runs.attempts import Attempt, alone, at_work
-from nstbench.runs.inputs import Inputs, canvas_shape, content_at, styles_at
+from nstbench.runs.metrics import _judge, _judge_more, _record_judgement
 from nstbench.runs.preparation import Prepared, prepare
 from nstbench.runs.stages import optimize
 from nstbench.runtime.device import device_name, peak_memory, reset_peak_memory
 from nstbench.runtime.files import open_to_append, storage
+from nstbench.tracking.files import remove_if_empty, run_folder, run_id, write_config
 from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step, tell_agent
-from nstbench.tracking.record import (
-    RunRecord,
-    file_sha256,
-    remove_checkpoints,
-    remove_if_empty,
-    run_folder,
-    run_id,
-    versions,
-    write_config,
-)
+from nstbench.tracking.record import RunRecord, file_sha256, remove_checkpoints, versions
 
 log = logging.getLogger(__name__)
 
@@ -257,56 +246,6 @@ def _other_machine(before: RunRecord, now: RunRecord) -> str:
         return f"{before.device} with {before.threads} threads"
     torch_before = before.versions.get("torch")
     return f"PyTorch {torch_before}" if torch_before != now.versions.get("torch") else ""
-
-
-def _judge(
-    config: Config, metrics: Mapping[str, Node], folder: Path, inputs: Inputs, encoder: Encoder
-) -> Judgement:
-    """Judge the picture as it was written, in 8 bits, against the pictures at its size."""
-    size = config.schedule.stages[-1].size
-    shape = canvas_shape(config, inputs, size)
-    subject = Subject(
-        picture=_read_canvas(folder),
-        content=content_at(inputs, shape),
-        styles=styles_at(config, inputs, shape, size),
-        blend=inputs.blend,
-        optimized=encoder,
-        formulations=list(config.loss.style),
-    )
-    return judge(metrics, subject)
-
-
-def _read_canvas(folder: Path) -> Tensor:
-    path = folder / "canvas.png"
-    try:
-        return read_picture(path)
-    except UserError:
-        with storage(folder, path):
-            path.stat()  # a folder that was removed meanwhile is no mistake in a setting
-        raise
-
-
-def _judge_more(
-    config: Config, record: RunRecord, folder: Path, inputs: Inputs, encoder: Encoder
-) -> RunRecord:
-    """Add the metrics that a finished run was not asked for when it ran."""
-    asked = {name for name in config.metrics if record.config["metrics"].get(name) != config.metrics[name]}
-    asked |= config.metrics.keys() & record.unavailable_metrics.keys()
-    if asked:
-        metrics = {name: node for name, node in config.metrics.items() if name in asked}
-        record.config["metrics"].update(metrics)
-        _record_judgement(record, _judge(config, metrics, folder, inputs, encoder))
-        record.write(folder)
-    return record
-
-
-def _record_judgement(record: RunRecord, judgement: Judgement) -> None:
-    record.metrics.update(judgement.values)
-    record.directions.update(judgement.directions)
-    for name in judgement.values:
-        record.unavailable_metrics.pop(name, None)
-        record.unavailable_metrics.pop(name.split("/")[0], None)  # of several numbers: as a whole
-    record.unavailable_metrics.update(judgement.unavailable)
 
 
 def _provenance(record: RunRecord) -> dict[str, str]:

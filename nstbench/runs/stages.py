@@ -26,29 +26,24 @@ from nstbench.callbacks.curves import Curves, scalars_of
 from nstbench.callbacks.diagnostics import Diagnostics
 from nstbench.callbacks.progress import ProgressBar
 from nstbench.callbacks.snapshots import Snapshots
-from nstbench.canvas.base import Canvas, LuminanceOf
-from nstbench.config.building import build
+from nstbench.canvas.base import Canvas
+from nstbench.canvas.luminance import LuminanceOf
+from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, Stage
 from nstbench.encoders.base import Encoder
 from nstbench.errors import NonFiniteObjectiveError, StorageError, UserError
-from nstbench.losses.base import Formulation
+from nstbench.losses.base import CANVAS, Formulation
 from nstbench.modules.image_optimization import ImageOptimization, check_finite
-from nstbench.modules.precision import Plateau
+from nstbench.modules.plateau import Plateau
 from nstbench.objective.guides import guides_for
-from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 from nstbench.objective.units import Start, set_units, starts
 from nstbench.pictures.colour_control import with_luminance
 from nstbench.pictures.io import write_png
+from nstbench.pictures.resize import Shape
 from nstbench.runs.attempts import Attempt, Fit
-from nstbench.runs.inputs import (
-    Inputs,
-    Shape,
-    canvas_shape,
-    content_at,
-    content_to_match,
-    start_at,
-    styles_to_match,
-)
+from nstbench.runs.inputs import Inputs, canvas_shape, content_at, content_to_match, start_at, styles_to_match
 from nstbench.runs.targets import encoded
 from nstbench.runtime.trainer import fit
 

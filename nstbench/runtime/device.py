@@ -11,31 +11,30 @@ from pathlib import Path
 import psutil
 import torch
 
-from nstbench.config.schema import TrainerSettings
 from nstbench.errors import UserError
 from nstbench.runtime.cores import check_threads
 
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def choose_device(settings: TrainerSettings) -> torch.device:
+def choose_device(accelerator: str, threads: int | None) -> torch.device:
     """Return the device of a run, and set the number of CPU threads.
 
     Raises:
         UserError: if the accelerator asked for is not there, or fewer cores than threads.
     """
-    check_threads("trainer.threads", settings.threads)
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    check_threads("trainer.threads", threads)
+    if threads:
+        torch.set_num_threads(threads)
     # "fp32" means float32: without this, cuDNN rounds the inputs of convolutions to 10 bits (TF32).
     torch.backends.cudnn.allow_tf32 = False
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if settings.accelerator == "auto":
+    if accelerator == "auto":
         return torch.device(next(name for name, there in present.items() if there))
-    if not present[settings.accelerator]:
+    if not present[accelerator]:
         hint = "Use trainer=auto or trainer=cpu; `nstbench doctor` tells what PyTorch sees."
-        raise UserError("trainer.accelerator", settings.accelerator, "PyTorch sees no such device here", hint)
-    return torch.device(settings.accelerator)
+        raise UserError("trainer.accelerator", accelerator, "PyTorch sees no such device here", hint)
+    return torch.device(accelerator)
 
 
 def device_name(device: torch.device) -> str:

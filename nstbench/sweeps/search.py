@@ -23,9 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from nstbench.config.criterion import check_searched, criteria_of
 from nstbench.config.files import groups
 from nstbench.errors import UserError, did_you_mean
-from nstbench.sweeps.criterion import check_searched, check_told, criteria_of, higher_is_better
+from nstbench.sweeps.criterion import check_told, higher_is_better
 from nstbench.tracking.record import RunRecord
 
 _PLUGIN = "hydra_plugins.hydra_optuna_sweeper"

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nstbench.sweeps.criterion import criteria_of, values_of
+from nstbench.config.criterion import criteria_of
+from nstbench.sweeps.criterion import values_of
 from nstbench.tracking.ledger import Entry
 from nstbench.tracking.record import RunRecord
 

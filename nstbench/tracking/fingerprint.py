@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from nstbench.encoders.weights import REGISTRY
-
 # Settings that leave the picture as it is: where results go, what is logged, judged and shown,
 # and on which machine. Everything else is part of the fingerprint.
 LEAVES_THE_PICTURE = frozenset(
@@ -44,7 +42,7 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if config["canvas"]["start"] not in {"content", "style", "noise"}:
         left_out["canvas"].add("start")
-    if _is_path(config["encoder"].get("weights")):
+    if is_path(config["encoder"].get("weights")):
         left_out["encoder"].add("weights")
     for section, keys in left_out.items():
         relevant[section] = {k: v for k, v in config[section].items() if k not in keys}
@@ -82,11 +80,9 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _is_path(weights: object) -> bool:
+def is_path(weights: object) -> bool:
     """Tell a file from a name: by its looks, so that the answer is the same on every machine."""
-    if not isinstance(weights, str) or weights in REGISTRY:
-        return False
-    return bool(PurePath(weights).suffix) or PurePath(weights).name != weights
+    return isinstance(weights, str) and bool(PurePath(weights).suffix or PurePath(weights).name != weights)
 
 
 def canonical(value: Any) -> Any:

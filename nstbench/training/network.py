@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-WIDTHS = (32, 64, 128, 256, 256)
-DEPTHS = (2, 2, 3, 3, 1)
+from nstbench.encoders.procedural.encoder import DEPTHS, WIDTHS
 
 
 class TextureNet(nn.Module):

@@ -20,7 +20,6 @@ from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from nstbench.callbacks.curves import append_row, drop_rows
 from nstbench.encoders.procedural.weights import read_weights, write_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.formatting import duration
@@ -28,17 +27,11 @@ from nstbench.runtime.device import choose_device, device_name, fast_bf16
 from nstbench.runtime.files import write_text
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors
 from nstbench.runtime.trainer import fit, save_checkpoint
+from nstbench.tracking.files import append_row, drop_rows, remove_if_empty, run_folder, run_id, write_config
 from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE, canonical
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
-from nstbench.tracking.record import (
-    remove_checkpoints,
-    remove_if_empty,
-    run_folder,
-    run_id,
-    versions,
-    write_config,
-)
+from nstbench.tracking.record import remove_checkpoints, versions
 from nstbench.training.evaluation import Accuracy, held_out_accuracy
 from nstbench.training.export import exported
 from nstbench.training.module import TextureTraining
@@ -86,7 +79,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
         StorageError: a file cannot be written; the same command continues the training.
     """
     console = console or Console(stderr=True)
-    device = choose_device(config.trainer)
+    device = choose_device(config.trainer.accelerator, config.trainer.threads)
     relevant = what_makes_the_weights(config)
     identity = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
     folder = run_folder(config.output, config.study, run_id(["encoder", f"s{config.seed}"], identity))

@@ -20,7 +20,7 @@ from PIL import Image
 import nstbench.runtime.cores
 from nstbench.cli import main
 from nstbench.config.files import conf_dir, groups
-from nstbench.tracking.record import run_folder
+from nstbench.tracking.files import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 Complain = Callable[..., str]

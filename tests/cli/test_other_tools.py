@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from nstbench.cli import main
-from nstbench.cli.composition.compose import RUN
 from nstbench.cli.composition.overrides import SHORTHANDS, overrides_from
+from nstbench.cli.composition.program import RUN
 from nstbench.cli.other_tools import look_up, refuse_other_tools
 from nstbench.cli.other_tools_table import EQUIVALENTS
 from nstbench.config.schema import Config

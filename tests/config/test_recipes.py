@@ -12,8 +12,9 @@ from hydra import compose, initialize_config_dir
 
 from nstbench.analysis.published_curves import read_curve
 from nstbench.config.files import conf_dir, groups
+from nstbench.config.resolvers import register_resolvers
 from nstbench.config.schema import Config
-from nstbench.config.validation import register_resolvers, validate
+from nstbench.config.validation import validate
 from nstbench.runs.run import run
 from nstbench.tracking.fingerprint import fingerprint
 
@@ -27,7 +28,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "weights": ("paper", 1.0, 1e3, 0.0),
         "network": ("max", "zeros", False),
         "pictures": ("short_edge", "own"),
-        "canvas": ("nstbench.canvas.base.Pixels", "content"),
+        "canvas": ("nstbench.canvas.pixels.Pixels", "content"),
         "optimizer": ("torch.optim.LBFGS", 1.0, 1, 100),
         "stages": [(512, 500)],
     },
@@ -44,7 +45,7 @@ PAPER = {
     "weights": ("paper", 1e-3, 1.0, 0.0),
     "network": ("average", "zeros", True),
     "pictures": ("area", "content"),
-    "canvas": ("nstbench.canvas.base.Pixels", "noise"),
+    "canvas": ("nstbench.canvas.pixels.Pixels", "noise"),
 }
 PUBLISHED |= {
     "gatys2016_authors_normalized": NORMALIZED,

@@ -20,11 +20,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nstbench.cli import main
-from nstbench.config.building import build
 from nstbench.config.files import conf_dir
+from nstbench.config.instantiate import build
 from nstbench.config.kinds import KINDS, locate
+from nstbench.config.resolvers import register_resolvers
 from nstbench.config.schema import Config, settings
-from nstbench.config.validation import register_resolvers, validate
+from nstbench.config.validation import validate
 from nstbench.config.yaml_files import check_yaml
 from nstbench.errors import UserError
 

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
 from nstbench.config.schema import Config, settings
-from nstbench.config.validation import referred, register_resolvers, validate
+from nstbench.config.validation import referred, validate
 from nstbench.errors import UserError, as_typed, did_you_mean
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from nstbench.downloads.safe_load import TensorFileError, load_tensors
+from nstbench.encoders.safe_load import TensorFileError, load_tensors
 
 
 def saved(value: object, *, legacy: bool = False) -> bytes:
@@ -129,7 +129,7 @@ def test_a_bomb_is_refused_within_the_memory_of_its_own_size(tmp_path: Path) -> 
     program = f"""
 import resource, torch
 from pathlib import Path
-from nstbench.downloads.safe_load import TensorFileError, load_tensors
+from nstbench.encoders.safe_load import TensorFileError, load_tensors
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 before = peak()
 for file in sorted(Path({str(tmp_path)!r}).glob("*.pth")):

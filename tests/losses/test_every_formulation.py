@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.config.building import build
 from nstbench.config.files import formulations, groups
-from nstbench.config.instantiate import TERM_KEYS
+from nstbench.config.instantiate import TERM_KEYS, build
 from nstbench.config.schema import Role
 from nstbench.losses.base import Formulation, JointLoss
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstbench.losses.nearest_neighbor import NearestNeighbor
-from nstbench.objective.objective import Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 
 
 def seen(batch: int = 1, side: tuple[int, int] = (16, 24), seed: int = 0) -> list[Tensor]:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import JointLoss, Loss
+from nstbench.losses.base import CANVAS, JointLoss, Loss
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
 from nstbench.losses.pixel_range import PixelRange
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 from nstbench.objective.units import gradient_norms, set_units
 
 MIX = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from nstbench.config.files import groups
 from nstbench.config.schema import Role
+from nstbench.losses.base import CANVAS
 from nstbench.losses.gram import Gram
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.objective.objective import CANVAS, Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 from nstbench.objective.together import TermError, Together
 
 CPU = torch.device("cpu")

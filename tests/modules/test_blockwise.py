@@ -15,7 +15,7 @@ from nstbench.encoders.base import Encoder
 from nstbench.encoders.geometry import map_shapes
 from nstbench.encoders.procedural.encoder import ProceduralVGG
 from nstbench.encoders.random import RandomVGG
-from nstbench.losses.base import Formulation
+from nstbench.losses.base import CANVAS, Formulation
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.contextual import Contextual
 from nstbench.losses.covariance import Covariance
@@ -30,7 +30,8 @@ from nstbench.losses.nearest_neighbor import NearestNeighbor
 from nstbench.losses.relaxed_emd import RelaxedEMD
 from nstbench.losses.shifted_gram import ShiftedGram
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.objective.objective import CANVAS, Guides, Objective, Region, Term, Values
+from nstbench.objective.objective import Objective, Values
+from nstbench.objective.term import Guides, Region, Term
 from nstbench.objective.units import set_units
 
 LOSSES: dict[str, Formulation] = {  # type: ignore[type-arg]

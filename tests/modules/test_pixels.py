@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nstbench.canvas.base import Pixels
+from nstbench.canvas.noise import NOISES
+from nstbench.canvas.pixels import Pixels
+from nstbench.config import schema
 
 
 def test_a_picture_painted_in_numbers_up_to_255_is_the_picture() -> None:
@@ -38,3 +40,7 @@ def test_pixels_in_units_of_one_are_left_as_they_are() -> None:
 def test_black_to_white_is_a_distance() -> None:
     with pytest.raises(ValueError, match="positive distance"):
         Pixels(range=0)
+
+
+def test_the_schema_names_all_noises() -> None:
+    assert tuple(NOISES) == schema.NOISES

@@ -18,7 +18,8 @@ from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.modules import precision
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.modules.precision import Encoding, Plateau, with_bf16_weights
+from nstbench.modules.plateau import Plateau
+from nstbench.modules.precision import Encoding, with_bf16_weights
 from nstbench.runs.preparation import prepare
 from nstbench.runs.run import Result, run
 

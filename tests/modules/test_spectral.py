@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstbench.canvas.base import Canvas, Pixels
+from nstbench.canvas.base import Canvas
+from nstbench.canvas.pixels import Pixels
 from nstbench.canvas.spectral import COLOUR_ROOT, Spectral, spectral_gain
 from nstbench.config.schema import Config
 from nstbench.encoders.calibration import calibration_pictures

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.canvas.base import Pixels
+from nstbench.canvas.pixels import Pixels
 from nstbench.encoders.random import RandomVGG
 from nstbench.losses.functional.gram import gram_matrix
 from nstbench.optimizers.lbfgs import LBFGS

@@ -18,11 +18,11 @@ from conftest import TINY
 from hydra import compose, initialize_config_dir
 
 from nstbench.cli import main
+from nstbench.config.criterion import check_criterion
 from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
 from nstbench.config.schema import Config
-from nstbench.config.validation import register_resolvers
 from nstbench.errors import UserError
-from nstbench.sweeps.criterion import check_criterion
 from nstbench.sweeps.plugins import register_launchers
 from nstbench.sweeps.search_results import Found, best, show_search
 from nstbench.tracking.ledger import Entry

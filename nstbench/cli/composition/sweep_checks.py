@@ -11,7 +11,8 @@ from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from nstbench.cli.composition.compose import as_user_error, where_typed, with_hydra
+from nstbench.cli.composition.compose import with_hydra
+from nstbench.cli.composition.errors import as_user_error, where_typed
 from nstbench.cli.composition.jobs import jobs_of
 from nstbench.config.files import groups
 from nstbench.config.schema import settings

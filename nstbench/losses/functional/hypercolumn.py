@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import at_least_float32, inside
+from nstbench.losses.functional.maps import at_least_float32, inside
 
 
 def draw(count: int, samples: int, generator: torch.Generator) -> Tensor:

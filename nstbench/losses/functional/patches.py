@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import at_least_float32
+from nstbench.losses.functional.maps import at_least_float32
 
 # Similarities in memory at once: small blocks stay in a CPU's cache, large ones keep a GPU busy.
 _BLOCK = {"cpu": 2**20, "cuda": 2**25}

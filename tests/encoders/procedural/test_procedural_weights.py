@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nstbench.encoders.preprocessing import Preprocessing
-from nstbench.encoders.procedural.encoder import ProceduralVGG
+from nstbench.encoders.procedural.encoder import DEPTHS, ProceduralVGG
 from nstbench.encoders.procedural.weights import read_weights, write_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
-from nstbench.training.network import DEPTHS, TextureNet
+from nstbench.training.network import TextureNet
 
 WIDTHS = (4, 6, 8, 8, 8)
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nstbench.encoders.preprocessing import Preprocessing
+from nstbench.encoders.procedural.encoder import DEPTHS
 from nstbench.training.export import exported
-from nstbench.training.network import DEPTHS, TextureNet
+from nstbench.training.network import TextureNet
 from nstbench.training.textures import texture
 from nstbench.training.textures.fields import Array
 

@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
-from nstbench.downloads.pickle_check import DAMAGED, Contents, TensorFileError, contents_of, refuse_objects
+from nstbench.encoders.pickle_check import DAMAGED, Contents, TensorFileError, contents_of, refuse_objects
 from nstbench.runtime import regular_files
 from nstbench.runtime.regular_files import NotRegularError
 
