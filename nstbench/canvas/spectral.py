@@ -10,7 +10,7 @@ from nstbench.errors import UserError
 
 # The symmetric root of the covariance of sRGB values, about each photograph's own mean, over
 # `nstbench.encoders.calibration.calibration_pictures(128)`; divided so that its gain is 1 in the mean
-# square. tests/modules/test_spectral.py computes it again.
+# square. tests/canvas/test_spectral.py computes it again.
 COLOUR_ROOT = (
     (0.9159, 0.4722, 0.2827),
     (0.4722, 0.6882, 0.5129),

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from hydra.utils import get_class
 
 from nstbench.blockwise.blocks import check_blocks
 from nstbench.blockwise.contributions import kind
 from nstbench.config.files import formulations
+from nstbench.config.kinds import locate
 from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
@@ -152,7 +152,7 @@ def _computable(role: str) -> list[str]:
     names = []
     for option, nodes in formulations(role).items():
         for node in nodes.values():
-            made = get_class(str(node["_target_"]))
+            made = locate(node["_target_"], "loss")
             if issubclass(made, AdditiveLoss | PositionwiseLoss) or node.get("layers") == [CANVAS]:
                 names.append(option)
     return names

@@ -15,7 +15,7 @@ import pytest
 
 from nstbench.tracking.record import RunRecord
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
     *(
         "encoder=random",

@@ -18,7 +18,7 @@ from nstbench.objective.build import build_terms
 from nstbench.objective.objective import Objective
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-DOC = (Path(__file__).resolve().parent.parent / "docs" / "units.md").read_text(encoding="utf-8")
+DOC = (Path(__file__).resolve().parents[2] / "docs" / "units.md").read_text(encoding="utf-8")
 ENCODER = ["encoder=random", "encoder.width=0.0625", "encoder.shape=vgg19", "weights.unit=paper"]
 
 

@@ -20,7 +20,7 @@ from nstbench.training.schema import TrainConfig
 from nstbench.training.textures import texture
 from nstbench.training.train import what_makes_the_weights
 
-CARD = Path(__file__).resolve().parents[3] / "docs" / "procedural_encoder.md"
+CARD = Path(__file__).resolve().parents[2] / "docs" / "procedural_encoder.md"
 UNSEEN = range(5000, 5024)  # programs that no training drew
 
 

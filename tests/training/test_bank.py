@@ -18,7 +18,7 @@ from nstbench.training.schema import BankSettings
 from nstbench.training.textures import texture
 from nstbench.training.textures.bank import bank_bytes, bank_file, identity, open_bank, render
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = BankSettings(programs=5, pictures=3, held_out=1, size=33, seed=2)
 
 
