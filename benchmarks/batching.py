@@ -29,7 +29,7 @@ from nstbench.config.resolvers import register_resolvers
 from nstbench.config.validation import validate
 from nstbench.modules.footprint import memory_of
 from nstbench.runs.attempts import Fit, Waiting, begin
-from nstbench.runs.batch import fit_together, room_for
+from nstbench.runs.batch import fit_together, max_batch_size
 from nstbench.runs.run import attempt
 from nstbench.runs.targets import shared_encodings
 from nstbench.runtime.device import device_name
@@ -135,7 +135,7 @@ def _row(
         try:
             fits = [each.fit for each in runs]
             need = memory_of(fits[0].module)
-            size = given.runs if given.size == "all" else min(given.runs, room_for(fits[0]))
+            size = given.runs if given.size == "all" else min(given.runs, max_batch_size(fits[0]))
             apart, together = measure(fits, size, watch, given.rounds)
         finally:
             for each in runs:

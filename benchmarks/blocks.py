@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nstbench.blockwise.objective import Blockwise
+from nstbench.blockwise.objective import BlockwiseObjective
 from nstbench.encoders.random import RandomVGG
 from nstbench.losses.base import CANVAS
 from nstbench.losses.content import FeatureReconstruction
@@ -57,16 +57,16 @@ def objective(
     content, style, canvas = (_picture(size, seed).to(device, dtype) for seed in range(3))
     pictures = {"content/features": content, "style/gram": style, "regularizer/tv": content}
     if tile is not None:
-        blocks = Blockwise(encoder, encoder, whole, tile)
+        blocks = BlockwiseObjective(encoder, encoder, whole, tile)
         for term in terms:
-            blocks.remember(term, [pictures[term.name]])
+            blocks.compute_targets(term, [pictures[term.name]])
         return lambda: blocks(canvas)[1]
     for term in terms:
         with torch.no_grad():
             seen: Mapping[str, Tensor] = {CANVAS: pictures[term.name]}
-            if term.asks_for != [CANVAS]:
-                seen = encoder(pictures[term.name], term.asks_for)
-        term.remember([[seen]])
+            if term.layers_needed != [CANVAS]:
+                seen = encoder(pictures[term.name], term.layers_needed)
+        term.compute_targets([[seen]])
 
     def gradient() -> Tensor:
         leaf = canvas.clone().requires_grad_()

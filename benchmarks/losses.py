@@ -110,12 +110,12 @@ class Bench:
         if layer != CONFIGURED and isinstance(term.loss, JointLoss):
             return None
         picture = self.pictures[term.loss.yardstick if role == "regularizer" else role]
-        term.remember([[self._see(copy) for copy in term.loss.copies(picture)]])
+        term.compute_targets([[self._see(copy) for copy in term.loss.copies(picture)]])
         return term
 
     def evaluation(self, term: Term) -> Callable[[], None]:
         """Return one evaluation with its gradient, on feature maps halfway between the two pictures."""
-        mixed = {k: (0.5 * (self.content[k] + self.style[k])).requires_grad_() for k in term.asks_for}
+        mixed = {k: (0.5 * (self.content[k] + self.style[k])).requires_grad_() for k in term.layers_needed}
 
         def evaluate() -> None:
             for x in mixed.values():

@@ -140,7 +140,7 @@ def our_step(
         encode = torch.compile(encoding, dynamic=False, mode="reduce-overhead")
     for term, picture in zip(terms, (content, style, content), strict=True):
         with torch.no_grad():
-            term.remember([[{**encoding.exactly(picture, objective.layers), CANVAS: picture}]])
+            term.compute_targets([[{**encoding.full_precision(picture, objective.layers), CANVAS: picture}]])
 
     def step() -> Tensor:
         canvas.grad = None

@@ -80,16 +80,16 @@ class Share:
         return (rows, columns), (all_rows, all_columns)
 
 
-def shares_of(terms: Sequence[Term], wanted: Kind, encoder: Encoder) -> list[Share]:
+def contributions_of(terms: Sequence[Term], wanted: Kind, encoder: Encoder) -> list[Share]:
     """Return the parts of terms that are of a kind, with the guides of the canvas."""
     return [
-        share_of(term, part, term.guides.get(part.key), encoder)
+        contribution_of(term, part, term.guides.get(part.key), encoder)
         for term in terms
         for part in term.parts
         if kind(term, part.view) == wanted
     ]
 
 
-def share_of(term: Term, part: Part, guide: Tensor | None, encoder: Encoder) -> Share:
+def contribution_of(term: Term, part: Part, guide: Tensor | None, encoder: Encoder) -> Share:
     """Return a part as a share, with a guide of the picture that is looked at."""
     return Share(term, part, guide, [encoder.layers[layer].stride for layer in part.view.split("+")])

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from nstbench.blockwise.blocks import Block, at, cut
-from nstbench.blockwise.contributions import Share, kind, share_of, shares_of
+from nstbench.blockwise.contributions import Share, contribution_of, contributions_of, kind
 from nstbench.encoders.base import Encoder, Features
 from nstbench.losses.base import CANVAS, Target
 from nstbench.losses.functional.maps import at_least_float32
@@ -33,7 +33,7 @@ from nstbench.objective.term import Guides, Part, Term
 Encode = Callable[[Tensor, Sequence[str]], Features]
 
 
-class Blockwise:
+class BlockwiseObjective:
     """Evaluates an objective block by block; the objective's terms remember their pictures likewise.
 
     Args:
@@ -54,7 +54,7 @@ class Blockwise:
         self._cut: dict[tuple[object, ...], list[Block]] = {}
 
     @torch.no_grad()
-    def remember(
+    def compute_targets(
         self,
         term: Term,
         pictures: Sequence[Tensor],
@@ -69,7 +69,7 @@ class Blockwise:
         summaries = {}
         for i, picture in enumerate(pictures):
             shares = [
-                share_of(term, part, _guide_of_style(part, guides), self.encoder)
+                contribution_of(term, part, _guide_of_style(part, guides), self.encoder)
                 for part in term.parts
                 if kind(term, part.view) == "additive" and (part.region is None or part.region.picture == i)
             ]
@@ -84,10 +84,10 @@ class Blockwise:
                 copies = [{CANVAS: copy} for copy in term.loss.copies(picture)]
                 return term.target(copies, part.view, of_style)
             self._remembered[term.name] = picture
-            term.units[part.key] = self._size(picture, share_of(term, part, None, self.encoder))
+            term.units[part.key] = self._size(picture, contribution_of(term, part, None, self.encoder))
             return None
 
-        term.remember_as(target, range(len(pictures)), blend, guides)
+        term.compute_targets_with(target, range(len(pictures)), blend, guides)
 
     def __call__(self, picture: Tensor, *, gradient: bool = True) -> tuple[Values, Tensor]:
         """Return the objective of pictures ``(B, 3, H, W)``, and its gradient for them where asked for."""
@@ -111,7 +111,9 @@ class Blockwise:
         """Return the terms' values, and the gradient of their sum under these weights, or 0."""
         _check(terms)
         values, slope = _of_pixels(terms, weights, picture, gradient=gradient)
-        additive, positionwise = (shares_of(terms, k, self.encoder) for k in ("additive", "positionwise"))
+        additive, positionwise = (
+            contributions_of(terms, k, self.encoder) for k in ("additive", "positionwise")
+        )
         sums = self._sums(picture, additive)
         slopes = []
         for share, of_all in zip(additive, sums, strict=True):

@@ -12,7 +12,7 @@ from nstbench.errors import FULL, StorageError
 from nstbench.modules.batch_optimization import BatchOptimization
 from nstbench.optimizers.rows import split
 from nstbench.runs.attempts import Fit
-from nstbench.runtime.interruption import asked_to_stop
+from nstbench.runtime.interruption import stop_requested
 
 
 class BatchCheckpoint(pl.Callback):
@@ -29,7 +29,7 @@ class BatchCheckpoint(pl.Callback):
             StorageError: The disk is full.
         """
         assert isinstance(pl_module, BatchOptimization)
-        stopping = asked_to_stop()  # asked once, so that all runs of the batch stop at one step
+        stopping = stop_requested()  # asked once, so that all runs of the batch stop at one step
         fits = pl_module.fits
         optimizer = cast(LightningOptimizer, pl_module.optimizers()).optimizer
         names = [fit.folder.name for fit in fits]

@@ -24,7 +24,7 @@ from nstbench.config.resolvers import register_resolvers
 from nstbench.config.validation import validate
 from nstbench.errors import StorageError, UserError
 from nstbench.runs.attempts import Attempt, Waiting, carried_out
-from nstbench.runtime.interruption import asked_to_stop, politely
+from nstbench.runtime.interruption import stop_on_first_interrupt, stop_requested
 from nstbench.sweeps.criterion import values_of
 from nstbench.sweeps.plugins import register_launchers
 from nstbench.sweeps.sweep import Sweep
@@ -128,11 +128,13 @@ def _run_alone(composed: DictConfig) -> None:
 
         prepared = prepare(config)
         from nstbench.cli.output import show_result
-        from nstbench.cost.memory import check_room
+        from nstbench.cost.memory import check_memory
         from nstbench.runs.run import run
 
-        with politely():
-            result = run(config, _typed(), prepared=prepared, on_begin=lambda _: check_room(config, prepared))
+        with stop_on_first_interrupt():
+            result = run(
+                config, _typed(), prepared=prepared, on_begin=lambda _: check_memory(config, prepared)
+            )
     except UserError as error:
         _failure.append(where_typed(error, composed))
     except Exception as error:
@@ -143,7 +145,7 @@ def _run_alone(composed: DictConfig) -> None:
 
 def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> Attempt[Criteria]:
     """Run one configuration of a sweep, and leave word of what became of it."""
-    if asked_to_stop():
+    if stop_requested():
         raise KeyboardInterrupt
     register_resolvers()
     entry = Entry(HydraConfig.get().job.num, _typed(), "running")
@@ -172,14 +174,14 @@ def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> Attempt[tupl
     prepared = prepare(config)
     from nstbench.callbacks.sweep_progress import Reporting
     from nstbench.cli.output import brief
-    from nstbench.cost.memory import check_room
+    from nstbench.cost.memory import check_memory
     from nstbench.runs.run import FailedBeforeError, attempt
 
     config.record.progress = False  # the sweep has a view of its own
     reporting = Reporting(ledger, replace(entry, steps=sum(s.steps for s in config.schedule.stages)))
 
     def begin(folder: Path) -> None:
-        check_room(config, prepared)
+        check_memory(config, prepared)
         reporting.begin(folder)
 
     try:

@@ -136,11 +136,11 @@ def _run(config: Config, typed: list[str]) -> tuple[Path, int]:
     from nstbench.cli.output import report, show_result
     from nstbench.runs.preparation import prepare
     from nstbench.runs.run import run
-    from nstbench.runtime.interruption import politely
+    from nstbench.runtime.interruption import stop_on_first_interrupt
 
     prepared = prepare(config)
     try:
-        with politely():
+        with stop_on_first_interrupt():
             result = run(config, typed, prepared=prepared)
     except UserError:
         raise

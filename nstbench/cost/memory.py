@@ -7,7 +7,7 @@ import math
 
 from nstbench.config.schema import Config
 from nstbench.cost.prediction import PAIR, Cost, StageCost, predict
-from nstbench.cost.trials import encoded_at_once, history_of
+from nstbench.cost.trials import encoded_at_once, history_size_of
 from nstbench.errors import UserError
 from nstbench.formatting import bytes_as_said
 from nstbench.runs.inputs import canvas_shape
@@ -24,7 +24,7 @@ _FEWEST = 3  # steps that are worth remembering
 _AT_MOST = 6000
 
 
-def check_room(config: Config, prepared: Prepared) -> None:
+def check_memory(config: Config, prepared: Prepared) -> None:
     """Refuse a run that memory has no room for, before it is begun; say so where it is close.
 
     Only large runs are tried for it, at small sizes, which takes seconds.
@@ -55,18 +55,18 @@ def refuse(config: Config, prepared: Prepared, cost: Cost) -> None:
     where = "" if prepared.device.type == "cpu" else " on the GPU"
     need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
     reason = f"it would take about {need} of memory, and {free} is free{where}"
-    settings = ", or ".join(remedies(config, prepared, cost))
+    settings = ", or ".join(settings_that_fit(config, prepared, cost))
     hint = f"What fits: {settings}." if settings else "Give a smaller size."
     hint += " With trainer.check_memory=false it is tried all the same."
     setting = "size" if largest.stage.size == config.size else "schedule.stages"
     raise UserError(setting, largest.stage.size, reason, hint)
 
 
-def remedies(config: Config, prepared: Prepared, cost: Cost) -> list[str]:
+def settings_that_fit(config: Config, prepared: Prepared, cost: Cost) -> list[str]:
     """Return settings with each of which a run would fit, as they are typed; perhaps none."""
     room = _SAFE * cost.free
     stage = max(cost.stages, key=lambda stage: stage.memory)
-    remembered = min(history_of(config), stage.stage.steps)
+    remembered = min(history_size_of(config), stage.stage.steps)
     per_step = PAIR * 3 * stage.pixels
 
     def fewer(memory: float) -> str:

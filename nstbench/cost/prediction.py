@@ -20,7 +20,15 @@ from torch import Tensor, nn
 
 from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, Stage
-from nstbench.cost.trials import Trial, at, encoded, encoded_at_once, history_of, slope_of, trials_of
+from nstbench.cost.trials import (
+    Trial,
+    at,
+    encoded,
+    encoded_at_once,
+    growth_per_pixel,
+    history_size_of,
+    trials_of,
+)
 from nstbench.modules.precision import AUTO_SHARE
 from nstbench.pictures.resize import Shape
 from nstbench.runs.inputs import canvas_shape
@@ -152,7 +160,7 @@ def _cost(config: Config, prepared: Prepared, stage: Stage, trials: Sequence[Tri
     grown = 1.0 if last.size == stage.size else _grown(config, prepared, trials, stage.size)
     parameters = round(last.parameters * pixels / last.pixels)
     # A history that fills up makes the steps slower, and is held beside all else.
-    history = min(history_of(config), stage.steps)
+    history = min(history_size_of(config), stage.steps)
     filled = sum(min(i, history) for i in range(stage.steps)) / stage.steps
     further = max(0.0, filled - last.remembered / 2)  # remembered, on average
     step = last.step * grown + further * _per_remembered(config, parameters, prepared.device)
@@ -187,7 +195,7 @@ def _memory(
     further = math.prod(canvas_shape(config, prepared.inputs, size)) - last.pixels
     kept = [trial.kept for trial in trials if trial.kept]
     per_pixel = last.parameters / last.pixels
-    slope = slope_of(trials, "memory")
+    slope = growth_per_pixel(trials, "memory")
     if tile is not None:
         # What grows is the canvas, and the optimiser's copies of it; and a block has more halo inside.
         slope = min(slope, (last.remembered * PAIR + _OTHER) * per_pixel)
@@ -216,7 +224,7 @@ def _grown(config: Config, prepared: Prepared, trials: Sequence[Trial], size: in
 
 def _per_remembered(config: Config, parameters: int, device: torch.device) -> float:
     """Return by how many seconds a step is slower for every step that the optimiser remembers."""
-    history = min(history_of(config), _REHEARSED)
+    history = min(history_size_of(config), _REHEARSED)
     if history <= 4:
         return 0.0
     n = min(parameters, _NUMBERS)

@@ -144,7 +144,7 @@ class _Clock(EvaluationCallback):
             self._count(module, evaluation.picture)
         else:
             self._count_block(module, evaluation.picture)
-        _tidy()
+        free_cached_memory()
         reset_peak_memory(module.device)
         self.counting = time.perf_counter() - began
 
@@ -169,7 +169,7 @@ class _Clock(EvaluationCallback):
 def _try(config: Config, prepared: Prepared, stage: Stage, size: int, steps: int, *, metrics: bool) -> Trial:
     """Make a run of a few steps, in a folder that is removed."""
     clock = _Clock(counts=size != stage.size)  # of its own size all is measured
-    _tidy()
+    free_cached_memory()
     with tempfile.TemporaryDirectory() as output:
         small = _with(
             config,
@@ -193,18 +193,18 @@ def _try(config: Config, prepared: Prepared, stage: Stage, size: int, steps: int
         memory=max(clock.memory, record.peak_memory_bytes),
         kept=clock.kept,
         parameters=clock.parameters,
-        remembered=min(steps, history_of(config)),
+        remembered=min(steps, history_size_of(config)),
     )
 
 
-def _tidy() -> None:
+def free_cached_memory() -> None:
     """Give back to the system what is free: what one trial leaves would be counted in the next."""
     gc.collect()
     with suppress(OSError, AttributeError):  # another C library
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def slope_of(trials: Sequence[Trial], what: str) -> float:
+def growth_per_pixel(trials: Sequence[Trial], what: str) -> float:
     """Return by how much something grows with every pixel."""
     b = trials[-1]
     if len(trials) < 2:
@@ -217,7 +217,7 @@ def slope_of(trials: Sequence[Trial], what: str) -> float:
 def at(trials: Sequence[Trial], what: str, pixels: int) -> float:
     """Return what trials say of another number of pixels: along a line through the last two."""
     last = trials[-1]
-    return float(getattr(last, what)) + slope_of(trials, what) * (pixels - last.pixels)
+    return float(getattr(last, what)) + growth_per_pixel(trials, what) * (pixels - last.pixels)
 
 
 def encoded(config: Config, prepared: Prepared, size: int) -> int:
@@ -233,14 +233,16 @@ def encoded_at_once(config: Config, prepared: Prepared, size: int, tile: int | N
 def _crops(config: Config, prepared: Prepared, size: int, tile: int | None) -> list[int]:
     """Return the pixels of each block, with its halo."""
     shape = canvas_shape(config, prepared.inputs, size)
-    layers = dict.fromkeys(layer for term in prepared.terms for layer in term.asks_for if layer != CANVAS)
+    layers = dict.fromkeys(
+        layer for term in prepared.terms for layer in term.layers_needed if layer != CANVAS
+    )
     if tile is None or not layers:
         return [math.prod(shape)]
     blocks = cut(prepared.encoder, list(layers), shape, tile)
     return [math.prod(side.stop - side.start for side in block.crop) for block in blocks]
 
 
-def history_of(config: Config) -> int:
+def history_size_of(config: Config) -> int:
     """Return how many steps the optimiser remembers."""
     optimizer = build(config.optimizer)([nn.Parameter(torch.zeros(1, 1))])
     remembered: int = optimizer.param_groups[0].get("history_size", 0)

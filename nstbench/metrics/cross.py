@@ -85,12 +85,12 @@ class CrossEvaluation(Metric):
 
     @property
     def _layers(self) -> list[str]:
-        asked = [layer for terms in self.terms.values() for t in terms for layer in t.asks_for]
+        asked = [layer for terms in self.terms.values() for t in terms for layer in t.layers_needed]
         return [layer for layer in dict.fromkeys(asked) if layer != CANVAS]
 
     def _distance(self, name: str, terms: Sequence[Term], pair: _Pair) -> float:
         for term in terms:
-            term.remember([[features] for features in pair.styles], pair.blend)
+            term.compute_targets([[features] for features in pair.styles], pair.blend)
         set_units(Objective(terms), "unit", lambda _: {}, pair.picture[CANVAS])
         key = f"{name} {pair.sha256}"
         if key not in self._ends:  # a sweep judges many pictures of one pair

@@ -69,7 +69,7 @@ class BatchOptimization(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Move every canvas by one step."""
         step = self.fits[0].module.step
-        self.together.draw_for(step)
+        self.together.set_draw(step)
         optimizer = cast(LightningOptimizer, self.optimizers())
         while self.fits:
             try:

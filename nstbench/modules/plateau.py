@@ -21,7 +21,7 @@ class Plateau:
         self.tolerance, self.evaluations = tolerance, evaluations
         self.best: deque[float] = deque(maxlen=evaluations + 1)
 
-    def hear(self, value: float) -> None:
+    def update(self, value: float) -> None:
         """Take the next value."""
         self.best.append(min(value, self.best[-1]) if self.best else value)
 

@@ -73,7 +73,7 @@ class Encoding:
         with torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=phase == "bf16"):
             return cast(Features, encode(pictures, layers))
 
-    def exactly(self, pictures: Tensor, layers: Sequence[str]) -> Features:
+    def full_precision(self, pictures: Tensor, layers: Sequence[str]) -> Features:
         """Return the feature maps of ``layers`` in float32."""
         return cast(Features, self.encoder(pictures, layers))
 

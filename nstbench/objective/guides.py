@@ -94,7 +94,7 @@ def _of_views(
 
 
 def _map_shapes(term: Term, encoder: Encoder, shape: Shape) -> dict[str, Shape]:
-    layers = [layer for layer in term.asks_for if layer != CANVAS]
+    layers = [layer for layer in term.layers_needed if layer != CANVAS]
     return {**map_shapes(encoder, layers, shape), CANVAS: shape}
 
 

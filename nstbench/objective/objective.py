@@ -45,7 +45,7 @@ class Objective:
     @property
     def layers(self) -> list[str]:
         """The encoder's layers that the terms ask for, each once."""
-        return list(dict.fromkeys(layer for t in self.terms for layer in t.asks_for if layer != CANVAS))
+        return list(dict.fromkeys(layer for t in self.terms for layer in t.layers_needed if layer != CANVAS))
 
     @property
     def targets(self) -> dict[str, dict[str, Target]]:
@@ -57,10 +57,10 @@ class Objective:
         for term in self.terms:
             term.targets = dict(targets[term.name])
 
-    def draw_for(self, step: int) -> None:
+    def set_draw(self, step: int) -> None:
         """Set what every term samples to the draw that belongs to a step of the run."""
         for term in self.terms:
-            term.draw_for(step)
+            term.set_draw(step)
 
     @property
     def draws(self) -> dict[str, int]:

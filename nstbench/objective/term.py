@@ -98,7 +98,7 @@ class Term:
         return self.name.split("/")[0]
 
     @property
-    def asks_for(self) -> list[str]:
+    def layers_needed(self) -> list[str]:
         """The layers of all views, each once."""
         return list(dict.fromkeys(layer for view in self.layers for layer in view.split("+")))
 
@@ -111,7 +111,7 @@ class Term:
             for region in self.regions:
                 yield Part(f"{view}@{region.name}", view, region.share * w, region)
 
-    def remember(
+    def compute_targets(
         self,
         pictures: Sequence[Sequence[Mapping[str, Tensor]]],
         blend: Sequence[float] = (1.0,),
@@ -132,9 +132,9 @@ class Term:
             return self.target(pictures[picture], part.view, of_style)
 
         with torch.no_grad():
-            self.remember_as(target, range(len(pictures)), blend, guides)
+            self.compute_targets_with(target, range(len(pictures)), blend, guides)
 
-    def remember_as(
+    def compute_targets_with(
         self,
         target: Callable[[Part, int, Sequence[Mapping[str, Tensor]] | None], Target],
         pictures: Sequence[int],
@@ -198,7 +198,7 @@ class Term:
         """Return the term's value in its unit, before its weight, ``(B,)``."""
         return torch.stack(list(self.per_layer(features).values())).sum(0)
 
-    def draw_for(self, step: int) -> None:
+    def set_draw(self, step: int) -> None:
         """Set the draw that belongs to a step of the run."""
         self.draw = step // self.loss.redraw_every if self.loss.redraw_every else 0
 

@@ -71,10 +71,10 @@ class Together:
             united = _united([term for _, term in group], device)
             self.shared.append(Shared(united, rows, torch.tensor(rows, device=device), weights))
 
-    def draw_for(self, step: int) -> None:
+    def set_draw(self, step: int) -> None:
         """Set what every term samples to the draw that belongs to a step of the runs."""
         for objective in self.objectives:
-            objective.draw_for(step)
+            objective.set_draw(step)
 
     def __call__(self, features: Mapping[str, Tensor], canvases: Tensor) -> tuple[Tensor, Told]:
         """Evaluate every term on the canvases ``(B, 3, H, W)`` and their feature maps.
@@ -154,7 +154,7 @@ class _Seen:
         """Return the maps that a term looks at, of the canvases that have it."""
         if len(rows) == self.size:
             return self.whole
-        return {layer: self._some(layer, rows) for layer in term.asks_for}
+        return {layer: self._some(layer, rows) for layer in term.layers_needed}
 
     def _some(self, layer: str, rows: Sequence[int]) -> Tensor:
         # Split once, its gradient is put together once; slices would each fill a whole batch with zeros.

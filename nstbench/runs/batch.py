@@ -61,7 +61,7 @@ def in_batches(jobs: Sequence[Callable[[], Waiting[T] | T]], size: int | None) -
                         continue
                     waiting[number] = now
                     if room is None:
-                        room = room_for(now.fit)
+                        room = max_batch_size(now.fit)
                         places = (places - 1) % room + 1  # whole batches before it are finished
             _carry_on(waiting, results)
         finally:
@@ -73,7 +73,7 @@ def in_batches(jobs: Sequence[Callable[[], Waiting[T] | T]], size: int | None) -
 def _carry_on(waiting: dict[int, Waiting[T]], results: dict[int, T]) -> None:
     """Optimise all that attempts wait for, until there is nothing left; those that end leave ``waiting``."""
     while waiting:
-        kinds = {number: kind_of(each.fit) for number, each in waiting.items()}
+        kinds = {number: batch_key(each.fit) for number, each in waiting.items()}
         # The hindmost first, so that it may catch up with others.
         first = min(waiting, key=lambda number: (waiting[number].fit.module.step, number))
         alike = [number for number in waiting if kinds[number] == kinds[first]]
@@ -145,13 +145,13 @@ def fit_together(fits: Sequence[Fit], callbacks: Sequence[pl.Callback] = ()) -> 
     if isinstance(stopped, torch.OutOfMemoryError) and first.evaluations == before:
         del module
         stopped = stopped.with_traceback(None)  # it holds the batch
-        _tidy()
+        free_cached_memory()
         half = len(fits) // 2
         return [*fit_together(fits[:half], callbacks), *fit_together(fits[half:], callbacks)]
     return [module.errors.get(str(fit.folder), stopped) for fit in fits]
 
 
-def kind_of(fit: Fit) -> Hashable:
+def batch_key(fit: Fit) -> Hashable:
     """Return what stages must have in common to be optimised as one batch; None: it cannot be."""
     module, config = fit.module, fit.config
     parameters = [tuple(p.shape) for p in module.canvas.parameters()]
@@ -168,9 +168,9 @@ def kind_of(fit: Fit) -> Hashable:
     return repr((of_config, of_stage, parameters, sorted(module.objective.layers)))
 
 
-def room_for(fit: Fit) -> int:
+def max_batch_size(fit: Fit) -> int:
     """Return how many canvases like this one a batch may have."""
-    if kind_of(fit) is None:
+    if batch_key(fit) is None:
         return 1
     device = next(fit.module.canvas.parameters()).device
     most = int(_SHARE_OF_MEMORY * free_memory(device) / memory_of(fit.module))
@@ -181,7 +181,7 @@ def room_for(fit: Fit) -> int:
     return max(1, min(_MOST, most))
 
 
-def _tidy() -> None:
+def free_cached_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

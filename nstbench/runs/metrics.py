@@ -18,7 +18,7 @@ from nstbench.runtime.files import storage
 from nstbench.tracking.record import RunRecord
 
 
-def _judge(
+def compute_metrics(
     config: Config, metrics: Mapping[str, Node], folder: Path, inputs: Inputs, encoder: Encoder
 ) -> Judgement:
     """Judge the picture as it was written, in 8 bits, against the pictures at its size."""
@@ -45,7 +45,7 @@ def _read_canvas(folder: Path) -> Tensor:
         raise
 
 
-def _judge_more(
+def add_missing_metrics(
     config: Config, record: RunRecord, folder: Path, inputs: Inputs, encoder: Encoder
 ) -> RunRecord:
     """Add the metrics that a finished run was not asked for when it ran."""
@@ -54,12 +54,12 @@ def _judge_more(
     if asked:
         metrics = {name: node for name, node in config.metrics.items() if name in asked}
         record.config["metrics"].update(metrics)
-        _record_judgement(record, _judge(config, metrics, folder, inputs, encoder))
+        store_metrics(record, compute_metrics(config, metrics, folder, inputs, encoder))
         record.write(folder)
     return record
 
 
-def _record_judgement(record: RunRecord, judgement: Judgement) -> None:
+def store_metrics(record: RunRecord, judgement: Judgement) -> None:
     record.metrics.update(judgement.values)
     record.directions.update(judgement.directions)
     for name in judgement.values:

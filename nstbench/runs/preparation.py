@@ -90,7 +90,7 @@ def check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs:
     Raises:
         UserError: naming the size, or the loss whose patches do not fit.
     """
-    layers = [layer for term in terms for layer in term.asks_for if layer != CANVAS]
+    layers = [layer for term in terms for layer in term.layers_needed if layer != CANVAS]
     smallest = encoder.smallest_picture(layers)
     for stage in config.schedule.stages:
         shape = canvas_shape(config, inputs, stage.size)
@@ -112,7 +112,7 @@ def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape
     for term in terms:
         if what == "style picture" and term.role != "style":
             continue
-        for layer in term.asks_for:
+        for layer in term.layers_needed:
             stride = 1 if layer == CANVAS else encoder.layers[layer].stride
             edge = min(shape) // stride
             if edge < term.loss.smallest_map:
@@ -120,7 +120,7 @@ def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape
                 height, width = shape
                 reason = f"the {what}, {width}×{height} pixels, has {edge} positions on an edge at {layer}"
                 hint = f"It compares {need}×{need}: give a size of {need * stride} or more, or other layers."
-                raise UserError(setting, term.asks_for, reason, hint)
+                raise UserError(setting, term.layers_needed, reason, hint)
 
 
 def check_blockwise(
@@ -140,7 +140,7 @@ def check_blockwise(
                 can = ", ".join(_computable(term.role))
                 hint = f"Those that can: {can}. Or remove blockwise.tile, at a size that fits in memory."
                 raise UserError(setting, "", reason, hint)
-    seen = {layer: term for term in terms for layer in term.asks_for if layer != CANVAS}
+    seen = {layer: term for term in terms for layer in term.layers_needed if layer != CANVAS}
     check_blocks(encoder, list(seen), "blockwise.tile", tile)
     for term in terms:
         for view in (view for view in term.layers if isinstance(term.loss, JointLoss)):

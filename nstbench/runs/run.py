@@ -25,13 +25,13 @@ from nstbench.errors import StorageError, UserError
 from nstbench.objective.units import Start
 from nstbench.pictures.io import to_image, write_png
 from nstbench.runs.attempts import Attempt, alone, at_work
-from nstbench.runs.metrics import _judge, _judge_more, _record_judgement
+from nstbench.runs.metrics import add_missing_metrics, compute_metrics, store_metrics
 from nstbench.runs.preparation import Prepared, prepare
 from nstbench.runs.stages import optimize
 from nstbench.runtime.device import device_name, peak_memory, reset_peak_memory
 from nstbench.runtime.files import open_to_append, storage
 from nstbench.tracking.files import remove_if_empty, run_folder, run_id, write_config
-from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
+from nstbench.tracking.fingerprint import fingerprint, fingerprinted_settings
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step, tell_agent
 from nstbench.tracking.record import RunRecord, file_sha256, remove_checkpoints, versions
@@ -128,7 +128,7 @@ def attempt(
         versions=versions(),
         device=device_name(device),
         threads=torch.get_num_threads(),
-        layers={term.name: term.asks_for for term in terms},
+        layers={term.name: term.layers_needed for term in terms},
         timings={"setup_s": prepared.seconds},
     )
     with alone_in(folder):
@@ -138,7 +138,7 @@ def attempt(
             before = None
         if before and before.state == "completed":
             remove_checkpoints(folder)  # it may have been killed just before
-            judged = _judge_more(config, before, folder, inputs, encoder)
+            judged = add_missing_metrics(config, before, folder, inputs, encoder)
             tell_agent(config.logger, judged, folder)
             return Result(judged, folder, skipped=True, metrics=config.metrics)
         if before and before.state == "failed" and not retry_failed:
@@ -204,7 +204,7 @@ def _perform(
                 with storage(folder):
                     write_animation(folder / "snapshots", folder / "canvas.png", folder / "canvas.gif")
             judged = time.monotonic()
-            _record_judgement(record, _judge(config, config.metrics, folder, inputs, encoder))
+            store_metrics(record, compute_metrics(config, config.metrics, folder, inputs, encoder))
             record.timings["evaluate_s"] = time.monotonic() - judged
             record.state = "completed"
             record.write(folder)
@@ -255,7 +255,7 @@ def _provenance(record: RunRecord) -> dict[str, str]:
         "Software": f"nstbench {record.versions['nstbench']}",
         "nstbench:run": record.run_id,
         "nstbench:fingerprint": record.fingerprint,
-        "nstbench:config": json.dumps(what_makes_the_picture(record.config), sort_keys=True),
+        "nstbench:config": json.dumps(fingerprinted_settings(record.config), sort_keys=True),
         "nstbench:inputs": json.dumps(record.inputs, sort_keys=True),
     }
 

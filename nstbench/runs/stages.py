@@ -147,7 +147,7 @@ def optimize(
             ).to(device)
             pictures = _remember(module, config, inputs, shape, stage, device, first=i == 0)
             if i == 0 and not resumed and on_start is not None:
-                with module.exactly():
+                with module.full_precision():
                     on_start(starts(module.objective, module.encode, module.canvas(), module.measure))
             if module.encoding.phase(device) == "bf16":
                 exact = module.objective.targets
@@ -169,7 +169,7 @@ def optimize(
             module.check_optimized()
             done = [*done, _became_of(module, stage, module.stage_step, done, device)]
             steps, evaluations = steps + module.stage_step, module.evaluations
-    module.objective.draw_for(steps - 1)  # what the last step sampled, even if an earlier attempt made it
+    module.objective.set_draw(steps - 1)  # what the last step sampled, even if an earlier attempt made it
     values = module.final_values()
     try:
         check_finite(values, evaluations)  # the last step's canvas was not evaluated yet
@@ -224,7 +224,7 @@ def _remember(
         "content": [] if content is None else [content.to(device)],
         "style": [style.to(device) for style in styles],
     }
-    with module.exactly():
+    with module.full_precision():
         _see(module, config, inputs, shape, pictures, device)
         # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
         if first or config.weights.unit != "gradient":
@@ -257,16 +257,16 @@ def _see(
             guides = guides_for(term, module.encoder, config, inputs.masks, shape, sizes, device)
         try:
             if module.blocks is not None:
-                module.blocks.remember(term, of_role, blend, guides)
+                module.blocks.compute_targets(term, of_role, blend, guides)
             elif type(term.loss).copies is Formulation.copies:
-                term.remember([[features] for features in plain[role][: len(of_role)]], blend, guides)
+                term.compute_targets([[features] for features in plain[role][: len(of_role)]], blend, guides)
             else:
                 seen = [[_seen(module, copy) for copy in term.loss.copies(p)] for p in of_role]
-                term.remember(seen, blend, guides)
+                term.compute_targets(seen, blend, guides)
         except ValueError as error:
             setting = f"loss.{term.name.replace('/', '.')}"
             hint = "Give a larger size, or other layers."
-            raise UserError(setting, term.asks_for, str(error), hint) from error
+            raise UserError(setting, term.layers_needed, str(error), hint) from error
 
 
 def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:

@@ -12,19 +12,19 @@ from types import FrameType
 _asked = threading.Event()
 
 
-def asked_to_stop() -> bool:
+def stop_requested() -> bool:
     """Return whether the run, or the sweep, is to stop at the next place from which it can continue."""
     return _asked.is_set()
 
 
-def ask_to_stop() -> None:
+def request_stop() -> None:
     """Ask whatever this process does to stop where it can continue."""
     _asked.set()
 
 
 @contextmanager
-def politely() -> Iterator[None]:
-    """Take the first Ctrl-C as a wish, which `asked_to_stop` tells; the second raises KeyboardInterrupt.
+def stop_on_first_interrupt() -> Iterator[None]:
+    """Take the first Ctrl-C as a wish, which `stop_requested` tells; the second raises KeyboardInterrupt.
 
     In a thread other than the main one, where signals are not heard, nothing changes.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 # Settings that leave the picture as it is: where results go, what is logged, judged and shown,
 # and on which machine. Everything else is part of the fingerprint.
-LEAVES_THE_PICTURE = frozenset(
+NOT_IN_FINGERPRINT = frozenset(
     {
         "study",
         "output",
@@ -27,14 +27,14 @@ LEAVES_THE_PICTURE = frozenset(
 )
 
 
-def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprinted_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a plain, resolved configuration that decides what the picture will be.
 
     Paths of pictures and weights are left out, because their bytes matter, which `fingerprint` takes
     as hashes; so is whether weights may be downloaded. Whole numbers are integers, however they were
     typed: 1 and 1.0 are one setting.
     """
-    relevant = {k: v for k, v in config.items() if k not in LEAVES_THE_PICTURE}
+    relevant = {k: v for k, v in config.items() if k not in NOT_IN_FINGERPRINT}
     left_out = {
         "pictures": {"content", "style", "max_pixels", "cast", "guides"},
         "encoder": {"download"},
@@ -49,11 +49,11 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
     schedule = relevant.get("schedule", {})
     if "plateau" in schedule and schedule["plateau"] is None:  # as runs before there was such a setting
         relevant["schedule"] = {k: v for k, v in schedule.items() if k != "plateau"}
-    _say_controls(relevant, config["pictures"].get("guides") or {})
+    _drop_default_controls(relevant, config["pictures"].get("guides") or {})
     return canonical(relevant)  # type: ignore[no-any-return]
 
 
-def _say_controls(relevant: dict[str, Any], guides: Mapping[str, Mapping[str, Any]]) -> None:
+def _drop_default_controls(relevant: dict[str, Any], guides: Mapping[str, Mapping[str, Any]]) -> None:
     """Say of controls, resizing and blocks what is chosen; of defaults nothing, as runs before them."""
     if (relevant.get("blockwise") or {}).get("tile") is None:
         relevant.pop("blockwise", None)
@@ -75,7 +75,7 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
         config: the plain, resolved configuration.
         inputs: hashes of the pictures and weights.
     """
-    identity = {"config": what_makes_the_picture(config), "inputs": inputs}
+    identity = {"config": fingerprinted_settings(config), "inputs": inputs}
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -28,7 +28,7 @@ from nstbench.runtime.files import write_text
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors
 from nstbench.runtime.trainer import fit, save_checkpoint
 from nstbench.tracking.files import append_row, drop_rows, remove_if_empty, run_folder, run_id, write_config
-from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE, canonical
+from nstbench.tracking.fingerprint import NOT_IN_FINGERPRINT, canonical
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
 from nstbench.tracking.record import remove_checkpoints, versions
@@ -116,7 +116,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
 
 def what_makes_the_weights(config: TrainConfig) -> dict[str, Any]:
     """Return the part of a configuration that decides what the weights will be."""
-    relevant = {k: v for k, v in config.plain.items() if k not in LEAVES_THE_PICTURE}
+    relevant = {k: v for k, v in config.plain.items() if k not in NOT_IN_FINGERPRINT}
     return canonical(relevant)  # type: ignore[no-any-return]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.blockwise.objective import Blockwise
+from nstbench.blockwise.objective import BlockwiseObjective
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.geometry import map_shapes
 from nstbench.encoders.procedural.encoder import ProceduralVGG
@@ -84,12 +84,12 @@ class Case:
         dtype = next(encoder.parameters()).dtype
         self.encoder = encoder
         self.whole, in_blocks = Objective(make()), Objective(make())
-        self.blocks = Blockwise(encoder, encoder, in_blocks, tile)
+        self.blocks = BlockwiseObjective(encoder, encoder, in_blocks, tile)
         for term, same in zip(self.whole.terms, in_blocks.terms, strict=True):
             own = [p.to(dtype) for p in pictures[term.role]]
             blend = [1 / len(own)] * len(own) if len(own) > 1 and not term.regions else (1.0,)
-            term.remember([[self.see(p)] for p in own], blend, guides if term.regions else None)
-            self.blocks.remember(same, own, blend, guides if term.regions else None)
+            term.compute_targets([[self.see(p)] for p in own], blend, guides if term.regions else None)
+            self.blocks.compute_targets(same, own, blend, guides if term.regions else None)
 
     def see(self, x: Tensor) -> dict[str, Tensor]:
         return {**self.encoder(x, self.whole.layers), CANVAS: x}
@@ -232,8 +232,8 @@ def test_nothing_is_asked_of_the_encoder_but_crops() -> None:
         return eyes(x, layers)  # type: ignore[no-any-return]
 
     objective = Objective(terms(Gram())())
-    blocks = Blockwise(eyes, encode, objective, 32)
-    blocks.remember(objective.terms[0], [picture(400, 300, 1)])
+    blocks = BlockwiseObjective(eyes, encode, objective, 32)
+    blocks.compute_targets(objective.terms[0], [picture(400, 300, 1)])
     blocks(picture(300, 400, 2))
     assert max(sizes) <= 32 + 4 + 2 * 24
 
@@ -266,12 +266,12 @@ def test_a_term_that_blocks_cannot_compute_is_refused_by_name_and_not_counted_as
         ValueError, match=rf"style/it \({type(loss).__name__} of .*cannot be computed in blocks"
     )
     with refused:
-        Blockwise(eyes, eyes, Objective(terms(loss)()), 32)
+        BlockwiseObjective(eyes, eyes, Objective(terms(loss)()), 32)
     objective = Objective(terms(Gram())())
-    blocks = Blockwise(eyes, eyes, objective, 32)
-    blocks.remember(objective.terms[0], [picture(60, 60, 1)])
+    blocks = BlockwiseObjective(eyes, eyes, objective, 32)
+    blocks.compute_targets(objective.terms[0], [picture(60, 60, 1)])
     with refused:
-        blocks.remember(terms(loss)()[0], [picture(60, 60, 1)])
+        blocks.compute_targets(terms(loss)()[0], [picture(60, 60, 1)])
     with refused:
         blocks.measured(terms(loss)(), picture(60, 60, 2))
     objective.terms.append(terms(loss)()[0])
@@ -284,6 +284,6 @@ def test_a_term_without_a_position_that_counts_is_refused_by_name() -> None:
     guides = {"sky": Guides(nowhere, [nowhere])}
     term = Term("style/it", Gram(), {"relu1_1": 1.0}, 1.0, regions=[Region("sky", 1.0)])
     eyes = encoder("zeros, max")
-    blocks = Blockwise(eyes, eyes, Objective([term]), 32)
+    blocks = BlockwiseObjective(eyes, eyes, Objective([term]), 32)
     with pytest.raises(ValueError, match=r"style/it: no position of the picture counts for relu1_1@sky"):
-        blocks.remember(term, [picture(60, 60, 1)], guides=guides)
+        blocks.compute_targets(term, [picture(60, 60, 1)], guides=guides)

@@ -19,7 +19,7 @@ from nstbench.cli import main
 from nstbench.config.schema import Config, Stage
 from nstbench.cost import memory as room_module
 from nstbench.cost import prediction as cost_module
-from nstbench.cost.memory import check_room, refuse, remedies
+from nstbench.cost.memory import check_memory, refuse, settings_that_fit
 from nstbench.cost.prediction import Cost, predict
 from nstbench.cost.trials import Trial, encoded_at_once
 from nstbench.errors import UserError
@@ -207,7 +207,7 @@ def test_a_run_that_does_not_fit_is_refused_with_settings_that_do(
     monkeypatch.setattr(room_module, "_AT_MOST", 1e6)
     begin = "size=2048: it would take about "
     with pytest.raises(UserError, match=begin) as refused:
-        run(config, prepared=parts, on_begin=lambda _: check_room(config, parts))
+        run(config, prepared=parts, on_begin=lambda _: check_memory(config, parts))
     assert list(tmp_path.rglob("run.json")) == []
     told = str(refused.value).partition("What fits: ")[2].partition(". With")[0]
     found = [each for each in told.split(", or ") if each]
@@ -215,7 +215,7 @@ def test_a_run_that_does_not_fit_is_refused_with_settings_that_do(
     for each in found:
         other, its_parts = prepared(compose_config(*settings, *each.split()))
         assert predict(other, its_parts).memory < 0.95 * free, each
-    check_room(*prepared(compose_config(*settings, "trainer.check_memory=false")))
+    check_memory(*prepared(compose_config(*settings, "trainer.check_memory=false")))
 
 
 def test_blocks_are_not_offered_to_losses_that_cannot_be_computed_so(
@@ -224,7 +224,7 @@ def test_blocks_are_not_offered_to_losses_that_cannot_be_computed_so(
     config, parts = prepared(compose_config("loss/style=histogram", "optimizer=adam", "size=96"))
     monkeypatch.setattr(cost_module, "trials_of", world)
     cost = replace(predict(config, parts), free=1000)
-    assert remedies(config, parts, cost) == []
+    assert settings_that_fit(config, parts, cost) == []
     with pytest.raises(UserError, match=r"is free\. Give a smaller size\. With trainer\.check_memory"):
         refuse(config, parts, cost)
 
@@ -239,13 +239,13 @@ def test_a_run_that_fits_narrowly_is_begun_with_a_warning(
     monkeypatch.setattr(cost_module, "free_memory", lambda device: int(1.1 * needed))
     monkeypatch.setattr(cost_module, "held_memory", lambda device: 0)
     with caplog.at_level(logging.WARNING):
-        check_room(config, parts)
+        check_memory(config, parts)
     assert "that are free" in caplog.text
 
 
 def test_small_runs_are_not_tried(compose_config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room_module, "predict", lambda *_, **__: pytest.fail("it was tried"))
-    check_room(*prepared(compose_config()))
+    check_memory(*prepared(compose_config()))
 
 
 # ------------------------------------------------------------------------------ as it is typed

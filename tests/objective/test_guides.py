@@ -132,7 +132,7 @@ def test_a_full_guide_is_no_guide_and_what_is_outside_counts_for_nothing(option:
             term.regions = [Region("here", 1.0)]
             canvas_guides, style_guides = (guides_of(term, encoder, mask) for mask in masks)
             guides = {"here": Guides(canvas_guides, [style_guides])}
-        term.remember([[seen(style)]], guides=guides)
+        term.compute_targets([[seen(style)]], guides=guides)
         x = canvas.clone().requires_grad_()
         value = term(seen(x))
         return value.detach(), torch.autograd.grad(value.sum(), x)[0]
@@ -212,7 +212,9 @@ def test_the_value_of_a_term_is_the_shares_of_its_regions() -> None:
     off = {k: 1 - g for k, g in off.items()}
     regions = [Region("sky", 0.75, 1), Region("ground", 0.25, 0)]
     term = Term("style/gram", Gram(), {"a": 0.9, "b": 0.1}, 1.0, regions=regions)
-    term.remember([[s] for s in styles], guides={"sky": Guides(on, None), "ground": Guides(off, [off])})
+    term.compute_targets(
+        [[s] for s in styles], guides={"sky": Guides(on, None), "ground": Guides(off, [off])}
+    )
     loss = Gram()
     sky = {k: loss(maps[k], loss.target(styles[1][k]), on[k]) for k in maps}
     ground = {k: loss(maps[k], loss.target(styles[0][k], off[k]), off[k]) for k in maps}
@@ -267,7 +269,7 @@ def test_each_region_is_pulled_by_its_own_style_only(
     settings = ["loss/content=none", "loss/regularizer=none", "size=192", "canvas.start=noise"]
     settings += ["layers.style=[relu1_1,relu2_1]"]
 
-    def slope_of(style: str) -> Tensor:
+    def growth_per_pixel(style: str) -> Tensor:
         overrides = two_styles(masks, pair)
         overrides[0] = overrides[0].replace("procedural:mosaic", style)
         config = compose_config(*overrides, *settings)
@@ -279,11 +281,11 @@ def test_each_region_is_pulled_by_its_own_style_only(
             torch.nn.functional.interpolate(p.pixels, s)
             for p, s in zip(prepared.inputs.styles, styles, strict=True)
         ]
-        term.remember([[encoder(p, term.asks_for)] for p in pictures], guides=guides)
+        term.compute_targets([[encoder(p, term.layers_needed)] for p in pictures], guides=guides)
         canvas = noise(1, 3, *shape).requires_grad_()
-        return torch.autograd.grad(term(encoder(canvas, term.asks_for)).sum(), canvas)[0]
+        return torch.autograd.grad(term(encoder(canvas, term.layers_needed)).sum(), canvas)[0]
 
-    one, other = slope_of("procedural:mosaic"), slope_of("procedural:glass")
+    one, other = growth_per_pixel("procedural:mosaic"), growth_per_pixel("procedural:glass")
     torch.testing.assert_close(one[..., :86], other[..., :86], rtol=0, atol=0)
     assert (one[..., 96:] - other[..., 96:]).norm() > 0.1 * one[..., 96:].norm()
 

@@ -40,8 +40,8 @@ def make(style_weight: float = 10.0, normalization: str = "paper") -> Objective:
         Term("style/gram", Gram(normalization), {"first": 0.5, "second": 0.5}, style_weight),
         Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 0.5),
     ]
-    terms[0].remember([[encode(picture(1))]])
-    terms[1].remember([[encode(picture(2, size=6))]])
+    terms[0].compute_targets([[encode(picture(1))]])
+    terms[1].compute_targets([[encode(picture(2, size=6))]])
     return Objective(terms)
 
 
@@ -134,7 +134,7 @@ def test_content_at_the_content_picture_is_measured_on_noise() -> None:
 @pytest.mark.parametrize("rounding", [0.0, 1e-7, 1e-4])
 def test_a_kink_at_the_content_picture_is_not_taken_for_a_gradient(rounding: float) -> None:
     term = Term("content/l1", Absolute(), {"second": 1.0}, 1.0)
-    term.remember([[encode(picture(1))]])
+    term.compute_targets([[encode(picture(1))]])
     set_units(Objective([term]), "gradient", encode, picture(1))
     expected = term.scales["second"].item()
     set_units(Objective([term]), "gradient", encode, picture(1) + rounding * picture(2))
@@ -160,9 +160,9 @@ def test_a_term_that_pulls_nowhere_keeps_its_published_unit() -> None:
 
 def test_several_style_pictures_blend() -> None:
     term = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
-    term.remember([[encode(picture(4))], [encode(picture(5))]], [1.0, 0.0])
+    term.compute_targets([[encode(picture(4))], [encode(picture(5))]], [1.0, 0.0])
     only = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
-    only.remember([[encode(picture(4))]])
+    only.compute_targets([[encode(picture(4))]])
     canvas = encode(picture(3))
     torch.testing.assert_close(term(canvas), only(canvas))
 
@@ -184,8 +184,8 @@ def test_what_a_loss_samples_is_fixed_between_draws_and_belongs_to_seed_term_and
 
     def values(step: int, seed: int = 0, name: str = "style/sampled") -> dict[str, float]:
         term = Term(name, Sampled(), {"first": 1.0, "second": 1.0}, 1.0, seed)
-        term.remember([[encode(canvas)]])
-        term.draw_for(step)
+        term.compute_targets([[encode(canvas)]])
+        term.set_draw(step)
         return {layer: v.item() for layer, v in term.per_layer(encode(canvas)).items()}
 
     assert values(0) == values(1) == values(2)
@@ -212,7 +212,7 @@ def test_a_joint_loss_sees_its_layers_together() -> None:
     loss = Pairs()
     term = Term("style/pairs", loss, dict.fromkeys(loss.views(["first", "second"]), 1.0), 1.0)
     assert Objective([term]).layers == ["first", "second"]
-    term.remember([[encode(picture(1))]])
+    term.compute_targets([[encode(picture(1))]])
     seen, other = encode(picture(1)), encode(picture(2))
     assert term(seen).item() == 0
     by_hand = other["first"].mean() * other["second"].mean() - seen["first"].mean() * seen["second"].mean()

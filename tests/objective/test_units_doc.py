@@ -169,7 +169,7 @@ def objective_of(config: Config, maps: Mapping[str, Mapping[str, torch.Tensor]])
     """Return nstbench's objective of a configuration, for given feature maps of canvas, content and style."""
     terms = build_terms(config, build_encoder(config.encoder))
     for term in terms:
-        term.remember([[maps[term.role]]])
+        term.compute_targets([[maps[term.role]]])
     return float(Objective(terms)(maps["canvas"], torch.zeros(1, 3, 1, 1)).total)
 
 
@@ -284,7 +284,7 @@ def found(config: Config) -> Found:
     objective = Objective(build_terms(config, encoder))
     for term in objective.terms:
         picture = others[term.role == "style"]
-        term.remember([[encoder(picture, objective.layers)]])
+        term.compute_targets([[encoder(picture, objective.layers)]])
     canvas.requires_grad_()
     features = encoder(canvas, objective.layers)
     values = objective(features, canvas)

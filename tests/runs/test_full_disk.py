@@ -157,7 +157,7 @@ def test_a_run_whose_folder_is_removed_fails_alone(
     assert len(pictures(tmp_path / "out")) == 3
 
 
-@pytest.mark.parametrize("name", ["write_png", "_judge"])
+@pytest.mark.parametrize("name", ["write_png", "compute_metrics"])
 def test_a_folder_that_is_removed_before_its_picture_is_read_back_is_named(
     pair: dict[str, str],
     tmp_path: Path,

@@ -29,10 +29,10 @@ from nstbench.modules.footprint import memory_of
 from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.pictures.io import read_picture
 from nstbench.runs.attempts import Waiting, begin
-from nstbench.runs.batch import room_for
+from nstbench.runs.batch import max_batch_size
 from nstbench.runs.inputs import Inputs, load_inputs, start_at
 from nstbench.runs.run import attempt
-from nstbench.runtime.interruption import ask_to_stop
+from nstbench.runtime.interruption import request_stop
 from nstbench.tracking.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -310,7 +310,7 @@ def stop_at(evaluation: int, patch: pytest.MonkeyPatch) -> None:
     def stopping(self: ImageOptimization, *given: Any) -> None:
         note(self, *given)
         if self.evaluations == evaluation:
-            ask_to_stop()
+            request_stop()
 
     patch.setattr(ImageOptimization, "note", stopping)
 
@@ -440,5 +440,5 @@ def test_on_a_cpu_canvases_that_gain_nothing_by_it_stay_alone(
     assert isinstance(waiting, Waiting)
     height, width = waiting.fit.module.canvas().shape[2:]
     assert height * width == pytest.approx(px**2, rel=0.02)
-    assert room_for(waiting.fit) == pytest.approx(room, abs=1 if room > 1 else 0)
+    assert max_batch_size(waiting.fit) == pytest.approx(room, abs=1 if room > 1 else 0)
     waiting.attempt.close()

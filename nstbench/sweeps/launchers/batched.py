@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nstbench.errors import UserError
 from nstbench.runs.attempts import waiting_for_others
-from nstbench.runtime.interruption import asked_to_stop
+from nstbench.runtime.interruption import stop_requested
 
 # What runs of a batch share. The rest (pictures, losses, weights, seeds, start) each has for itself;
 # that layers and shapes agree as well is seen when the pictures have been read.
@@ -84,7 +84,7 @@ class Jobs:
 
     def _begin(self, config: DictConfig) -> Any:
         """Begin a job; return what it waits for, or its result."""
-        if asked_to_stop():
+        if stop_requested():
             raise KeyboardInterrupt
         with waiting_for_others():
             done: JobReturn = run_job(

@@ -14,7 +14,7 @@ from types import FrameType
 from submitit import JobEnvironment
 from submitit.core.utils import UncompletedJobError
 
-from nstbench.runtime.interruption import ask_to_stop, asked_to_stop
+from nstbench.runtime.interruption import request_stop, stop_requested
 from nstbench.tracking.ledger import Ledger
 
 
@@ -62,18 +62,18 @@ def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: st
     def on_warning(received: int, frame: FrameType | None) -> None:
         if not over.is_set():
             over.set()
-            ask_to_stop()
+            request_stop()
             threading.Thread(target=insist, daemon=True).start()
 
     def on_cancel(received: int, frame: FrameType | None) -> None:
-        ask_to_stop()
+        request_stop()
 
     signal.signal(warned, on_warning)
     signal.signal(signal.SIGTERM, on_cancel)
     try:
         yield
     except KeyboardInterrupt:
-        if not asked_to_stop():
+        if not stop_requested():
             raise
         done.set()
         if over.is_set():

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from nstbench.runtime.interruption import ask_to_stop, asked_to_stop
+from nstbench.runtime.interruption import request_stop, stop_requested
 
 _GLANCE = 0.05  # seconds between looks at the workers
 _FALSE_STARTS = 3  # of workers that never got as far as their first job: then the pool gives up
@@ -101,9 +101,9 @@ class Pool:
         false_starts = 0
         try:
             while waiting or any(w.job is not None for w in crew.values()):
-                if asked_to_stop():
+                if stop_requested():
                     waiting.clear()
-                self._man(crew, len(waiting))
+                self._start_workers(crew, len(waiting))
                 wait([w.connection for w in crew.values()], timeout=_GLANCE)
                 for place, worker in list(crew.items()):
                     if not self._hear(worker, results, waiting, jobs):
@@ -118,7 +118,7 @@ class Pool:
                         del crew[place]
                     else:
                         self._watch(worker)
-            if asked_to_stop():
+            if stop_requested():
                 raise KeyboardInterrupt
         finally:
             for worker in crew.values():
@@ -126,15 +126,15 @@ class Pool:
                 worker.process.join()
         return results
 
-    def _man(self, crew: dict[int, _Worker], waiting: int) -> None:
+    def _start_workers(self, crew: dict[int, _Worker], waiting: int) -> None:
         """Start as many workers as there is work for."""
         idle = sum(w.job is None for w in crew.values())
         for place in range(self.workers):
             if place not in crew and waiting > idle:
-                crew[place] = self._recruit(place)
+                crew[place] = self._start_worker(place)
                 idle += 1
 
-    def _recruit(self, place: int) -> _Worker:
+    def _start_worker(self, place: int) -> _Worker:
         context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang
         ours, theirs = context.Pipe()
         process = context.Process(
@@ -173,7 +173,7 @@ class Pool:
         if worker.job is None:
             return
         pid, now = worker.process.pid, time.monotonic()
-        if asked_to_stop() and not worker.stopping:
+        if stop_requested() and not worker.stopping:
             worker.stopping = True
             if _STOP is not None:
                 os.kill(pid, _STOP)
@@ -197,7 +197,7 @@ def _serve(connection: Connection, pickled: bytes, start: Callable[[], None]) ->
     """Be a worker: do jobs until the supervisor hangs up."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _STOP is not None:
-        signal.signal(_STOP, lambda *_: ask_to_stop())
+        signal.signal(_STOP, lambda *_: request_stop())
     if _SAY_WHERE is not None:
         signal.signal(_SAY_WHERE, signal.SIG_IGN)  # until a run gives it a file to write to
     threading.Thread(target=_die_with_parent, daemon=True).start()
