@@ -182,6 +182,7 @@ def max_batch_size(fit: Fit) -> int:
 
 
 def free_cached_memory() -> None:
+    """Give back what is no longer used, so that it counts as free memory."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

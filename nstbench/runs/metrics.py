@@ -60,6 +60,7 @@ def add_missing_metrics(
 
 
 def store_metrics(record: RunRecord, judgement: Judgement) -> None:
+    """Put the metrics of a run, their directions and what was unavailable into its record."""
     record.metrics.update(judgement.values)
     record.directions.update(judgement.directions)
     for name in judgement.values:

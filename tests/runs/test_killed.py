@@ -60,7 +60,7 @@ def steps_in(output: Path) -> int:
     return len(curves[0].read_text().splitlines()) - 1 if curves else 0
 
 
-@pytest.mark.slow  # tests/robustness kills a few
+@pytest.mark.slow  # tests/benchmarks/test_robustness.py kills a few
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_a_random_step_and_given_again_it_ends_with_the_same_bytes(
     tmp_path: Path, pair: dict[str, str], seed: int
