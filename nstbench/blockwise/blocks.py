@@ -24,7 +24,7 @@ from torch import Tensor
 from nstbench.encoders.base import Encoder, LayerInfo
 from nstbench.encoders.geometry import map_shapes, wraps_around
 from nstbench.errors import UserError
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 
 Window = tuple[slice, slice]
 """Rows and columns."""

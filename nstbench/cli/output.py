@@ -14,7 +14,6 @@ from rich.table import Table
 from rich.text import Text
 
 from nstbench.errors import NonFiniteObjectiveError, StorageError
-from nstbench.metrics.evaluate import direction
 
 if TYPE_CHECKING:
     from nstbench.runs.run import Result
@@ -101,6 +100,8 @@ def _accuracies_table(trained: Trained) -> Table:
 
 
 def _metrics_table(result: Result) -> Table:
+    from nstbench.metrics.evaluate import direction  # loads torch
+
     table = Table("metric", "value", "better", "compared with", title="metrics", title_justify="left")
     record = result.record
     names = [*record.metrics, *record.unavailable_metrics]

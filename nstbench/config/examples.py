@@ -99,8 +99,10 @@ def _default(name: str, file: str) -> object:
     parts = name.split(".")
     value = _at(top, parts)
     option = chosen.get(parts[0])
-    if value is None and isinstance(option, str):
-        value = _at(_loaded(folder / parts[0] / f"{option}.yaml"), parts[1:])
+    while value is None and isinstance(option, str):
+        loaded = _loaded(folder / parts[0] / f"{option}.yaml")
+        value = _at(loaded, parts[1:])
+        option = next(iter(loaded.get("defaults", [])), None)  # the option that this one starts from
     plain = value is not None and not isinstance(value, Mapping) and not set("$?") & set(str(value))
     return value if plain and value != [] else None
 

@@ -30,7 +30,7 @@ from nstbench.cost.trials import (
     trials_of,
 )
 from nstbench.modules.precision import AUTO_SHARE
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 from nstbench.runs.inputs import canvas_shape
 from nstbench.runs.preparation import Prepared
 from nstbench.runtime.device import fast_bf16, free_memory, held_memory

@@ -9,7 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nstbench.encoders.base import Encoder
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 
 
 def map_shapes(encoder: Encoder, layers: Sequence[str], shape: Shape) -> Mapping[str, Shape]:

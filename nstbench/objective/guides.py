@@ -19,7 +19,7 @@ from nstbench.losses.base import CANVAS, JointLoss
 from nstbench.objective.masks import Masks, mask_at
 from nstbench.objective.propagation import Propagation, propagate
 from nstbench.objective.term import Guides, Term
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 
 
 def guides_for(

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from nstbench.config.schema import Config
 from nstbench.errors import UserError
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 from nstbench.pictures.source import Picture
 
 

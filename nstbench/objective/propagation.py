@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nstbench.encoders.base import LayerInfo
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 
 Propagation = Literal["simple", "inside", "all"]
 

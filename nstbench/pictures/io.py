@@ -16,7 +16,7 @@ from nstbench.pictures.decode import decode
 from nstbench.pictures.formats import UnreadableError, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
 from nstbench.pictures.png_data import TRUNCATED, DamagedError
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 from nstbench.pictures.stored import assemble
 from nstbench.runtime.files import write_atomically
 from nstbench.runtime.regular_files import NotRegularError, open_regular

@@ -11,9 +11,6 @@ from torch.nn import functional as F
 
 from nstbench.errors import UserError, did_you_mean
 
-Shape = tuple[int, int]
-"""Height and width in pixels."""
-
 SizeIs = Literal["long_edge", "short_edge", "area"]
 Resample = Literal["bicubic", "pillow"]
 

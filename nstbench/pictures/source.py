@@ -19,8 +19,8 @@ from nstbench.errors import UserError, did_you_mean, nearest
 from nstbench.pictures.papers.registry import PAPERS
 from nstbench.pictures.paths import NO_SUCH_FILE, existing_file
 from nstbench.pictures.regions import REGIONS
-from nstbench.pictures.resize import Shape
 from nstbench.pictures.samples import SAMPLES
+from nstbench.pictures.shape import Shape
 
 if TYPE_CHECKING:  # listing what there is must not load torch
     from torch import Tensor

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstbench.pictures.formats import UnreadableError
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 
 Values = NDArray[np.float32]
 _BAND_PIXELS = 1 << 20

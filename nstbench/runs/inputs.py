@@ -15,7 +15,8 @@ from nstbench.canvas.noise import NOISES, Noise, draw
 from nstbench.config.schema import Config, Resample
 from nstbench.objective.masks import Masks, check_masks
 from nstbench.pictures.colour_control import luminance, match_histogram, match_moments, matched_luminance
-from nstbench.pictures.resize import Shape, resize, shape_for
+from nstbench.pictures.resize import resize, shape_for
+from nstbench.pictures.shape import Shape
 from nstbench.pictures.source import Picture, load
 
 

@@ -24,7 +24,7 @@ from nstbench.modules.compiling import check_compiles
 from nstbench.objective.build import build_terms
 from nstbench.objective.guides import check_guides
 from nstbench.objective.term import Term
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 from nstbench.runs.inputs import Inputs, canvas_shape, load_inputs, style_shapes
 from nstbench.runtime.device import choose_device
 

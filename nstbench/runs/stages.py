@@ -41,7 +41,7 @@ from nstbench.objective.term import Term
 from nstbench.objective.units import Start, set_units, starts
 from nstbench.pictures.colour_control import with_luminance
 from nstbench.pictures.io import write_png
-from nstbench.pictures.resize import Shape
+from nstbench.pictures.shape import Shape
 from nstbench.runs.attempts import Attempt, Fit
 from nstbench.runs.inputs import Inputs, canvas_shape, content_at, content_to_match, start_at, styles_to_match
 from nstbench.runs.targets import encoded
