@@ -30,9 +30,10 @@ test: $(READY)  ## run the tests, but for the slow ones
 test-all: $(READY)  ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m ''
 
-lint: $(READY)  ## check style
+lint: $(READY)  ## check style, and which folder imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 typecheck: $(READY)  ## check types
 	$(BIN)/mypy

@@ -24,15 +24,16 @@ import pytorch_lightning as pl
 import torch
 from hydra import compose, initialize_config_dir
 
-from nstbench.attempts import Fit, Waiting, begin
-from nstbench.batches import fit_together, room_for
-from nstbench.config_files import conf_dir
-from nstbench.device import device_name
-from nstbench.encodings import shared_encodings
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.modules.footprint import memory_of
-from nstbench.run import attempt
+from nstbench.runs.attempts import Fit, Waiting, begin
+from nstbench.runs.batch import fit_together, max_batch_size
+from nstbench.runs.run import attempt
+from nstbench.runs.targets import shared_encodings
+from nstbench.runtime.device import device_name
 from nstbench.sweeps.plugins import register_launchers
-from nstbench.validation import register_resolvers, validate
 
 ENCODERS = {
     "procedural": ["encoder=procedural"],
@@ -134,7 +135,7 @@ def _row(
         try:
             fits = [each.fit for each in runs]
             need = memory_of(fits[0].module)
-            size = given.runs if given.size == "all" else min(given.runs, room_for(fits[0]))
+            size = given.runs if given.size == "all" else min(given.runs, max_batch_size(fits[0]))
             apart, together = measure(fits, size, watch, given.rounds)
         finally:
             for each in runs:

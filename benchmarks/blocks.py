@@ -13,7 +13,7 @@ How far the two gradients are apart is measured at the first size (at most 512 p
 float64 and in float32. In float32 a convolution may round otherwise for another shape; where that moves a
 ReLU or a maximum from one side to the other, gradients differ by as much as either does from float64's.
 On a GPU, convolutions
-are computed in full float32, as in runs (`nstbench.device`), not in PyTorch's default of TF32.
+are computed in full float32, as in runs (`nstbench.runtime.device`), not in PyTorch's default of TF32.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nstbench.blockwise.objective import BlockwiseObjective
 from nstbench.encoders.random import RandomVGG
+from nstbench.losses.base import CANVAS
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
-from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.modules.blockwise import Blockwise
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 
 STYLE = ("relu1_1", "relu2_1", "relu3_1", "relu4_1")
 LARGE = 4096
@@ -55,16 +57,16 @@ def objective(
     content, style, canvas = (_picture(size, seed).to(device, dtype) for seed in range(3))
     pictures = {"content/features": content, "style/gram": style, "regularizer/tv": content}
     if tile is not None:
-        blocks = Blockwise(encoder, encoder, whole, tile)
+        blocks = BlockwiseObjective(encoder, encoder, whole, tile)
         for term in terms:
-            blocks.remember(term, [pictures[term.name]])
+            blocks.compute_targets(term, [pictures[term.name]])
         return lambda: blocks(canvas)[1]
     for term in terms:
         with torch.no_grad():
             seen: Mapping[str, Tensor] = {CANVAS: pictures[term.name]}
-            if term.asks_for != [CANVAS]:
-                seen = encoder(pictures[term.name], term.asks_for)
-        term.remember([[seen]])
+            if term.layers_needed != [CANVAS]:
+                seen = encoder(pictures[term.name], term.layers_needed)
+        term.compute_targets([[seen]])
 
     def gradient() -> Tensor:
         leaf = canvas.clone().requires_grad_()

@@ -23,9 +23,10 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from benchmarks.measuring import machine, put
-from nstbench.config_files import conf_dir
-from nstbench.preparation import prepare
-from nstbench.validation import register_resolvers, validate
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
+from nstbench.runs.preparation import prepare
 
 VGG = ("encoder=random", "encoder.shape=vgg19", "encoder.width=1.0")
 CONFIGURATIONS: tuple[tuple[str, ...], ...] = (
@@ -46,7 +47,7 @@ def predicted(overrides: Sequence[str]) -> dict[str, float]:
     """Return the seconds and the bytes that a run is predicted to take, and the seconds of predicting."""
     began = time.time()
     from nstbench.cli.dry_run import seconds_of_this_process
-    from nstbench.cost import predict
+    from nstbench.cost.prediction import predict
 
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -40,22 +40,23 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from nstbench.cli.composition import as_user_error
-from nstbench.cli.overrides import overrides_from
-from nstbench.config import Config
-from nstbench.config_files import conf_dir
+from nstbench.cli.composition.errors import as_user_error
+from nstbench.cli.composition.overrides import overrides_from
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.schema import Config
+from nstbench.config.validation import validate
 from nstbench.encoders.base import Encoder, Features
 from nstbench.encoders.build import build_encoder
 from nstbench.errors import NonFiniteObjectiveError, UserError
-from nstbench.inputs import canvas_shape, load_inputs, start_at, styles_at
-from nstbench.losses.functional import gram_matrix
+from nstbench.losses.functional.gram import gram_matrix
 from nstbench.pictures.io import read_picture, write_png
 from nstbench.pictures.resize import resize
 from nstbench.pictures.sheet import contact_sheet
-from nstbench.run import run
-from nstbench.tracking.files import write_text
+from nstbench.runs.inputs import canvas_shape, load_inputs, start_at, styles_at
+from nstbench.runs.run import run
+from nstbench.runtime.files import write_text
 from nstbench.tracking.record import RunRecord
-from nstbench.validation import register_resolvers, validate
 
 ENCODERS = ("random", "random-plain", "procedural", "vgg19")
 VARIANTS = {"random-plain": "random,normalize=false"}

@@ -32,16 +32,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nstbench.config import Role
-from nstbench.config_files import formulations
+from nstbench.config.files import formulations
+from nstbench.config.schema import Role
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
-from nstbench.losses.base import JointLoss
-from nstbench.losses.build import build_term
-from nstbench.losses.objective import CANVAS, Term
+from nstbench.losses.base import CANVAS, JointLoss
+from nstbench.objective.build import build_term
+from nstbench.objective.term import Term
 from nstbench.pictures.resize import resize
 from nstbench.pictures.source import load
-from nstbench.tracking.files import write_text
+from nstbench.runtime.files import write_text
 
 LAYERS = ("relu1_1", "relu2_1", "relu3_1", "relu4_1", "relu5_1")
 ROLES: tuple[Role, ...] = ("style", "content", "regularizer")
@@ -110,12 +110,12 @@ class Bench:
         if layer != CONFIGURED and isinstance(term.loss, JointLoss):
             return None
         picture = self.pictures[term.loss.yardstick if role == "regularizer" else role]
-        term.remember([[self._see(copy) for copy in term.loss.copies(picture)]])
+        term.compute_targets([[self._see(copy) for copy in term.loss.copies(picture)]])
         return term
 
     def evaluation(self, term: Term) -> Callable[[], None]:
         """Return one evaluation with its gradient, on feature maps halfway between the two pictures."""
-        mixed = {k: (0.5 * (self.content[k] + self.style[k])).requires_grad_() for k in term.asks_for}
+        mixed = {k: (0.5 * (self.content[k] + self.style[k])).requires_grad_() for k in term.layers_needed}
 
         def evaluate() -> None:
             for x in mixed.values():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from nstbench.tracking.files import write_text
+from nstbench.runtime.files import write_text
 
 README = Path(__file__).with_name("README.md")
 

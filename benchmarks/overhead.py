@@ -25,9 +25,10 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.measuring import synchronizer
 from benchmarks.plain import PlainLoop
-from nstbench.config_files import conf_dir
-from nstbench.run import run
-from nstbench.validation import register_resolvers, validate
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
+from nstbench.runs.run import run
 
 BLOCK = 10
 """Steps of one side before the other's turn."""

@@ -8,10 +8,10 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from nstbench.config import Config
-from nstbench.device import choose_device
+from nstbench.config.schema import Config
 from nstbench.encoders.build import build_encoder
-from nstbench.inputs import canvas_shape, content_at, load_inputs, styles_at
+from nstbench.runs.inputs import canvas_shape, content_at, load_inputs, styles_at
+from nstbench.runtime.device import choose_device
 
 
 def _gram(f: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class PlainLoop:
     """
 
     def __init__(self, config: Config) -> None:
-        self.device = choose_device(config.trainer)
+        self.device = choose_device(config.trainer.accelerator, config.trainer.threads)
         self.encoder = build_encoder(config.encoder).to(self.device)
         inputs = load_inputs(config)
         shape = canvas_shape(config, inputs, config.size)

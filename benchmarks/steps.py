@@ -31,11 +31,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measuring import alternating, machine, product, product_flops, put, ratio
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.build import build_encoder
+from nstbench.losses.base import CANVAS
 from nstbench.losses.content import FeatureReconstruction
 from nstbench.losses.gram import Gram
-from nstbench.losses.objective import CANVAS, Objective, Term
 from nstbench.losses.total_variation import TotalVariation
 from nstbench.modules.precision import Encoding, Precision
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 from nstbench.pictures.resize import resize
 from nstbench.pictures.source import load
 
@@ -138,7 +140,7 @@ def our_step(
         encode = torch.compile(encoding, dynamic=False, mode="reduce-overhead")
     for term, picture in zip(terms, (content, style, content), strict=True):
         with torch.no_grad():
-            term.remember([[{**encoding.exactly(picture, objective.layers), CANVAS: picture}]])
+            term.compute_targets([[{**encoding.full_precision(picture, objective.layers), CANVAS: picture}]])
 
     def step() -> Tensor:
         canvas.grad = None

@@ -26,12 +26,13 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.measuring import machine
 from benchmarks.plain import PlainLoop
-from nstbench.config_files import conf_dir
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.pictures.io import read_picture, write_png
-from nstbench.preparation import prepare
-from nstbench.run import run
-from nstbench.validation import register_resolvers, validate
+from nstbench.runs.preparation import prepare
+from nstbench.runs.run import run
 
 
 class Race(EvaluationCallback):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from nstbench.config import Config
-    from nstbench.encoders.procedural.settings import TrainConfig
+    from nstbench.config.schema import Config
+    from nstbench.training.schema import TrainConfig
 
 # Before torch is imported: tests run beside each other, and tiny networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -120,9 +120,10 @@ def compose_config(pair: dict[str, str]) -> Callable[..., Config]:
     """Return a function from overrides to a checked configuration of a tiny run on `pair`."""
     from hydra import compose, initialize_config_dir
 
-    from nstbench.config_files import conf_dir
+    from nstbench.config.files import conf_dir
+    from nstbench.config.resolvers import register_resolvers
+    from nstbench.config.validation import validate
     from nstbench.sweeps.plugins import register_launchers
-    from nstbench.validation import register_resolvers, validate
 
     def make(*overrides: str, tiny: bool = True) -> Config:
         register_resolvers()
@@ -139,8 +140,9 @@ def compose_training() -> Callable[..., TrainConfig]:
     """Return a function from overrides to a checked configuration of a tiny training."""
     from hydra import compose, initialize_config_dir
 
-    from nstbench.config_files import conf_dir
-    from nstbench.validation import register_resolvers, validate_training
+    from nstbench.config.files import conf_dir
+    from nstbench.config.resolvers import register_resolvers
+    from nstbench.training.validation import validate_training
 
     def make(*overrides: str, tiny: bool = True) -> TrainConfig:
         register_resolvers()
@@ -155,8 +157,8 @@ def compose_training() -> Callable[..., TrainConfig]:
 @pytest.fixture(scope="session")
 def _tiny_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The textures of a tiny training, drawn once."""
-    from nstbench.encoders.procedural.bank import bank_file, render
-    from nstbench.encoders.procedural.settings import BankSettings
+    from nstbench.training.schema import BankSettings
+    from nstbench.training.textures.bank import bank_file, render
 
     settings = BankSettings(programs=8, pictures=3, held_out=1, size=48, seed=0)
     folder = tmp_path_factory.mktemp("textures")

@@ -11,10 +11,10 @@ from typing import Any, get_args
 import pytest
 from omegaconf import OmegaConf
 
-from nstbench.cli.overrides import overrides_from
-from nstbench.config import Config, Role
-from nstbench.config_files import conf_dir, groups
-from nstbench.targets import TERM_KEYS
+from nstbench.cli.composition.overrides import overrides_from
+from nstbench.config.files import conf_dir, groups
+from nstbench.config.instantiate import TERM_KEYS
+from nstbench.config.schema import Config, Role
 
 CARDS = Path(__file__).resolve().parent.parent / "docs" / "losses"
 OPTIONS = [(r, o) for r in get_args(Role) for o in groups()[f"loss/{r}"] if o != "none"]

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from nstbench.config import Config
-from nstbench.config_files import groups
+from nstbench.config.files import groups
+from nstbench.config.schema import Config
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.pictures.io import read_picture
-from nstbench.run import run
+from nstbench.runs.run import run
 
 Compose = Callable[..., Config]
 STYLES = [option for option in groups()["loss/style"] if option != "none"]

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from nstbench.config import Config
-from nstbench.config_files import conf_dir, groups
-from nstbench.encoders.procedural.network import TextureNet
+from nstbench.config.files import conf_dir, groups
+from nstbench.config.schema import Config
 from nstbench.encoders.procedural.weights import write_weights
 from nstbench.encoders.weights import REGISTRY
-from nstbench.run import run
+from nstbench.runs.run import run
+from nstbench.training.network import TextureNet
 
 # Studies of papers are run by test_studies.py: their layers are those of the encoder that ships.
 OPTIONS = [

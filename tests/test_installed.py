@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SHOW = "from nstbench.config_files import conf_dir, groups; print(conf_dir()); print(len(groups()))"
+SHOW = "from nstbench.config.files import conf_dir, groups; print(conf_dir()); print(len(groups()))"
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,9 @@ def test_a_prepared_run_has_loaded_nothing_that_only_its_end_needs() -> None:
     """
     done = python(
         "import sys; from hydra import compose, initialize_config_dir\n"
-        "from nstbench.config_files import conf_dir; from nstbench.preparation import prepare\n"
-        "from nstbench.validation import register_resolvers, validate\n"
+        "from nstbench.config.files import conf_dir; from nstbench.runs.preparation import prepare\n"
+        "from nstbench.config.resolvers import register_resolvers\n"
+        "from nstbench.config.validation import validate\n"
         "register_resolvers()\n"
         f"with initialize_config_dir(str(conf_dir()), version_base='1.3'):\n"
         f"    config = validate(compose('config', overrides=['pictures.style=sample:coffee',{TINY}]))\n"

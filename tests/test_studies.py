@@ -15,13 +15,14 @@ from PIL import Image
 
 from nstbench.analysis.panels import read_panels
 from nstbench.cli import main
-from nstbench.config import Config
-from nstbench.config_files import conf_dir, groups
+from nstbench.config.files import conf_dir, groups
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.schema import Config
+from nstbench.config.validation import validate
 from nstbench.errors import UserError
-from nstbench.preparation import prepare
-from nstbench.run import run
+from nstbench.runs.preparation import prepare
+from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord
-from nstbench.validation import register_resolvers, validate
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -167,7 +168,7 @@ def test_a_figure_of_2016_takes_the_published_recipes(study: str, recipe: str) -
     config = composed(f"experiment={study}", f"recipe={recipe}", *network)
     prepare(config)
     assert config.weights.unit == "paper"
-    assert config.canvas.parametrization["_target_"] == "nstbench.modules.canvas.Pixels"
+    assert config.canvas.parametrization["_target_"] == "nstbench.canvas.pixels.Pixels"
 
 
 def test_a_study_without_its_picture_says_what_to_do(

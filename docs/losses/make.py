@@ -19,13 +19,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from torch import Tensor
 
-from nstbench.config_files import conf_dir, describe, groups
+from nstbench.config.files import conf_dir, describe, groups
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.pictures.io import read_picture, to_image
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
-from nstbench.run import run
+from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord, write_text
-from nstbench.validation import register_resolvers, validate
 
 HERE = Path(__file__).parent
 COSTS = HERE.parent.parent / "benchmarks" / "losses.json"

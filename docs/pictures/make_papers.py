@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from nstbench.config_files import conf_dir
+from nstbench.config.files import conf_dir
 from nstbench.pictures.papers.files import how_to_get
 from nstbench.pictures.papers.picture import CONDITIONS, PaperPicture
 from nstbench.pictures.papers.registry import COLLECTIONS, PAPERS

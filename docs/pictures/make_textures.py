@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from nstbench.encoders.procedural.textures import texture
+from nstbench.training.textures import texture
 
 COLUMNS, ROWS, SIDE = 12, 4, 96
 

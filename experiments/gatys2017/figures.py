@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from nstbench.analysis.panels import Cell, Panel, Panels, draw, main
 from nstbench.encoders.random import RandomVGG
-from nstbench.losses.functional import gram_matrix
+from nstbench.losses.functional.gram import gram_matrix
 from nstbench.pictures.resize import resize, shape_for
 from nstbench.pictures.source import load
 

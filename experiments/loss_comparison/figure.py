@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from nstbench.analysis.crossed import Sample
+from nstbench.analysis.crossed_factors import Sample
 from nstbench.pictures.io import read_picture, to_image
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
-from nstbench.tracking.files import write_text
+from nstbench.runtime.files import write_text
 from nstbench.tracking.record import RunRecord
 
 Pair = tuple[str, str]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from nstbench.config_files import conf_dir
-from nstbench.train import Trained, train
-from nstbench.validation import register_resolvers, validate_training
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.training.train import Trained, train
+from nstbench.training.validation import validate_training
 
 ROOT = Path(__file__).parents[2]
 PIXELS = 60e6  # of training pictures; the encoder that ships saw 2.9e9

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 
 class BatchedLauncher(Launcher):
-    """Run all jobs in this process, in batches; see `nstbench.sweeps.batched`.
+    """Run all jobs in this process, in batches; see `nstbench.sweeps.launchers.batched`.
 
     Args:
         size: runs in a batch; ``auto``: as many as memory has room for.
@@ -26,7 +26,7 @@ class BatchedLauncher(Launcher):
         Raises:
             UserError: the size cannot be used. (Hydra would hide it if __init__ raised it.)
         """
-        from nstbench.sweeps.batched import Jobs, checked_size
+        from nstbench.sweeps.launchers.batched import Jobs, checked_size
 
         self.size = checked_size(self.given)
         self.jobs = Jobs(hydra_context, config, task_function)

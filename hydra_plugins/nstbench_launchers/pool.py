@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class PoolLauncher(Launcher):
-    """Keep some runs going at a time; see `nstbench.sweeps.pool`.
+    """Keep some runs going at a time; see `nstbench.sweeps.launchers.worker_pool`.
 
     Args:
         workers: processes; null: one per GPU, or else one per core.
@@ -37,8 +37,8 @@ class PoolLauncher(Launcher):
         Raises:
             UserError: a setting of the launcher cannot be used. (Hydra would hide it if __init__ raised it.)
         """
-        from nstbench.cores import check_threads
-        from nstbench.sweeps.local import count_workers, settings
+        from nstbench.runtime.cores import check_threads
+        from nstbench.sweeps.launchers.pool import count_workers, settings
 
         self.settings = settings(*self.given)
         threads = OmegaConf.select(config, "trainer.threads")
@@ -48,7 +48,7 @@ class PoolLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; those that were lost are noted in the sweep's ledger, and return NaN."""
-        from nstbench.sweeps.local import Work, in_pool
+        from nstbench.sweeps.launchers.pool import Work, in_pool
 
         setup_globals()
         work = Work(self.hydra_context, self.config, self.task_function, Singleton.get_state())

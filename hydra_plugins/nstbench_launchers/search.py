@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 
 class OptunaSweeper(Sweeper):
-    """Search for the settings that are best by the setting ``criterion``; see `nstbench.sweeps.optuna`.
+    """Search for the settings that are best by the setting ``criterion``; see `nstbench.sweeps.search`.
 
     Args:
         **settings: as in ``conf/hydra/sweeper/optuna.yaml``.
@@ -26,7 +26,7 @@ class OptunaSweeper(Sweeper):
         Raises:
             UserError: one of them cannot be used, or Optuna is not installed.
         """
-        from nstbench.sweeps.optuna import Search
+        from nstbench.sweeps.search import Search
 
         self.search = Search(self.settings, config)
         self.search.setup(hydra_context=hydra_context, task_function=task_function, config=config)

@@ -19,7 +19,7 @@ class _Work:  # not a dataclass: Hydra executes this file before it is in sys.mo
         self.launcher, self.grace, self.out_of_time = launcher, grace, out_of_time
 
     def __call__(self, overrides: list[str], number: int, singletons: Any) -> Any:
-        from nstbench.sweeps.slurm_job import in_time
+        from nstbench.sweeps.launchers.slurm_job import in_time
 
         with in_time(number, overrides, self.grace, self.out_of_time):
             done = self.launcher(overrides, "hydra.sweep.dir", number, f"job_id_for_{number}", singletons)
@@ -33,7 +33,7 @@ class _Work:  # not a dataclass: Hydra executes this file before it is in sys.mo
 
 
 class SlurmLauncher(Launcher):
-    """Submit all runs as a job array and wait for them; see `nstbench.sweeps.slurm`.
+    """Submit all runs as a job array and wait for them; see `nstbench.sweeps.launchers.slurm`.
 
     Args:
         settings: of ``conf/hydra/launcher/slurm.yaml``.
@@ -48,7 +48,7 @@ class SlurmLauncher(Launcher):
         Raises:
             UserError: a setting cannot be used, or Slurm cannot. (Hydra would hide it if __init__ raised it.)
         """
-        from nstbench.sweeps.slurm import checked
+        from nstbench.sweeps.launchers.slurm import checked
 
         # Nested settings come as nodes of OmegaConf's.
         given = OmegaConf.to_container(OmegaConf.create(self.given), resolve=True)
@@ -61,7 +61,7 @@ class SlurmLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run all jobs; those that were lost are noted in the sweep's ledger, and return NaN."""
-        from nstbench.sweeps.slurm import on_slurm
+        from nstbench.sweeps.launchers.slurm import on_slurm
 
         setup_globals()
         singletons = Singleton.get_state()

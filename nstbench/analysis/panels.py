@@ -23,7 +23,7 @@ from nstbench.errors import UserError
 from nstbench.pictures.recorded import open_recorded_picture
 from nstbench.pictures.sheet import contact_sheet
 from nstbench.pictures.source import load
-from nstbench.tracking.files import write_bytes
+from nstbench.runtime.files import write_bytes
 from nstbench.tracking.record import RunRecord
 from nstbench.tracking.record_files import inside
 

@@ -9,7 +9,7 @@ from sys import intern
 from typing import Any
 
 from nstbench.errors import as_typed
-from nstbench.tracking.fingerprint import LEAVES_THE_PICTURE
+from nstbench.tracking.fingerprint import NOT_IN_FINGERPRINT
 
 Value = str | int | float
 """A setting as a table holds it: a number, or what one would type."""
@@ -25,7 +25,7 @@ def flatten(config: Mapping[str, Any]) -> dict[str, Value]:
     found = {
         name: value
         for key, node in config.items()
-        if key not in LEAVES_THE_PICTURE
+        if key not in NOT_IN_FINGERPRINT
         for name, value in _leaves(key, node)
         if name not in _PICTURES_AND_SEED and not name.startswith("pictures.cast")
     }

@@ -1,7 +1,8 @@
 """Statistics of paired measurements: intervals, tests, corrections.
 
 A matrix ``(n, k)`` has a row per unit and a column for each of the k things compared. Units are
-independent: pairs of pictures if each has its own pictures, else what `nstbench.analysis.crossed` says.
+independent: pairs of pictures if each has its own pictures, else what `nstbench.analysis.crossed_factors`
+says.
 Pictures are what was sampled of the world: the question is what would happen with other pictures.
 Seeds are repeated measurements of one pair; taking them as samples of their own would claim more
 evidence than there is, so they are averaged before they come here.

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from nstbench.analysis.compare import compare_couples, over_pictures
+from nstbench.analysis.comparison import compare_couples, over_pictures
 from nstbench.analysis.criteria import higher_is_better
-from nstbench.analysis.crossed import Sample
+from nstbench.analysis.crossed_factors import Sample
 from nstbench.analysis.grouping import PICTURES, Groups, text
 from nstbench.analysis.records import Study
 from nstbench.analysis.settings import short_names

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from nstbench.analysis.tradeoff import Tradeoff, pareto_front
-from nstbench.tracking.files import write_bytes
+from nstbench.runtime.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

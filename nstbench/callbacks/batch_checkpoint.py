@@ -7,12 +7,12 @@ from typing import Any, cast
 import pytorch_lightning as pl
 from pytorch_lightning.core.optimizer import LightningOptimizer
 
-from nstbench.attempts import Fit
 from nstbench.callbacks.checkpoint import Checkpoint
 from nstbench.errors import FULL, StorageError
-from nstbench.interruption import asked_to_stop
 from nstbench.modules.batch_optimization import BatchOptimization
-from nstbench.optimizers.batched import split
+from nstbench.optimizers.rows import split
+from nstbench.runs.attempts import Fit
+from nstbench.runtime.interruption import stop_requested
 
 
 class BatchCheckpoint(pl.Callback):
@@ -29,7 +29,7 @@ class BatchCheckpoint(pl.Callback):
             StorageError: The disk is full.
         """
         assert isinstance(pl_module, BatchOptimization)
-        stopping = asked_to_stop()  # asked once, so that all runs of the batch stop at one step
+        stopping = stop_requested()  # asked once, so that all runs of the batch stop at one step
         fits = pl_module.fits
         optimizer = cast(LightningOptimizer, pl_module.optimizers()).optimizer
         names = [fit.folder.name for fit in fits]

@@ -17,10 +17,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from nstbench.callbacks.curves import Curves
-from nstbench.interruption import asked_to_stop
 from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.runtime.files import storage, write_atomically
+from nstbench.runtime.interruption import stop_requested
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors, write_tensors
-from nstbench.tracking.files import storage, write_atomically
 from nstbench.tracking.record import RunRecord
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class Checkpoint(pl.Callback):
     ) -> None:
         """Write if a checkpoint is due, or the run is to stop."""
         assert isinstance(pl_module, ImageOptimization)
-        if self.is_due(pl_module, stopping=asked_to_stop(), last=pl_module.is_at_end):
+        if self.is_due(pl_module, stopping=stop_requested(), last=pl_module.is_at_end):
             self.write(pl_module, trainer.optimizers[0].state_dict(), [self.folder.name])
 
     def is_due(self, module: ImageOptimization, *, stopping: bool, last: bool) -> bool:
@@ -154,7 +154,7 @@ class Stop(pl.Callback):
         Raises:
             KeyboardInterrupt: the user asked for it.
         """
-        if asked_to_stop():
+        if stop_requested():
             raise KeyboardInterrupt
 
 

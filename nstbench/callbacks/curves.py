@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
 
-from nstbench.losses.objective import Values
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.tracking.files import append_text, read_regular, storage, write_bytes
+from nstbench.objective.objective import Values
+from nstbench.tracking.files import append_row, drop_rows
 from nstbench.tracking.loggers import log_step
 
 
@@ -65,52 +62,6 @@ class Curves(EvaluationCallback):
         row = {"evaluation": index, "step": step, "stage": module.stage, "seconds": round(self.seconds, 4)}
         append_row(self.path, {**row, **{k: repr(v) for k, v in scalars.items()}, **draws})
         log_step(self.loggers, index, {**scalars, **draws, "stage": module.stage, "seconds": row["seconds"]})
-
-
-def append_row(path: Path, row: Mapping[str, object]) -> None:
-    """Write a row at the end of a table, in one piece, and its header if it is the first.
-
-    Raises:
-        StorageError: it cannot be written; the table is as it was.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(row), lineterminator="\n")
-    with storage(path.parent, path):
-        empty = not path.exists() or path.stat().st_size == 0
-    if empty:
-        writer.writeheader()
-    writer.writerow(row)
-    append_text(path, text.getvalue())
-
-
-def drop_rows(path: Path, start: int) -> None:
-    """Keep the rows whose first number is below ``start``, and none that is incomplete or damaged.
-
-    Raises:
-        StorageError: the table cannot be written, or something else is in its place.
-    """
-    with storage(path.parent, path):
-        if not path.exists():
-            return
-        content = read_regular(path)
-    header, *lines = content.splitlines(keepends=True) or [b""]
-    columns = header.count(b",")
-    # A number may be quoted by a spreadsheet, or be anything at all after damage.
-    rows = [r for r in lines if r.endswith(b"\n") and r.count(b",") == columns and _number(r) < start]
-    if rows and header.endswith(b"\n"):
-        if header + b"".join(rows) != content:
-            write_bytes(path, header + b"".join(rows))
-    else:
-        with storage(path.parent, path):
-            path.unlink()
-
-
-def _number(row: bytes) -> float:
-    """Return the first number of a row; infinity if there is none."""
-    try:
-        return int(row.split(b",", 1)[0])
-    except ValueError:
-        return math.inf
 
 
 def scalars_of(values: Values) -> dict[str, float]:

@@ -9,9 +9,9 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from nstbench.callbacks.curves import append_row, drop_rows
-from nstbench.losses.units import gradients
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.objective.units import gradients
+from nstbench.tracking.files import append_row, drop_rows
 from nstbench.tracking.loggers import log_step
 
 

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nstbench.losses.units import Start
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.objective.units import Start
 
 # Reading a loss from a GPU waits for it: often enough for the eye, too seldom to slow the run.
 _REFRESH_SECONDS = 0.2

@@ -10,7 +10,7 @@ from pytorch_lightning.loggers import Logger
 
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
 from nstbench.pictures.io import write_png
-from nstbench.tracking.files import make_folder, write_atomically
+from nstbench.runtime.files import make_folder, write_atomically
 from nstbench.tracking.loggers import log_step
 
 

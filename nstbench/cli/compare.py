@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nstbench.errors import UserError
 
 if TYPE_CHECKING:
-    from nstbench.analysis.compare import Comparison
+    from nstbench.analysis.comparison import Comparison
     from nstbench.analysis.grouping import Groups
     from nstbench.analysis.records import Study
     from nstbench.analysis.tradeoff import Tradeoff
@@ -57,8 +57,9 @@ def main(args: argparse.Namespace) -> int:
         UserError: no such folder, nothing to compare, an unknown setting, metric or baseline, no trade-off
             though one was asked for.
     """
-    from nstbench.analysis import files, report
-    from nstbench.analysis.compare import compare
+    from nstbench.analysis import comparison_files as files
+    from nstbench.analysis import comparison_text as report
+    from nstbench.analysis.comparison import compare
     from nstbench.analysis.criteria import choose, higher_is_better
     from nstbench.analysis.grouping import group
     from nstbench.analysis.output import output_folder
@@ -103,7 +104,7 @@ def _show(
     from rich.table import Table
     from rich.text import Text
 
-    from nstbench.analysis import report
+    from nstbench.analysis import comparison_text as report
 
     console = Console(highlight=False)
     if not console.is_terminal:

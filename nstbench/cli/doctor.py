@@ -13,8 +13,8 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nstbench.cores import cores
 from nstbench.errors import UserError
+from nstbench.runtime.cores import cores
 
 if TYPE_CHECKING:
     from argparse import _SubParsersAction
@@ -124,7 +124,7 @@ def _installed(name: str) -> bool:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from nstbench.device import cpu_has_bf16
+    from nstbench.runtime.device import cpu_has_bf16
 
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
@@ -210,7 +210,7 @@ def _threads() -> Iterator[Finding]:
 
 
 def _configuration() -> Iterator[Finding]:
-    from nstbench.config_files import conf_dir, groups
+    from nstbench.config.files import conf_dir, groups
 
     try:
         folder = conf_dir()
@@ -250,7 +250,7 @@ def _weights() -> Iterator[Finding]:
 
 
 def _wandb() -> Iterator[Finding]:
-    from nstbench.tracking.login import wandb_key, wandb_mode
+    from nstbench.tracking.wandb_login import wandb_key, wandb_mode
 
     version, mode, key = metadata.version("wandb"), wandb_mode(), wandb_key()
     asked = f"WANDB_MODE={os.environ['WANDB_MODE']}" if os.environ.get("WANDB_MODE") else ""

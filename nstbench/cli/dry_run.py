@@ -14,16 +14,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from nstbench.cli.composition import where_typed
-from nstbench.cli.jobs import jobs_of
-from nstbench.config import Config
+from nstbench.cli.composition.errors import where_typed
+from nstbench.cli.composition.jobs import jobs_of
+from nstbench.config.schema import Config
+from nstbench.config.validation import validate
 from nstbench.errors import UserError
-from nstbench.validation import validate
-from nstbench.wording import bytes_as_said, duration
+from nstbench.formatting import bytes_as_said, duration
 
 if TYPE_CHECKING:
-    from nstbench.cost import Cost
-    from nstbench.preparation import Prepared
+    from nstbench.cost.prediction import Cost
+    from nstbench.runs.preparation import Prepared
 
 # What a run costs does not depend on these, nor on any weight.
 _WITHOUT_COST = frozenset(
@@ -53,7 +53,7 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
         _show_one(console, groups[0])
     else:
         _show_all(console, groups)
-    from nstbench.room import refuse
+    from nstbench.cost.memory import refuse
 
     for group in groups:
         try:
@@ -82,7 +82,7 @@ class _Group:
 
     def predict(self) -> None:
         """Try it."""
-        from nstbench.cost import predict  # loads Lightning
+        from nstbench.cost.prediction import predict  # loads Lightning
 
         self.cost = predict(self.config, self.prepared, since=seconds_of_this_process())
 
@@ -98,7 +98,7 @@ def _grouped(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
     for overrides, composed in runs:
         try:
             config = validate(composed)
-            from nstbench.preparation import prepare  # loads torch
+            from nstbench.runs.preparation import prepare  # loads torch
 
             prepared = prepare(config)
         except UserError as error:

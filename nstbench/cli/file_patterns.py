@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from nstbench.cli.overrides import SHORTHANDS
+from nstbench.cli.composition.overrides import SHORTHANDS
 from nstbench.cli.values import file_exists, is_list, join_file_names, quote, split
 from nstbench.errors import UserError
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from nstbench.config_files import conf_dir, describe, groups
+from nstbench.config.files import conf_dir, describe, groups
 from nstbench.errors import as_typed
 
 _SETTINGS = """\

@@ -16,9 +16,9 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nstbench.config.instantiate import check_kinds_only, refuse_targets
+from nstbench.config.kinds import locate
 from nstbench.errors import UserError
-from nstbench.kinds import locate
-from nstbench.targets import check_kinds_only, refuse_targets
 
 # Settings of Hydra's that only this package gives, and that build nothing.
 _OURS = frozenset({"hydra.mode", "hydra.sweep.dir"})

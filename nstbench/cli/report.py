@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from nstbench.errors import UserError
 
 if TYPE_CHECKING:
-    from nstbench.analysis.page.write import Report
+    from nstbench.analysis.report.write import Report
 
 _SECONDS = 5.0
 _PATIENCE = 60.0  # seconds for a sweep to have its first run
@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     """
     seconds = _interval(args.watch)
     from nstbench.analysis.output import output_folder
-    from nstbench.analysis.page.write import Report, refuse_foreign
+    from nstbench.analysis.report.write import Report, refuse_foreign
 
     study = args.study.expanduser()
     output = output_folder(study, args.output, "report")
@@ -65,7 +65,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _wait_for_first_run(study: Path) -> bool:
     """Give a sweep that was started just now the time to begin; return False if the user has enough of it."""
-    from nstbench.analysis.page.problems import begun
+    from nstbench.analysis.report.problems import begun
 
     if (study / "run.json").exists() or (study.exists() and not study.is_dir()) or begun(study):
         return True

@@ -12,21 +12,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from nstbench.attempts import Attempt, Waiting, carried_out
-from nstbench.cli.composition import RUN, where_typed, with_hydra
-from nstbench.cli.failures import report
+from nstbench.cli.composition.compose import with_hydra
+from nstbench.cli.composition.errors import where_typed
+from nstbench.cli.composition.overrides import overrides_from, split_arguments
+from nstbench.cli.composition.program import RUN
+from nstbench.cli.composition.sweep_checks import check_experiment, check_sweep
 from nstbench.cli.file_patterns import expand_patterns
 from nstbench.cli.other_tools import refuse_other_tools
-from nstbench.cli.overrides import overrides_from, split_arguments
-from nstbench.cli.sweep import check_experiment, check_sweep
+from nstbench.cli.output import report
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.validation import validate
 from nstbench.errors import StorageError, UserError
-from nstbench.interruption import asked_to_stop, politely
+from nstbench.runs.attempts import Attempt, Waiting, carried_out
+from nstbench.runtime.interruption import stop_on_first_interrupt, stop_requested
 from nstbench.sweeps.criterion import values_of
-from nstbench.sweeps.ledger import Entry, Ledger
 from nstbench.sweeps.plugins import register_launchers
 from nstbench.sweeps.sweep import Sweep
+from nstbench.tracking.ledger import Entry, Ledger
 from nstbench.tracking.lock import BusyError
-from nstbench.validation import register_resolvers, validate
 
 # What stopped a single run. Raised through Hydra, it would come with lines of Hydra's own.
 _failure: list[Exception] = []
@@ -83,9 +86,9 @@ def _dry_run(flags: Sequence[str], overrides: Sequence[str]) -> int:
 
 def _conclude(sweep: Sweep) -> None:
     """Say what became of a sweep's runs, here and in the dashboards that they have."""
-    from nstbench.cli.show import show_sweep
-    from nstbench.sweeps.dashboards import show_in_dashboards
-    from nstbench.sweeps.search import show_search
+    from nstbench.analysis.dashboards import show_in_dashboards
+    from nstbench.cli.output import show_sweep
+    from nstbench.sweeps.search_results import show_search
 
     outcomes = [sweep.outcomes[number] for number in sorted(sweep.outcomes)]
     show_sweep(_apart(outcomes))
@@ -121,15 +124,17 @@ def _run_alone(composed: DictConfig) -> None:
     try:
         config = validate(composed)
         # torch takes seconds to load, Lightning more: each only once what comes before is good.
-        from nstbench.preparation import prepare
+        from nstbench.runs.preparation import prepare
 
         prepared = prepare(config)
-        from nstbench.cli.show import show_result
-        from nstbench.room import check_room
-        from nstbench.run import run
+        from nstbench.cli.output import show_result
+        from nstbench.cost.memory import check_memory
+        from nstbench.runs.run import run
 
-        with politely():
-            result = run(config, _typed(), prepared=prepared, on_begin=lambda _: check_room(config, prepared))
+        with stop_on_first_interrupt():
+            result = run(
+                config, _typed(), prepared=prepared, on_begin=lambda _: check_memory(config, prepared)
+            )
     except UserError as error:
         _failure.append(where_typed(error, composed))
     except Exception as error:
@@ -140,7 +145,7 @@ def _run_alone(composed: DictConfig) -> None:
 
 def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> Attempt[Criteria]:
     """Run one configuration of a sweep, and leave word of what became of it."""
-    if asked_to_stop():
+    if stop_requested():
         raise KeyboardInterrupt
     register_resolvers()
     entry = Entry(HydraConfig.get().job.num, _typed(), "running")
@@ -164,19 +169,19 @@ def _run_in_sweep(composed: DictConfig, ledger: Ledger) -> Attempt[Criteria]:
 def _attempt(composed: DictConfig, ledger: Ledger, entry: Entry) -> Attempt[tuple[Entry, Criteria]]:
     """Run, and return what the ledger is told of it, and the criterion's value."""
     config = validate(composed)
-    from nstbench.preparation import prepare
+    from nstbench.runs.preparation import prepare
 
     prepared = prepare(config)
-    from nstbench.cli.show import brief
-    from nstbench.room import check_room
-    from nstbench.run import FailedBeforeError, attempt
-    from nstbench.sweeps.reporting import Reporting
+    from nstbench.callbacks.sweep_progress import Reporting
+    from nstbench.cli.output import brief
+    from nstbench.cost.memory import check_memory
+    from nstbench.runs.run import FailedBeforeError, attempt
 
     config.record.progress = False  # the sweep has a view of its own
     reporting = Reporting(ledger, replace(entry, steps=sum(s.steps for s in config.schedule.stages)))
 
     def begin(folder: Path) -> None:
-        check_room(config, prepared)
+        check_memory(config, prepared)
         reporting.begin(folder)
 
     try:

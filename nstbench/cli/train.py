@@ -9,12 +9,15 @@ from contextlib import contextmanager
 
 from omegaconf import DictConfig
 
-from nstbench.cli.composition import Program, where_typed, with_hydra
-from nstbench.cli.failures import report
-from nstbench.cli.overrides import overrides_from, split_arguments
-from nstbench.encoders.procedural.settings import TrainConfig
+from nstbench.cli.composition.compose import with_hydra
+from nstbench.cli.composition.errors import where_typed
+from nstbench.cli.composition.overrides import overrides_from, split_arguments
+from nstbench.cli.composition.program import Program
+from nstbench.cli.output import report
+from nstbench.config.resolvers import register_resolvers
 from nstbench.errors import UserError
-from nstbench.validation import register_resolvers, validate_training
+from nstbench.training.schema import TrainConfig
+from nstbench.training.validation import validate_training
 
 TRAIN = Program("nstbench train", "train", TrainConfig, frozenset({"logger", "trainer"}), sweeps=False)
 
@@ -65,8 +68,8 @@ def _train(composed: DictConfig) -> None:
     try:
         config = validate_training(composed)
         # torch takes seconds to load, Lightning more: only once the settings are good.
-        from nstbench.cli.show import show_training
-        from nstbench.train import train
+        from nstbench.cli.output import show_training
+        from nstbench.training.train import train
 
         trained = train(config)
     except UserError as error:

@@ -6,11 +6,19 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nstbench.analysis.fidelity import PUBLISHED, TOLERANCE, Point, compare, read_curve, reproduced, verdict
+from nstbench.analysis.published_curves import (
+    PUBLISHED,
+    TOLERANCE,
+    Point,
+    compare,
+    read_curve,
+    reproduced,
+    verdict,
+)
 from nstbench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from nstbench.config import Config
+    from nstbench.config.schema import Config
 
 # The authors' own file first; pystiche's holds the same convolutions, and has a published hash.
 _NETWORKS = ("vgg19-gatys", "vgg19-caffe")
@@ -101,9 +109,11 @@ def _composed(typed: list[str]) -> Config:
     """Return the checked configuration of what was typed."""
     from omegaconf import DictConfig
 
-    from nstbench.cli.composition import where_typed, with_hydra
-    from nstbench.cli.overrides import overrides_from
-    from nstbench.validation import register_resolvers, validate
+    from nstbench.cli.composition.compose import with_hydra
+    from nstbench.cli.composition.errors import where_typed
+    from nstbench.cli.composition.overrides import overrides_from
+    from nstbench.config.resolvers import register_resolvers
+    from nstbench.config.validation import validate
 
     found: list[Config] = []
     mistakes: list[UserError] = []
@@ -123,15 +133,14 @@ def _composed(typed: list[str]) -> Config:
 
 def _run(config: Config, typed: list[str]) -> tuple[Path, int]:
     """Run, or find out that it was run; return the run's folder, and the exit status of a failure or 0."""
-    from nstbench.cli.failures import report
-    from nstbench.cli.show import show_result
-    from nstbench.interruption import politely
-    from nstbench.preparation import prepare
-    from nstbench.run import run
+    from nstbench.cli.output import report, show_result
+    from nstbench.runs.preparation import prepare
+    from nstbench.runs.run import run
+    from nstbench.runtime.interruption import stop_on_first_interrupt
 
     prepared = prepare(config)
     try:
-        with politely():
+        with stop_on_first_interrupt():
             result = run(config, typed, prepared=prepared)
     except UserError:
         raise

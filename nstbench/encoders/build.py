@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from nstbench.building import build
+from nstbench.config.instantiate import build
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.calibration import calibration_pictures
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling
 from nstbench.encoders.calibration import calibration_pictures
-from nstbench.encoders.vgg import DEFAULT_LAYERS, Shape, vgg_layers
+from nstbench.encoders.vgg import DEFAULT_LAYERS, Architecture, vgg_layers
 
 
 class RandomVGG(ChainEncoder):
@@ -33,7 +33,7 @@ class RandomVGG(ChainEncoder):
 
     def __init__(
         self,
-        shape: Shape = "vgg19",
+        shape: Architecture = "vgg19",
         width: float = 0.5,
         seed: int = 0,
         normalize: bool = True,

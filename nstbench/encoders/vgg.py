@@ -15,7 +15,7 @@ from nstbench.encoders.preprocessing import PreprocessingName
 from nstbench.encoders.weights import check_finite, file_sha256, load_state_dict
 from nstbench.errors import UserError
 
-Shape = Literal["vgg11", "vgg13", "vgg16", "vgg19"]
+Architecture = Literal["vgg11", "vgg13", "vgg16", "vgg19"]
 
 # Convolutions per block; the channels of the five blocks are 64, 128, 256, 512, 512 (Table 1).
 CONVOLUTIONS: dict[str, tuple[int, ...]] = {
@@ -37,7 +37,7 @@ DEFAULT_LAYERS = {
 
 
 def vgg_layers(
-    shape: Shape,
+    shape: Architecture,
     *,
     width: float = 1.0,
     pooling: Pooling = "max",
@@ -83,7 +83,7 @@ class VGG(ChainEncoder):
 
     def __init__(
         self,
-        shape: Shape = "vgg19",
+        shape: Architecture = "vgg19",
         weights: str = "vgg19",
         preprocessing: PreprocessingName | None = None,
         pooling: Pooling = "max",

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nstbench.downloads.fetch import fetch
 from nstbench.downloads.folders import cache_folder, own_folder
-from nstbench.downloads.pickle_check import DAMAGED, TensorFileError
-from nstbench.downloads.safe_load import load_tensors, open_regular, too_large
 from nstbench.downloads.verification import describe_head, hash_file, remembered, verify
+from nstbench.encoders.pickle_check import DAMAGED, TensorFileError
+from nstbench.encoders.safe_load import load_tensors, open_regular, too_large
 from nstbench.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -314,7 +314,7 @@ def load_state_dict(
     """Read named tensors from a file of torch's (.pth, .pt) or of safetensors', onto the CPU.
 
     No code in the file is run, and it takes no more memory than a file for such a network needs; see
-    `nstbench.downloads.safe_load`. A dictionary under the key "state_dict" is unwrapped, and entries that
+    `nstbench.encoders.safe_load`. A dictionary under the key "state_dict" is unwrapped, and entries that
     are not tensors (an epoch, settings) are left out.
 
     Args:

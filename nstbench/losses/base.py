@@ -8,7 +8,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 
-from nstbench.losses.sums import Sums
+from nstbench.losses.functional.maps import at_least_float32
+from nstbench.losses.functional.sums import Sums
 
 Target = Any
 """What a loss remembers of a content or style picture: its own business, usually a tensor."""
@@ -113,7 +114,7 @@ class AdditiveLoss(Formulation[Maps]):
 
     Those of a picture too large to encode at once are added up block by block, and the gradient of
     `compare` for the sums is all that a block needs to know of the others
-    (`nstbench.modules.blockwise`). A subclass gives `statistic`, `summary` and `compare`.
+    (`nstbench.blockwise.objective`). A subclass gives `statistic`, `summary` and `compare`.
     """
 
     def statistic(self, features: Maps, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
@@ -179,40 +180,5 @@ class PositionwiseLoss(Loss):
         return self.factor(target.shape[1], target.shape[2] * target.shape[3])
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """Return ``x`` in float32, or in float64 if it is that already."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def per_canvas(x: Tensor) -> Tensor:
-    """Sum over everything but the batch: ``(B, …)`` to ``(B,)``."""
-    return x.flatten(1).sum(1)
-
-
-def weighted_mean(targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return Σ wᵢ·targetᵢ, the blend of targets that are averages over positions."""
-    return torch.stack([w * t for w, t in zip(weights, targets, strict=True)]).sum(0)
-
-
-def inside(features: Tensor, guide: Tensor | None = None) -> Tensor:
-    """Return the features at the positions of a region, ``(B, C, m)``; without a guide, at all of them.
-
-    For losses that compare single positions or order them, a position is in or out: it is in where
-    the guide is at least a half of its largest value.
-
-    Args:
-        features: ``(B, C, h, w)``.
-        guide: ``(1, 1, h, w)``: one region for the whole batch.
-
-    Raises:
-        ValueError: if each canvas of the batch has a guide of its own, or the guide is 0 everywhere.
-    """
-    flat = at_least_float32(features).flatten(2)
-    if guide is None:
-        return flat
-    if guide.shape[0] != 1:
-        raise ValueError(f"one guide for the whole batch is needed, not {guide.shape[0]}")
-    g = guide.flatten()
-    if not g.max() > 0:
-        raise ValueError("the guide is 0 everywhere: its region has no position at this layer")
-    return flat[..., g >= g.max() / 2]
+CANVAS = "canvas"
+"""The name of the pixels themselves, where a term asks for a layer."""

@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from nstbench.losses.base import PositionwiseLoss, at_least_float32, per_canvas
+from nstbench.losses.base import PositionwiseLoss
+from nstbench.losses.functional.maps import at_least_float32, per_canvas
 
 Normalization = Literal["paper", "mean", "root"]
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, inside
-from nstbench.losses.hypercolumn import cosine_distances, directions, draw, shortest, unite
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.hypercolumn import cosine_distances, directions, draw, shortest, unite
+from nstbench.losses.functional.maps import inside
 
 _EPSILON = 1e-5  # the paper's and the official code's
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.second_order import outer
-from nstbench.losses.sums import Sums, sums
+from nstbench.losses.base import AdditiveLoss, Loss
+from nstbench.losses.functional.maps import at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.functional.moments import outer
+from nstbench.losses.functional.sums import Sums, sums
 
 Moments = tuple[Tensor, Tensor]
 """The mean ``(1 or B, N)`` and the covariance ``(1 or B, N, N)``."""

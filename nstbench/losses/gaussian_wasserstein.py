@@ -9,9 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, weighted_mean
-from nstbench.losses.second_order import in_double, mean_and_factor, outer
-from nstbench.losses.sums import Sums, sums
+from nstbench.losses.base import AdditiveLoss, Loss
+from nstbench.losses.functional.maps import at_least_float32, weighted_mean
+from nstbench.losses.functional.moments import in_double, mean_and_factor, outer
+from nstbench.losses.functional.sums import Sums, sums
 
 Normalization = Literal["sum", "mean"]
 

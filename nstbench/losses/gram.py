@@ -8,9 +8,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.functional import products
-from nstbench.losses.sums import Sums, count
+from nstbench.losses.base import AdditiveLoss, Loss
+from nstbench.losses.functional.gram import products
+from nstbench.losses.functional.maps import at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.functional.sums import Sums, count
 
 Normalization = Literal[
     "paper", "authors", "neural_style", "johnson", "pystiche", "gordicaleksa", "unnormalized"

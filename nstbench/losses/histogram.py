@@ -8,8 +8,9 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, inside, weighted_mean
-from nstbench.losses.quantiles import ascending, remap, resampled
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.maps import inside, weighted_mean
+from nstbench.losses.functional.quantiles import ascending, remap, resampled
 
 
 class Distribution(NamedTuple):

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nstbench.losses.base import Loss, at_least_float32
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.maps import at_least_float32
 
 
 class Laplacian(Loss):

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, inside, per_canvas, weighted_mean
-from nstbench.losses.functional import products
-from nstbench.losses.second_order import channel_means
-from nstbench.losses.sums import Sums, count, sums
+from nstbench.losses.base import AdditiveLoss, Loss
+from nstbench.losses.functional.gram import products
+from nstbench.losses.functional.maps import at_least_float32, inside, per_canvas, weighted_mean
+from nstbench.losses.functional.moments import channel_means
+from nstbench.losses.functional.sums import Sums, count, sums
 
 
 class LinearMMD(AdditiveLoss[Tensor], Loss):

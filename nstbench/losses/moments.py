@@ -9,8 +9,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
-from nstbench.losses.sums import Sums, sums
+from nstbench.losses.base import AdditiveLoss, Loss
+from nstbench.losses.functional.maps import at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.functional.sums import Sums, sums
 
 Normalization = Literal["mmd", "adain"]
 

@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32, per_canvas
-from nstbench.losses.patches import Patches, joined, nearest, patches_of
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.maps import at_least_float32, per_canvas
+from nstbench.losses.functional.patches import Patches, joined, nearest, patches_of
 
 Normalization = Literal["mean", "paper", "authors"]
 Overlap = Literal["sum", "average"]

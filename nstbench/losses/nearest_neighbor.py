@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import JointLoss, at_least_float32, inside
-from nstbench.losses.objective import CANVAS
-from nstbench.losses.patches import Patches, nearest, patches_of
+from nstbench.losses.base import CANVAS, JointLoss
+from nstbench.losses.functional.maps import at_least_float32, inside
+from nstbench.losses.functional.patches import Patches, nearest, patches_of
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.maps import at_least_float32
 
 
 class PixelRange(Loss):

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import JointLoss
-from nstbench.losses.functional import gram_matrix
-from nstbench.losses.hypercolumn import relaxed_emd, sample_hypercolumns, shortest, unite
-from nstbench.losses.objective import CANVAS
+from nstbench.losses.base import CANVAS, JointLoss
+from nstbench.losses.functional.gram import gram_matrix
+from nstbench.losses.functional.hypercolumn import relaxed_emd, sample_hypercolumns, shortest, unite
 
 # Colours are directions from mid-grey, as in the authors' code, and this near to it they are none.
 _GREY, _NO_HUE = 0.5, 1 / 255

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import JointLoss, at_least_float32
-from nstbench.losses.functional import gram_matrix
-from nstbench.losses.hypercolumn import directions, sample_hypercolumns, shortest
+from nstbench.losses.base import JointLoss
+from nstbench.losses.functional.gram import gram_matrix
+from nstbench.losses.functional.hypercolumn import directions, sample_hypercolumns, shortest
+from nstbench.losses.functional.maps import at_least_float32
 
 _CONSTANT = 1e-5
 """Mean cosine distance to all others under which a position counts as like every other."""

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import AdditiveLoss, Loss, at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.base import AdditiveLoss, Loss
+from nstbench.losses.functional.maps import at_least_float32, per_canvas, weighted_mean
+from nstbench.losses.functional.moments import outer
+from nstbench.losses.functional.sums import Sums, sums
 from nstbench.losses.gram import Normalization, factor_of
-from nstbench.losses.second_order import outer
-from nstbench.losses.sums import Sums, sums
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import Loss, inside, weighted_mean
-from nstbench.losses.quantiles import ascending, remap, resampled
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.maps import inside, weighted_mean
+from nstbench.losses.functional.quantiles import ascending, remap, resampled
 
 
 @dataclass

@@ -6,8 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from nstbench.losses.base import Loss, at_least_float32
-from nstbench.losses.functional import total_variation
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.maps import at_least_float32
+from nstbench.losses.functional.total_variation import total_variation
 
 
 class TotalVariation(Loss):

@@ -11,14 +11,16 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from nstbench import config_files
+from nstbench.config import files as config_files
 from nstbench.encoders.base import Encoder
 from nstbench.errors import UserError, did_you_mean
-from nstbench.losses.build import build_term
-from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.units import set_units
+from nstbench.losses.base import CANVAS
 from nstbench.metrics.base import Metric, Subject, Unavailable, styles_of
 from nstbench.metrics.judging import JudgingEncoder
+from nstbench.objective.build import build_term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
+from nstbench.objective.units import set_units
 
 OTHERS = "others"
 """The mean over the formulations that the run did not optimise, by which none grades itself."""
@@ -83,12 +85,12 @@ class CrossEvaluation(Metric):
 
     @property
     def _layers(self) -> list[str]:
-        asked = [layer for terms in self.terms.values() for t in terms for layer in t.asks_for]
+        asked = [layer for terms in self.terms.values() for t in terms for layer in t.layers_needed]
         return [layer for layer in dict.fromkeys(asked) if layer != CANVAS]
 
     def _distance(self, name: str, terms: Sequence[Term], pair: _Pair) -> float:
         for term in terms:
-            term.remember([[features] for features in pair.styles], pair.blend)
+            term.compute_targets([[features] for features in pair.styles], pair.blend)
         set_units(Objective(terms), "unit", lambda _: {}, pair.picture[CANVAS])
         key = f"{name} {pair.sha256}"
         if key not in self._ends:  # a sweep judges many pictures of one pair

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from hydra.utils import get_class
 
-from nstbench.building import build
+from nstbench.config.instantiate import build
+from nstbench.config.kinds import locate
 from nstbench.errors import UserError
 from nstbench.metrics.base import Metric, Subject, Unavailable
 from nstbench.tracking.record import Direction
@@ -78,7 +78,7 @@ def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement
 
 def direction(node: Mapping[str, Any]) -> tuple[bool, str]:
     """Return whether higher is better, and what the metric compares with."""
-    metric: type[Metric] = get_class(str(node["_target_"]))
+    metric: type[Metric] = locate(node["_target_"], "metrics")
     return metric.higher_is_better, metric.compares_with
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from nstbench.losses.functional import total_variation
+from nstbench.losses.functional.total_variation import total_variation
 from nstbench.metrics.base import Metric, Subject
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from nstbench.losses.base import weighted_mean
-from nstbench.losses.functional import gram_matrix
+from nstbench.losses.functional.gram import gram_matrix
+from nstbench.losses.functional.maps import weighted_mean
 from nstbench.metrics.base import Metric, Subject, styles_of
 from nstbench.metrics.judging import JudgingEncoder
 

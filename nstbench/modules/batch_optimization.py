@@ -12,11 +12,11 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from nstbench.attempts import Fit
+from nstbench.canvas.base import Canvas
 from nstbench.encoders.base import Features
-from nstbench.losses.together import TermError, Together, Told
-from nstbench.modules.canvas import Canvas
-from nstbench.optimizers.batched import join, keep, of_batch
+from nstbench.objective.together import TermError, Together, Told
+from nstbench.optimizers.rows import join, keep, of_batch
+from nstbench.runs.attempts import Fit
 from nstbench.runtime.tensor_file import digest
 
 
@@ -69,7 +69,7 @@ class BatchOptimization(pl.LightningModule):
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Move every canvas by one step."""
         step = self.fits[0].module.step
-        self.together.draw_for(step)
+        self.together.set_draw(step)
         optimizer = cast(LightningOptimizer, self.optimizers())
         while self.fits:
             try:

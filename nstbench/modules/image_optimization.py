@@ -14,14 +14,15 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from nstbench.blockwise.objective import BlockwiseObjective
+from nstbench.canvas.base import Canvas
 from nstbench.encoders.base import Encoder, Features
 from nstbench.errors import NonFiniteObjectiveError
-from nstbench.losses.objective import Objective, Values
-from nstbench.losses.units import Measure
-from nstbench.modules.blockwise import Blockwise
-from nstbench.modules.canvas import Canvas
 from nstbench.modules.not_finite import not_finite_at_start
-from nstbench.modules.precision import Encoding, Plateau, Precision
+from nstbench.modules.plateau import Plateau
+from nstbench.modules.precision import Encoding, Precision
+from nstbench.objective.objective import Objective, Values
+from nstbench.objective.units import Measure
 from nstbench.runtime.tensor_file import digest
 
 Targets = Mapping[str, Mapping[str, Any]]
@@ -126,7 +127,7 @@ class ImageOptimization(pl.LightningModule):
         self.stages_done = list(stages_done)
         self._targets: dict[str, Targets] = {}
         self.last_good: Tensor | None = None
-        self.blocks = None if tile is None else Blockwise(encoder, self.encode, objective, tile)
+        self.blocks = None if tile is None else BlockwiseObjective(encoder, self.encode, objective, tile)
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return a loader that never ends: one epoch, stopped by ``max_steps``."""
@@ -163,7 +164,7 @@ class ImageOptimization(pl.LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> None:
         """Let the optimiser take one step; it evaluates as often as it wants."""
-        self.objective.draw_for(self.step)
+        self.objective.set_draw(self.step)
         if self.encoding.settles(self.stage_step, self.stage_steps):
             self._take_targets()
         optimizer = cast(LightningOptimizer, self.optimizers())
@@ -175,11 +176,11 @@ class ImageOptimization(pl.LightningModule):
 
     def encode(self, pictures: Tensor, layers: Sequence[str] | None = None) -> Features:
         """Return the maps of ``layers``, or of the objective's: in the stage's precision, or `exactly`."""
-        encode = self.encoding.exactly if self.is_exact else self.encoding
+        encode = self.encoding.full_precision if self.is_exact else self.encoding
         return encode(pictures, self.objective.layers if layers is None else layers)
 
     @contextmanager
-    def exactly(self) -> Iterator[None]:
+    def full_precision(self) -> Iterator[None]:
         """Encode in float32, whatever the stage's precision."""
         before, self.is_exact = self.is_exact, True
         try:
@@ -218,7 +219,7 @@ class ImageOptimization(pl.LightningModule):
         """Evaluate the objective on the canvas in float32, whatever the stage's precision."""
         if self._targets:
             self.objective.targets = self._targets["exact"]
-        with torch.no_grad(), self.exactly():
+        with torch.no_grad(), self.full_precision():
             return self.values()[0]
 
     def _evaluate(self) -> Tensor:
@@ -254,14 +255,14 @@ class ImageOptimization(pl.LightningModule):
             if isinstance(callback, EvaluationCallback):
                 callback.on_evaluation(self, evaluation)
         self.evaluations += 1
-        self._watch(total)
+        self._update_plateaus(total)
 
-    def _watch(self, total: float) -> None:
+    def _update_plateaus(self, total: float) -> None:
         """Let those hear the objective who wait for it to stall."""
-        self.encoding.plateau.hear(total)
+        self.encoding.plateau.update(total)
         # The objective in bfloat16 ends elsewhere than in float32: what is left then counts from anew.
         if self.plateau is not None and not self.encoding.is_provisional(self.device):
-            self.plateau.hear(total)
+            self.plateau.update(total)
 
     def state(self) -> dict[str, Any]:
         """Return all of a checkpoint but the optimiser's state (`nstbench.callbacks.checkpoint.Saved`)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from nstbench.errors import NonFiniteObjectiveError
-from nstbench.losses.objective import Values
+from nstbench.objective.objective import Values
 
 if TYPE_CHECKING:
     from nstbench.modules.image_optimization import ImageOptimization

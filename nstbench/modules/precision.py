@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -11,52 +10,16 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from nstbench.device import fast_bf16
 from nstbench.encoders.base import Encoder, Features
 from nstbench.modules.compiling import compiled
+from nstbench.modules.plateau import Plateau
+from nstbench.runtime.device import fast_bf16
 
 Precision = Literal["fp32", "tf32", "bf16", "auto"]
 Phase = Literal["fp32", "tf32", "bf16"]
 
 # Of `auto`: how they were chosen is in docs/speed.md.
 AUTO_TOLERANCE, AUTO_EVALUATIONS, AUTO_SHARE = 0.001, 20, 0.8
-
-
-class Plateau:
-    """Tells when a series of values has stopped falling.
-
-    The best value so far is compared with the best of ``evaluations`` ago: on a plateau it has fallen by
-    less than ``tolerance`` of itself. A step of L-BFGS that went too far changes neither.
-
-    Args:
-        tolerance: the relative fall that counts as none.
-        evaluations: over which it is measured.
-    """
-
-    def __init__(self, tolerance: float, evaluations: int) -> None:
-        self.tolerance, self.evaluations = tolerance, evaluations
-        self.best: deque[float] = deque(maxlen=evaluations + 1)
-
-    def hear(self, value: float) -> None:
-        """Take the next value."""
-        self.best.append(min(value, self.best[-1]) if self.best else value)
-
-    def state_dict(self) -> list[float]:
-        """Return what it has heard, for checkpoints."""
-        return list(self.best)
-
-    def load_state_dict(self, state: Sequence[float]) -> None:
-        """Take up what another had heard."""
-        self.best.clear()
-        self.best.extend(state)
-
-    @property
-    def reached(self) -> bool:
-        """Whether the values heard last are on a plateau."""
-        if len(self.best) <= self.evaluations:
-            return False
-        before, now = self.best[0], self.best[-1]
-        return before - now <= self.tolerance * abs(before)
 
 
 class Encoding:
@@ -110,7 +73,7 @@ class Encoding:
         with torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=phase == "bf16"):
             return cast(Features, encode(pictures, layers))
 
-    def exactly(self, pictures: Tensor, layers: Sequence[str]) -> Features:
+    def full_precision(self, pictures: Tensor, layers: Sequence[str]) -> Features:
         """Return the feature maps of ``layers`` in float32."""
         return cast(Features, self.encoder(pictures, layers))
 

@@ -17,7 +17,8 @@ from nstbench.pictures.icc import srgb_converter
 from nstbench.pictures.jpeg_data import check_jpeg_end
 from nstbench.pictures.pfm import is_pfm, read_pfm
 from nstbench.pictures.png_data import check_png
-from nstbench.pictures.stored import Band, Shape, Stored, Values, upright
+from nstbench.pictures.shape import Shape
+from nstbench.pictures.stored import Band, Stored, Values, upright
 from nstbench.pictures.tiff import decode_tiff
 from nstbench.pictures.tiff_data import BITS, TIFF_HEADS, check_tiff
 from nstbench.pictures.values import profiled, unit_range

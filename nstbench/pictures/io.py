@@ -16,9 +16,10 @@ from nstbench.pictures.decode import decode
 from nstbench.pictures.formats import UnreadableError, open_image, pillow_limits
 from nstbench.pictures.paths import existing_file
 from nstbench.pictures.png_data import TRUNCATED, DamagedError
+from nstbench.pictures.shape import Shape
 from nstbench.pictures.stored import assemble
+from nstbench.runtime.files import write_atomically
 from nstbench.runtime.regular_files import NotRegularError, open_regular
-from nstbench.tracking.files import write_atomically
 
 MAX_PIXELS = 100_000_000
 MAX_EDGE = 65_535
@@ -27,8 +28,6 @@ REDUCED_ABOVE = 1 << 25
 """Pictures of up to so many pixels are never reduced while they are read."""
 OVERSAMPLING = 4
 """Pixels along an edge that are kept, at least, for each one that is needed."""
-
-Shape = tuple[int, int]
 
 
 def read_picture(

@@ -20,12 +20,12 @@ from nstbench.pictures.papers.registry import PAPERS
 from nstbench.pictures.paths import NO_SUCH_FILE, existing_file
 from nstbench.pictures.regions import REGIONS
 from nstbench.pictures.samples import SAMPLES
+from nstbench.pictures.shape import Shape
 
 if TYPE_CHECKING:  # listing what there is must not load torch
     from torch import Tensor
 
 _SEEDS = 2**32
-Shape = tuple[int, int]
 Needed = Callable[[Shape], Shape]
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nstbench.pictures.formats import UnreadableError
+from nstbench.pictures.shape import Shape
 
 Values = NDArray[np.float32]
-Shape = tuple[int, int]
 _BAND_PIXELS = 1 << 20
 
 

@@ -19,13 +19,13 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf
 
 from nstbench.errors import StorageError, UserError
-from nstbench.interruption import asked_to_stop, politely
-from nstbench.sweeps.ledger import ENDED, Entry, Ledger, State
+from nstbench.runtime.files import append_text
+from nstbench.runtime.interruption import stop_on_first_interrupt, stop_requested
 from nstbench.sweeps.view import View
-from nstbench.tracking.files import append_text
+from nstbench.tracking.ledger import ENDED, Entry, Ledger, State
 from nstbench.tracking.lock import is_held
 
-# These look at `nstbench.interruption.asked_to_stop`; others know nothing but KeyboardInterrupt.
+# These look at `nstbench.runtime.interruption.stop_requested`; others know nothing but KeyboardInterrupt.
 _POLITE = frozenset({"BasicLauncher", "BatchedLauncher", "PoolLauncher"})
 
 _GLANCE = 1.0  # seconds between looks at runs that other processes are at work on
@@ -89,7 +89,7 @@ class Sweep:
         try:
             with (
                 View(ledger, _total(config, len(batch)), self.outcomes, common, began=self._began),
-                politely() if type(launcher).__name__ in _POLITE else nullcontext(),
+                stop_on_first_interrupt() if type(launcher).__name__ in _POLITE else nullcontext(),
             ):
                 reason = ""
                 try:
@@ -129,7 +129,7 @@ class Sweep:
         """
         values = {}
         while busy := [e for e in ledger.entries().values() if e.state == "busy" and e.number in batch]:
-            if asked_to_stop():
+            if stop_requested():
                 raise KeyboardInterrupt
             free = next((entry for entry in busy if not is_held(Path(entry.folder))), None)
             if free is None:

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from nstbench.sweeps.ledger import ENDED, Entry, Ledger
+from nstbench.tracking.ledger import ENDED, Entry, Ledger
 
 _GLANCE = 0.5  # seconds between looks into the ledger
 _SHOWN = 16  # running runs that have a line of their own

@@ -1,190 +1,110 @@
-"""Writing files of runs and studies: whole or not at all, with one error for whatever the disk reports."""
+"""Files of a run's folder."""
 
 from __future__ import annotations
 
-import errno
+import csv
 import io
+import math
 import os
-import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import re
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, TextIO, cast
+from typing import Any
 
-from nstbench.errors import StorageError
-from nstbench.runtime.regular_files import open_regular
+import yaml
 
-_IRREGULAR = "it is not a regular file"
-_LONGEST = 60  # characters of a name that the temporary file keeps: file systems allow 255 bytes
+from nstbench.errors import FULL, StorageError, UserError
+from nstbench.runtime.files import append_text, read_regular, storage, write_bytes, write_text
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], *, durable: bool = True) -> None:
-    """Write a file in one piece: readers see the old file or the new one.
-
-    The bytes go to ``.<name>.<pid>.part`` beside it, which replaces the file once it is complete and is
-    removed if anything fails, so that it does not keep the space of a full disk.
-
-    Args:
-        path: File to write; it is replaced if it exists.
-        write: Called with a binary stream that it writes to. The stream cannot seek, and is not closed
-            by the caller. What the disk reports is raised after ``write`` has returned, so that no
-            library in between hides it behind an error of its own.
-        durable: Whether the bytes must have reached the disk before the old file is replaced. Without
-            it, a machine that loses power may leave an empty file.
+def append_row(path: Path, row: Mapping[str, object]) -> None:
+    """Write a row at the end of a table, in one piece, and its header if it is the first.
 
     Raises:
-        StorageError: the file cannot be written; the old one is unchanged.
+        StorageError: it cannot be written; the table is as it was.
     """
-    part = path.with_name(f".{path.name[:_LONGEST]}.{os.getpid()}.part")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(row), lineterminator="\n")
     with storage(path.parent, path):
-        try:
-            with part.open("wb") as file:
-                sink = _Sink(file)
-                try:
-                    write(cast(IO[bytes], sink))
-                except Exception:
-                    if sink.error is None:
-                        raise
-                if sink.error is not None:
-                    raise sink.error
-                file.flush()
-                if durable:
-                    _synchronize(file.fileno())
-            os.replace(part, path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        empty = not path.exists() or path.stat().st_size == 0
+    if empty:
+        writer.writeheader()
+    writer.writerow(row)
+    append_text(path, text.getvalue())
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Write a file in one piece; see `write_atomically`."""
-    write_atomically(path, lambda file: file.write(content), durable=durable)
-
-
-def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Write a UTF-8 file in one piece; see `write_atomically`."""
-    write_bytes(path, text.encode("utf-8"), durable=durable)
-
-
-def append_text(path: Path, text: str) -> None:
-    """Append to a UTF-8 file, in one piece: where there is no room for all of it, nothing is appended.
+def drop_rows(path: Path, start: int) -> None:
+    """Keep the rows whose first number is below ``start``, and none that is incomplete or damaged.
 
     Raises:
-        StorageError: the text cannot be written; the file is as it was.
-    """
-    content = text.encode("utf-8")
-    with storage(path.parent, path), open_to_append(path) as opened:
-        file = opened.fileno()
-        before = os.fstat(file).st_size
-        try:
-            written = os.write(file, content)
-            while written < len(content):
-                written += os.write(file, content[written:])
-        except OSError:
-            with suppress(OSError):
-                os.ftruncate(file, before)
-            raise
-
-
-def open_to_append(path: Path) -> TextIO:
-    """Open a UTF-8 file to append to.
-
-    Raises:
-        OSError: it cannot be opened, or is not a regular file: writing to a pipe might not end, and a link
-            may lead out of the study.
-    """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    try:
-        flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-        file = os.open(path, flags, 0o666)
-    except OSError as error:
-        if error.errno == errno.ELOOP:  # a study that was sent may point anywhere
-            raise OSError(errno.EINVAL, "it is a link", str(path)) from error
-        if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
-            raise OSError(errno.EINVAL, _IRREGULAR, str(path)) from error
-        raise
-    if not stat.S_ISREG(os.fstat(file).st_mode):
-        os.close(file)
-        raise OSError(errno.EINVAL, _IRREGULAR, str(path))
-    return open(file, "a", encoding="utf-8")
-
-
-def read_regular(path: Path, most: int = -1) -> bytes:
-    """Read a regular file, where something else may be in its place: reading a pipe would not end.
-
-    Args:
-        path: File to read.
-        most: Bytes to read at most; -1: all.
-
-    Raises:
-        OSError: it cannot be read, or is not a regular file.
-    """
-    with open_regular(path) as file:
-        return file.read(most)
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder in one that exists, unless it is there.
-
-    Raises:
-        StorageError: it cannot be made.
+        StorageError: the table cannot be written, or something else is in its place.
     """
     with storage(path.parent, path):
-        try:
-            path.mkdir(exist_ok=True)
-        except FileExistsError as error:
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
+        if not path.exists():
+            return
+        content = read_regular(path)
+    header, *lines = content.splitlines(keepends=True) or [b""]
+    columns = header.count(b",")
+    # A number may be quoted by a spreadsheet, or be anything at all after damage.
+    rows = [r for r in lines if r.endswith(b"\n") and r.count(b",") == columns and _number(r) < start]
+    if rows and header.endswith(b"\n"):
+        if header + b"".join(rows) != content:
+            write_bytes(path, header + b"".join(rows))
+    else:
+        with storage(path.parent, path):
+            path.unlink()
 
 
-@contextmanager
-def storage(folder: Path, file: Path | None = None) -> Iterator[None]:
-    """Raise what the operating system reports inside the block as a `StorageError` that names a folder.
-
-    Args:
-        folder: Folder that is written to.
-        file: File that is written, where it is one.
-    """
+def _number(row: bytes) -> float:
+    """Return the first number of a row; infinity if there is none."""
     try:
-        yield
-    except StorageError:
-        raise
-    except OSError as error:
-        raise StorageError(folder, error, file) from error
+        return int(row.split(b",", 1)[0])
+    except ValueError:
+        return math.inf
 
 
-class _Sink(io.RawIOBase):
-    """A stream that keeps the first error of the disk, and accepts whatever is written after it.
+def run_folder(output: str, study: str, run_id: str) -> Path:
+    """Create and return ``<output>/<study>/<run_id>``.
 
-    torch and Pillow replace an error of the stream by errors of their own, which do not say what failed.
-
-    Args:
-        file: File that the bytes go to.
+    Raises:
+        UserError: if it cannot be written to.
+        StorageError: if there is no room left for it.
     """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.file = file
-        self.error: OSError | None = None
-
-    def writable(self) -> bool:
-        """Return that it can be written to."""
-        return True
-
-    def write(self, content: Any) -> int:
-        """Write all of ``content``, or nothing after an error; return the number of its bytes."""
-        size = memoryview(content).nbytes
-        if self.error is None:
-            try:
-                self.file.write(content)
-            except OSError as error:
-                self.error = error
-        return size
-
-
-def _synchronize(file: int) -> None:
-    """Wait until a file has reached the disk; some file systems report only now that they are full."""
+    folder = Path(output).expanduser() / study / run_id
+    made: list[Path] = []
     try:
-        os.fsync(file)
+        made = [f for f in (folder, *folder.parents) if not f.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".writable.{os.getpid()}"
+        probe.touch()
+        probe.unlink()
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}:  # none on this file system
-            raise
+        for each in made:  # leave nothing behind: the deepest first
+            with suppress(OSError):
+                each.rmdir()
+        if error.errno in FULL:
+            raise StorageError(folder, error) from error
+        reason = f"results cannot be written there ({error.strerror or error})"
+        raise UserError("output", output, reason, "Give a folder you may write to: output=…") from error
+    return folder
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Take back `run_folder`, and the folders above it, as far as they hold nothing."""
+    with suppress(OSError):
+        for name in (".lock", ".owner"):
+            (folder / name).unlink(missing_ok=True)
+        for each in (folder, folder.parent, folder.parent.parent):
+            each.rmdir()
+
+
+def run_id(label: list[str], fingerprint: str) -> str:
+    """Return a folder name: words that tell the run from its neighbours, and the fingerprint's start."""
+    words = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word).strip("_.") for word in label if word)
+    return f"{words[:80].strip('-_.')}-{fingerprint[:8]}".lstrip("-")
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write the resolved configuration as ``config.yaml``."""
+    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))

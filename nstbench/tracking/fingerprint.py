@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from nstbench.encoders.weights import REGISTRY
-
 # Settings that leave the picture as it is: where results go, what is logged, judged and shown,
 # and on which machine. Everything else is part of the fingerprint.
-LEAVES_THE_PICTURE = frozenset(
+NOT_IN_FINGERPRINT = frozenset(
     {
         "study",
         "output",
@@ -29,14 +27,14 @@ LEAVES_THE_PICTURE = frozenset(
 )
 
 
-def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprinted_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a plain, resolved configuration that decides what the picture will be.
 
     Paths of pictures and weights are left out, because their bytes matter, which `fingerprint` takes
     as hashes; so is whether weights may be downloaded. Whole numbers are integers, however they were
     typed: 1 and 1.0 are one setting.
     """
-    relevant = {k: v for k, v in config.items() if k not in LEAVES_THE_PICTURE}
+    relevant = {k: v for k, v in config.items() if k not in NOT_IN_FINGERPRINT}
     left_out = {
         "pictures": {"content", "style", "max_pixels", "cast", "guides"},
         "encoder": {"download"},
@@ -44,18 +42,18 @@ def what_makes_the_picture(config: Mapping[str, Any]) -> dict[str, Any]:
     }
     if config["canvas"]["start"] not in {"content", "style", "noise"}:
         left_out["canvas"].add("start")
-    if _is_path(config["encoder"].get("weights")):
+    if is_path(config["encoder"].get("weights")):
         left_out["encoder"].add("weights")
     for section, keys in left_out.items():
         relevant[section] = {k: v for k, v in config[section].items() if k not in keys}
     schedule = relevant.get("schedule", {})
     if "plateau" in schedule and schedule["plateau"] is None:  # as runs before there was such a setting
         relevant["schedule"] = {k: v for k, v in schedule.items() if k != "plateau"}
-    _say_controls(relevant, config["pictures"].get("guides") or {})
+    _drop_default_controls(relevant, config["pictures"].get("guides") or {})
     return canonical(relevant)  # type: ignore[no-any-return]
 
 
-def _say_controls(relevant: dict[str, Any], guides: Mapping[str, Mapping[str, Any]]) -> None:
+def _drop_default_controls(relevant: dict[str, Any], guides: Mapping[str, Mapping[str, Any]]) -> None:
     """Say of controls, resizing and blocks what is chosen; of defaults nothing, as runs before them."""
     if (relevant.get("blockwise") or {}).get("tile") is None:
         relevant.pop("blockwise", None)
@@ -77,16 +75,14 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
         config: the plain, resolved configuration.
         inputs: hashes of the pictures and weights.
     """
-    identity = {"config": what_makes_the_picture(config), "inputs": inputs}
+    identity = {"config": fingerprinted_settings(config), "inputs": inputs}
     text = json.dumps(identity, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _is_path(weights: object) -> bool:
+def is_path(weights: object) -> bool:
     """Tell a file from a name: by its looks, so that the answer is the same on every machine."""
-    if not isinstance(weights, str) or weights in REGISTRY:
-        return False
-    return bool(PurePath(weights).suffix) or PurePath(weights).name != weights
+    return isinstance(weights, str) and bool(PurePath(weights).suffix or PurePath(weights).name != weights)
 
 
 def canonical(value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import IO, Any
 import psutil
 
 from nstbench.errors import StorageError, UserError
-from nstbench.tracking.files import open_to_append, read_regular, storage, write_text
+from nstbench.runtime.files import open_to_append, read_regular, storage, write_text
 
 BEAT = 5.0
 """Seconds between two heartbeats of a process that holds a folder."""

@@ -18,13 +18,13 @@ from weakref import WeakSet
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from torch import Tensor
 
-from nstbench.building import build
-from nstbench.encoders.weights import REGISTRY
+from nstbench.config.instantiate import build
 from nstbench.errors import StorageError, UserError
 from nstbench.pictures.io import write_png
-from nstbench.tracking.files import make_folder
-from nstbench.tracking.login import wandb_files_under, wandb_mode
+from nstbench.runtime.files import make_folder
+from nstbench.tracking.fingerprint import is_path
 from nstbench.tracking.record import RunRecord
+from nstbench.tracking.wandb_login import wandb_files_under, wandb_mode
 from nstbench.tracking.writer_threads import silence_writer_threads
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class RunInfo:
         tags = [
             _class_name(encoder),
             *(str(encoder[key]) for key in ("model", "shape") if key in encoder),
-            *(weights for weights in [encoder.get("weights")] if weights in REGISTRY),
+            *(weights for weights in [encoder.get("weights")] if weights and not is_path(weights)),
             _class_name(record.config["optimizer"]),
             *record.config["loss"]["style"],
         ]

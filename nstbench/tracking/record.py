@@ -5,20 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import platform
-import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from nstbench.errors import FULL, StorageError, UserError
-from nstbench.tracking.files import write_text
+from nstbench.errors import StorageError
+from nstbench.runtime.files import write_text
 
 State = Literal["running", "completed", "failed"]
 Direction = Literal["min", "max"]
@@ -53,7 +48,7 @@ class RunRecord:
         unavailable_metrics: name to the reason.
         layers: the layer names that each term resolved to.
         starts: each term's weight, value and weighted gradient norm on the initial canvas
-            (`nstbench.losses.units.Start`).
+            (`nstbench.objective.units.Start`).
         stages: of each: its size, the steps and evaluations made, how many steps in which ``precision``,
             how many runs were optimised together at its end (``batch``), and why it ``stopped``: its
             ``steps`` were made, or the objective was on a ``plateau``.
@@ -107,32 +102,6 @@ class RunRecord:
             return None
 
 
-def run_folder(output: str, study: str, run_id: str) -> Path:
-    """Create and return ``<output>/<study>/<run_id>``.
-
-    Raises:
-        UserError: if it cannot be written to.
-        StorageError: if there is no room left for it.
-    """
-    folder = Path(output).expanduser() / study / run_id
-    made: list[Path] = []
-    try:
-        made = [f for f in (folder, *folder.parents) if not f.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable.{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        for each in made:  # leave nothing behind: the deepest first
-            with suppress(OSError):
-                each.rmdir()
-        if error.errno in FULL:
-            raise StorageError(folder, error) from error
-        reason = f"results cannot be written there ({error.strerror or error})"
-        raise UserError("output", output, reason, "Give a folder you may write to: output=…") from error
-    return folder
-
-
 def mark_failed(folder: Path, reason: str) -> None:
     """Record that a run whose process has ended failed, unless it had ended before and if there is room."""
     record = RunRecord.read(folder)
@@ -140,15 +109,6 @@ def mark_failed(folder: Path, reason: str) -> None:
         record.state, record.error = "failed", reason
         with suppress(StorageError):  # the sweep goes on, and says itself why the run failed
             record.write(folder)
-
-
-def remove_if_empty(folder: Path) -> None:
-    """Take back `run_folder`, and the folders above it, as far as they hold nothing."""
-    with suppress(OSError):
-        for name in (".lock", ".owner"):
-            (folder / name).unlink(missing_ok=True)
-        for each in (folder, folder.parent, folder.parent.parent):
-            each.rmdir()
 
 
 def remove_checkpoints(folder: Path) -> None:
@@ -161,17 +121,6 @@ def remove_checkpoints(folder: Path) -> None:
         for file in folder.glob(pattern):
             with suppress(OSError):  # the run is complete all the same
                 file.unlink()
-
-
-def run_id(label: list[str], fingerprint: str) -> str:
-    """Return a folder name: words that tell the run from its neighbours, and the fingerprint's start."""
-    words = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word).strip("_.") for word in label if word)
-    return f"{words[:80].strip('-_.')}-{fingerprint[:8]}".lstrip("-")
-
-
-def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write the resolved configuration as ``config.yaml``."""
-    write_text(folder / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
 
 
 def file_sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ from synthetic_study import write_run
 
 from nstbench.analysis.statistics import INDISTINGUISHABLE, TOO_FEW
 from nstbench.cli import compare
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import UserError
 
 Compare = Callable[..., str]

@@ -19,9 +19,9 @@ from report_study import picture, write_study
 from synthetic_study import write_run
 
 from nstbench.analysis import overview
-from nstbench.analysis.page import problems
-from nstbench.analysis.page.pictures import NOT_THERE
 from nstbench.analysis.records import read_study
+from nstbench.analysis.report import problems
+from nstbench.analysis.report.pictures import NOT_THERE
 from nstbench.cli import compare, report
 from nstbench.errors import UserError
 

@@ -147,6 +147,6 @@ def test_reading_records_loads_nothing_that_trains(tmp_path: Path) -> None:
         "lightning",
         "pytorch_lightning",
         "hydra",
-        "nstbench.run",
+        "nstbench.runs.run",
         "nstbench.losses",
     }

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from report_study import EVIL, write_study
 
-from nstbench.analysis.page.write import Report
+from nstbench.analysis.report.write import Report
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -377,7 +377,7 @@ def test_a_watched_page_renews_itself_keeps_its_view_and_ends(
     from report_study import picture
     from synthetic_study import write_run
 
-    from nstbench.analysis.page import problems
+    from nstbench.analysis.report import problems
 
     study = write_study(tmp_path)
     report = Report(study, tmp_path / "report")

@@ -15,12 +15,12 @@ import pytest
 from report_study import EVIL, picture, write_study
 from synthetic_study import write_run
 
-from nstbench.analysis.page import problems
-from nstbench.analysis.page.write import Report
 from nstbench.analysis.records import read_study
+from nstbench.analysis.report import problems
+from nstbench.analysis.report.write import Report
 from nstbench.cli import report
 from nstbench.errors import UserError
-from nstbench.sweeps.ledger import Entry, Ledger
+from nstbench.tracking.ledger import Entry, Ledger
 
 
 def run_report(*arguments: str | Path) -> int:

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as some
 from PIL import Image
 
-from nstbench.analysis.page import commands
-from nstbench.analysis.page.arrangement import Arrangement, arrange
-from nstbench.analysis.page.curves import POINTS, thinned
-from nstbench.analysis.page.pictures import NOT_THERE, Copy, Pictures, Source
+from nstbench.analysis.report import commands
+from nstbench.analysis.report.arrangement import Arrangement, arrange
+from nstbench.analysis.report.curves import POINTS, thinned
+from nstbench.analysis.report.pictures import NOT_THERE, Copy, Pictures, Source
 from nstbench.tracking.record import RunRecord
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as some
 from PIL import Image
 from synthetic_study import write_run
 
-from nstbench.analysis.crossed import Sample
+from nstbench.analysis.crossed_factors import Sample
 from nstbench.analysis.grouping import group
 from nstbench.analysis.records import read_study
 from nstbench.analysis.tradeoff import Tradeoff, hypervolume, pareto_front, tradeoff

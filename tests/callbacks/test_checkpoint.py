@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from nstbench.callbacks.checkpoint import NAME, PREVIOUS, read_checkpoint
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.run import run
+from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord
 
 Compose = Callable[..., Config]

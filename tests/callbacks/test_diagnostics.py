@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from nstbench.callbacks.diagnostics import cosine_of_roles
-from nstbench.config import Config
-from nstbench.run import run
+from nstbench.config.schema import Config
+from nstbench.runs.run import run
 
 EVERY_TWO = ("record.diagnostics_every=2", "record.curves_every=1", "steps=6")
 

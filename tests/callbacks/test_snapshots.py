@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from nstbench.callbacks.snapshots import write_animation
-from nstbench.config import Config
-from nstbench.run import run
+from nstbench.config.schema import Config
+from nstbench.runs.run import run
 
 Compose = Callable[..., Config]
 

@@ -17,10 +17,10 @@ import torch
 from conftest import TINY
 from PIL import Image
 
-import nstbench.cores
+import nstbench.runtime.cores
 from nstbench.cli import main
-from nstbench.config_files import conf_dir, groups
-from nstbench.tracking.record import run_folder
+from nstbench.config.files import conf_dir, groups
+from nstbench.tracking.files import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 Complain = Callable[..., str]
@@ -227,7 +227,7 @@ def test_a_device_that_is_not_there(complain: Complain) -> None:
 
 
 def test_more_threads_than_cores(complain: Complain, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nstbench.cores, "cores", lambda: 3)
+    monkeypatch.setattr(nstbench.runtime.cores, "cores", lambda: 3)
     check(complain("trainer.threads=4"), "trainer.threads=4", "there are only 3 cores here", "threads=3")
 
 
@@ -596,7 +596,7 @@ def test_a_mistake_in_all_runs_stops_a_sweep_before_it_begins(
     reason: str,
     hint: str,
 ) -> None:
-    monkeypatch.setattr(nstbench.cores, "cores", lambda: 3)
+    monkeypatch.setattr(nstbench.runtime.cores, "cores", lambda: 3)
     check(complain("-m", *typed), setting, reason, hint)
 
 

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from nstbench.cli import main
-from nstbench.cli.composition import RUN
+from nstbench.cli.composition.overrides import SHORTHANDS, overrides_from
+from nstbench.cli.composition.program import RUN
 from nstbench.cli.other_tools import look_up, refuse_other_tools
 from nstbench.cli.other_tools_table import EQUIVALENTS
-from nstbench.cli.overrides import SHORTHANDS, overrides_from
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import UserError
 
 # A value of each kind that rows take over, and values that fit none.

@@ -15,7 +15,7 @@ import yaml
 from conftest import TINY
 
 from nstbench.cli import main
-from nstbench.config_files import conf_dir, describe, groups
+from nstbench.config.files import conf_dir, describe, groups
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,7 +18,7 @@ import yaml
 from conftest import TINY_TRAINING
 
 from nstbench.cli import main
-from nstbench.config_files import conf_dir, describe, groups
+from nstbench.config.files import conf_dir, describe, groups
 
 ROOT = Path(__file__).resolve().parents[2]
 Complain = Callable[..., str]

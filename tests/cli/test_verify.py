@@ -12,13 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nstbench.analysis.fidelity import PUBLISHED, read_curve
+from nstbench.analysis.published_curves import PUBLISHED, read_curve
 from nstbench.cli import main
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.build import build_encoder
 from nstbench.pictures.io import to_image
 from nstbench.pictures.source import load
-from nstbench.run import run
+from nstbench.runs.run import run
 
 # A stand-in for the authors' network and pictures. 32 and 50 pixels, 50 and 20 evaluations.
 CPU = ["trainer=cpu", "trainer.threads=1", "record.progress=false", "record.checkpoint_every=0"]

@@ -10,9 +10,9 @@ from typing import Any, get_type_hints
 import pytest
 import yaml
 
-from nstbench.config import Config, settings
-from nstbench.config_files import conf_dir, describe, groups
-from nstbench.targets import parameters_of
+from nstbench.config.files import conf_dir, describe, groups
+from nstbench.config.instantiate import parameters_of
+from nstbench.config.schema import Config, settings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 FILES = sorted(conf_dir().rglob("*.yaml"))

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nstbench.config import Config, settings
+from nstbench.config.schema import Config, settings
+from nstbench.config.validation import validate
 from nstbench.errors import UserError
-from nstbench.validation import validate
 
 BAD = ("abc", -1, 1.5, [3], {"a": 1}, None, True)
 

@@ -10,12 +10,13 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from nstbench.analysis.fidelity import read_curve
-from nstbench.config import Config
-from nstbench.config_files import conf_dir, groups
-from nstbench.run import run
+from nstbench.analysis.published_curves import read_curve
+from nstbench.config.files import conf_dir, groups
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.schema import Config
+from nstbench.config.validation import validate
+from nstbench.runs.run import run
 from nstbench.tracking.fingerprint import fingerprint
-from nstbench.validation import register_resolvers, validate
 
 FIVE = [f"relu{block}_1" for block in range(1, 6)]
 
@@ -27,7 +28,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "weights": ("paper", 1.0, 1e3, 0.0),
         "network": ("max", "zeros", False),
         "pictures": ("short_edge", "own"),
-        "canvas": ("nstbench.modules.canvas.Pixels", "content"),
+        "canvas": ("nstbench.canvas.pixels.Pixels", "content"),
         "optimizer": ("torch.optim.LBFGS", 1.0, 1, 100),
         "stages": [(512, 500)],
     },
@@ -44,7 +45,7 @@ PAPER = {
     "weights": ("paper", 1e-3, 1.0, 0.0),
     "network": ("average", "zeros", True),
     "pictures": ("area", "content"),
-    "canvas": ("nstbench.modules.canvas.Pixels", "noise"),
+    "canvas": ("nstbench.canvas.pixels.Pixels", "noise"),
 }
 PUBLISHED |= {
     "gatys2016_authors_normalized": NORMALIZED,
@@ -155,7 +156,7 @@ def test_a_recipe_for_the_encoder_that_ships_keeps_what_the_paper_fixes(
     for kept in ("layers", "gram", "pictures", "optimizer"):
         assert told[kept] == published[kept]
     assert told["network"][0] == "average"
-    assert told["canvas"] == ("nstbench.modules.spectral.Spectral", "noise")
+    assert told["canvas"] == ("nstbench.canvas.spectral.Spectral", "noise")
     assert (config.weights.unit, config.canvas.noise) == ("unit", "gatys")
 
 
@@ -191,7 +192,7 @@ def test_without_a_recipe_nothing_changes(compose_config: Callable[..., Config])
         ("formulas.gram=johnson", "loss.style.gram.normalization", "johnson"),
         ("loss.style.gram.normalization=johnson", "loss.style.gram.normalization", "johnson"),
         ("canvas=noise", "canvas.start", "noise"),
-        ("canvas=spectral", "canvas.parametrization._target_", "nstbench.modules.spectral.Spectral"),
+        ("canvas=spectral", "canvas.parametrization._target_", "nstbench.canvas.spectral.Spectral"),
         ("optimizer=adam", "optimizer._target_", "torch.optim.Adam"),
         ("layers=li_wand2016", "loss.style.gram.layers", ["relu3_1", "relu4_1"]),
         ("loss/regularizer=tv", "loss.regularizer.tv.weight", 1.0),
@@ -242,7 +243,7 @@ def test_an_experiment_goes_before_the_recipe_it_chooses(tmp_path: Path) -> None
 
     config = composed()
     assert (config.weights.content, config.weights.style, config.steps) == (5e-3, 1.0, 9)
-    assert config.canvas.parametrization["_target_"] == "nstbench.modules.spectral.Spectral"
+    assert config.canvas.parametrization["_target_"] == "nstbench.canvas.spectral.Spectral"
     assert set(config.loss.style) == {"mrf"}
     assert config.encoder["pooling"] == "average"
     typed = composed("recipe=gatys2016_authors", "steps=3")

@@ -19,14 +19,15 @@ from conftest import TINY
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nstbench.building import build
 from nstbench.cli import main
-from nstbench.config import Config, settings
-from nstbench.config_files import conf_dir
+from nstbench.config.files import conf_dir
+from nstbench.config.instantiate import build
+from nstbench.config.kinds import KINDS, locate
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.schema import Config, settings
+from nstbench.config.validation import validate
+from nstbench.config.yaml_files import check_yaml
 from nstbench.errors import UserError
-from nstbench.kinds import KINDS, locate
-from nstbench.validation import register_resolvers, validate
-from nstbench.yaml_files import check_yaml
 
 Compose = Callable[..., Config]
 Refused = Callable[..., str]

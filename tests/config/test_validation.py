@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nstbench.config import Config, settings
-from nstbench.config_files import conf_dir
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.schema import Config, settings
+from nstbench.config.validation import referred, validate
 from nstbench.errors import UserError, as_typed, did_you_mean
-from nstbench.validation import referred, register_resolvers, validate
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torchvision import models
 
-from nstbench.building import build
-from nstbench.config_files import conf_dir
+from nstbench.config.files import conf_dir
+from nstbench.config.instantiate import build
 from nstbench.encoders.weights import load_state_dict
 from nstbench.errors import UserError
 

@@ -30,6 +30,7 @@ from nstbench.encoders.weights import (
     weights_folder,
 )
 from nstbench.errors import UserError
+from nstbench.tracking.fingerprint import is_path
 
 
 def _torch_bytes(content: object, **options: bool) -> bytes:
@@ -382,3 +383,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for path, reason in ((tmp_path / "nowhere.pth", "cannot be read"), (tmp_path, "this is a folder")):
         with pytest.raises(UserError, match=reason):
             load_state_dict(path)
+
+
+def test_no_name_of_weights_looks_like_a_path() -> None:
+    """The fingerprint tells names from paths by their looks."""
+    assert not any(is_path(name) for name in REGISTRY)

@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.building import build
-from nstbench.config import Role
-from nstbench.config_files import formulations, groups
+from nstbench.config.files import formulations, groups
+from nstbench.config.instantiate import TERM_KEYS, build
+from nstbench.config.schema import Role
 from nstbench.losses.base import Formulation, JointLoss
-from nstbench.targets import TERM_KEYS
 
 OPTIONS = [(r, o) for r in get_args(Role) for o in groups()[f"loss/{r}"] if o != "none"]
 every_option = pytest.mark.parametrize(("role", "option"), OPTIONS, ids=[f"{r}={o}" for r, o in OPTIONS])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nstbench.losses.functional import gram_matrix
+from nstbench.losses.functional.gram import gram_matrix
 
 
 def test_the_gradient_of_a_gram_matrix_is_that_of_its_formula() -> None:

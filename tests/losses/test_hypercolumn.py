@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstbench.losses.hypercolumn import (
+from nstbench.losses.functional.hypercolumn import (
     cosine_distances,
     directions,
     draw,

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstbench.encoders.random import RandomVGG
+from nstbench.losses.functional.patches import Patches, grid, nearest, patches_of
 from nstbench.losses.mrf import MRF, turned
-from nstbench.losses.patches import Patches, grid, nearest, patches_of
 from nstbench.pictures.procedural import generate
 
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nstbench.losses.nearest_neighbor import NearestNeighbor
-from nstbench.losses.objective import Objective, Term
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
 
 
 def seen(batch: int = 1, side: tuple[int, int] = (16, 24), seed: int = 0) -> list[Tensor]:
@@ -136,7 +137,7 @@ def test_layers_are_seen_together_or_split_with_the_canvas_for_its_size_alone() 
     term = Term("style/nearest_neighbor", loss, dict.fromkeys(loss.views(layers), 1.0), 1.0)
     assert Objective([term]).layers == layers
     names = ("canvas", *layers)
-    term.remember([[dict(zip(names, seen(1, seed=1), strict=False))]])
+    term.compute_targets([[dict(zip(names, seen(1, seed=1), strict=False))]])
     picture, *maps = seen(1)
     value = term(dict(zip(names, (picture, *maps), strict=False)))
     assert torch.equal(value, term(dict(zip(names, (1 - picture, *maps), strict=False))))

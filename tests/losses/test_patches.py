@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nstbench.losses.patches import grid, joined, nearest, patches_of
+from nstbench.losses.functional.patches import grid, joined, nearest, patches_of
 
 
 def maps(*shape: int, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from nstbench.losses.quantiles import ascending, remap, resampled
+from nstbench.losses.functional.quantiles import ascending, remap, resampled
 
 
 def seeded(seed: int = 0) -> torch.Generator:

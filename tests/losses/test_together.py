@@ -9,12 +9,14 @@ import torch
 from test_every_formulation import loss_of, maps_of, seen
 from torch import Tensor
 
-from nstbench.config import Role
-from nstbench.config_files import groups
+from nstbench.config.files import groups
+from nstbench.config.schema import Role
+from nstbench.losses.base import CANVAS
 from nstbench.losses.gram import Gram
-from nstbench.losses.objective import CANVAS, Objective, Term
-from nstbench.losses.together import TermError, Together
 from nstbench.losses.total_variation import TotalVariation
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
+from nstbench.objective.together import TermError, Together
 
 CPU = torch.device("cpu")
 STACKABLE = [
@@ -34,7 +36,7 @@ def test_what_most_studies_use_is_computed_for_all_runs_at_once() -> None:
 def term(name: str, option: str, view: str, seed: int, weight: float) -> Term:
     loss = loss_of(name.split("/")[0], option)
     own = Term(name, loss, {view: 0.5}, weight, seed)
-    own.remember([[pictures(1, seed)]])
+    own.compute_targets([[pictures(1, seed)]])
     own.scales = {part.key: 1 / loss.unit(own.targets.get(part.key)) for part in own.parts}
     return own
 
@@ -112,7 +114,7 @@ def test_runs_of_different_terms_have_each_their_own() -> None:
 def test_one_formulation_with_other_settings_is_another() -> None:
     terms = [Term("style/gram", Gram(n), {"layer": 1.0}, 1.0) for n in ("paper", "paper", "authors")]
     for own in terms:
-        own.remember([[pictures(1, 0)]])
+        own.compute_targets([[pictures(1, 0)]])
     objectives = [Objective([own]) for own in terms]
     assert [s.rows for s in Together(objectives, CPU).shared] == [[0, 1], [2]]
     check(objectives, pictures(3, 9))

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.config import Config
-from nstbench.config_files import formulations
+from nstbench.config.files import formulations
+from nstbench.config.schema import Config
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.metrics.base import Subject, Unavailable
 from nstbench.metrics.cross import OTHERS, CrossEvaluation
 from nstbench.metrics.evaluate import judge
-from nstbench.run import run
+from nstbench.runs.run import run
 
 JUDGE = {"_target_": "nstbench.encoders.random.RandomVGG", "shape": "vgg11", "width": 0.0625, "seed": 9}
 ALL = sorted(formulations("style"))

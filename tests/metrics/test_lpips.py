@@ -16,13 +16,13 @@ import torch
 import torchvision
 from torch import Tensor
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.weights import REGISTRY
 from nstbench.metrics.base import Subject, Unavailable
 from nstbench.metrics.evaluate import _metric, judge
 from nstbench.metrics.perceptual import LPIPS, SMALLEST, TRUNKS, Net
-from nstbench.run import run
+from nstbench.runs.run import run
 
 Compose = Callable[..., Config]
 MODELS = {

@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder, LayerInfo
 from nstbench.encoders.random import RandomVGG
 from nstbench.metrics.base import Subject, Unavailable
@@ -24,7 +24,7 @@ from nstbench.metrics.evaluate import direction, judge
 from nstbench.metrics.smoothness import TotalVariationPerPixel
 from nstbench.metrics.structure import PSNR, SSIM, MultiScaleSSIM
 from nstbench.metrics.style import GramDistance
-from nstbench.run import run
+from nstbench.runs.run import run
 
 Compose = Callable[..., Config]
 Array = Any

@@ -12,10 +12,10 @@ import pytorch_lightning as pl
 from conftest import TINY
 
 from nstbench.cli import main
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.build import build_encoder
 from nstbench.errors import NonFiniteObjectiveError
-from nstbench.run import run
+from nstbench.runs.run import run
 
 Compose = Callable[..., Config]
 Scale = Callable[[str, float], None]
@@ -31,7 +31,7 @@ def scale(monkeypatch: pytest.MonkeyPatch) -> Scale:
             encoder.get_parameter(f"chain.{layer}.weight").data *= factor
             return encoder
 
-        monkeypatch.setattr("nstbench.preparation.build_encoder", altered)
+        monkeypatch.setattr("nstbench.runs.preparation.build_encoder", altered)
 
     return use
 

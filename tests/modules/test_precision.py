@@ -13,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.modules import precision
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.modules.precision import Encoding, Plateau, with_bf16_weights
-from nstbench.preparation import prepare
-from nstbench.run import Result, run
+from nstbench.modules.plateau import Plateau
+from nstbench.modules.precision import Encoding, with_bf16_weights
+from nstbench.runs.preparation import prepare
+from nstbench.runs.run import Result, run
 
 Compose = Callable[..., Config]
 CPU = torch.device("cpu")
@@ -61,12 +62,12 @@ def outcome(result: Result) -> tuple[bytes, list[list[str]], object, object]:
 def test_a_plateau_is_where_nothing_has_fallen_for_long_enough() -> None:
     plateau = Plateau(tolerance=0.01, evaluations=3)
     for value in (10, 8, 6, 5):
-        plateau.hear(value)
+        plateau.update(value)
     assert not plateau.reached
     for value in (4.99, 700.0, 4.98):  # a step that went too far is no progress, and no fall afterwards
-        plateau.hear(value)
+        plateau.update(value)
     assert plateau.reached
-    plateau.hear(3.0)
+    plateau.update(3.0)
     assert not plateau.reached
 
 
@@ -74,8 +75,8 @@ def test_a_plateau_is_where_nothing_has_fallen_for_long_enough() -> None:
 def test_what_falls_by_more_than_the_tolerance_is_on_no_plateau(fall: float, start: float, k: int) -> None:
     falling, flat = Plateau(0.01, k), Plateau(0.01, k)
     for i in range(k + 1):
-        falling.hear(start * (1 - fall) ** i)
-        flat.hear(start)
+        falling.update(start * (1 - fall) ** i)
+        flat.update(start)
         assert flat.reached == (i == k)
     assert not falling.reached
 
@@ -116,7 +117,7 @@ def test_auto_settles_on_a_plateau_and_at_the_latest_near_the_end(
     stalled = Encoding(encoder, "auto")
     for _ in range(precision.AUTO_EVALUATIONS + 1):
         assert stalled.phase(CPU) == "bf16"
-        stalled.plateau.hear(1.0)
+        stalled.plateau.update(1.0)
     assert stalled.settles(30, 100)
     assert not stalled.settles(31, 100)
     assert stalled.phase(CPU) == "fp32"
@@ -220,10 +221,10 @@ def test_auto_waits_for_float32_before_it_stops_early(compose_config: Compose, f
 def test_without_a_plateau_the_fingerprint_is_that_of_runs_before_there_was_one(
     compose_config: Compose,
 ) -> None:
-    from nstbench.tracking.fingerprint import what_makes_the_picture
+    from nstbench.tracking.fingerprint import fingerprinted_settings
 
-    assert "plateau" not in what_makes_the_picture(compose_config().plain)["schedule"]
-    assert "plateau" in what_makes_the_picture(compose_config(PLATEAU).plain)["schedule"]
+    assert "plateau" not in fingerprinted_settings(compose_config().plain)["schedule"]
+    assert "plateau" in fingerprinted_settings(compose_config(PLATEAU).plain)["schedule"]
 
 
 def test_without_a_compiler_nothing_is_written_and_the_message_is_one(

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from nstbench.canvas.pixels import Pixels
 from nstbench.encoders.random import RandomVGG
-from nstbench.losses.functional import gram_matrix
-from nstbench.modules.canvas import Pixels
-from nstbench.optimizers.batched import can_be_batched, join, keep, of_batch, split
+from nstbench.losses.functional.gram import gram_matrix
 from nstbench.optimizers.lbfgs import LBFGS
+from nstbench.optimizers.rows import can_be_batched, join, keep, of_batch, split
 
 B, N = 4, 40
 Objective = Callable[[Tensor], Tensor]

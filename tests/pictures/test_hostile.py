@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from nstbench.cli.overrides import overrides_from
+from nstbench.cli.composition.overrides import overrides_from
 from nstbench.errors import UserError
 from nstbench.pictures import io as reading
 from nstbench.pictures.io import read_picture, read_reduced

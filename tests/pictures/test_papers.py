@@ -15,10 +15,9 @@ import pytest
 from loopback import Behaviour, Server, endless, ranged, redirect, serving, status, whole
 from PIL import Image
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.downloads import fetch as fetch_module
 from nstbench.errors import UserError
-from nstbench.inputs import load_inputs
 from nstbench.pictures.papers.files import (
     add_picture,
     check,
@@ -33,6 +32,7 @@ from nstbench.pictures.papers.files import (
 from nstbench.pictures.papers.picture import CONDITIONS, LICENCES, PaperPicture
 from nstbench.pictures.papers.registry import COLLECTIONS, PAPERS
 from nstbench.pictures.source import load, names
+from nstbench.runs.inputs import load_inputs
 from nstbench.tracking.fingerprint import fingerprint
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

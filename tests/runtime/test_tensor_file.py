@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nstbench.runtime.files import write_atomically
 from nstbench.runtime.tensor_file import DamagedFileError, digest, read_tensors, read_values, write_tensors
-from nstbench.tracking.files import write_atomically
 
 TREE: dict[str, Any] = {
     "canvas": {"pixels": torch.linspace(0, 1, 60).reshape(1, 3, 4, 5)},

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.random import RandomVGG
-from nstbench.losses.base import Loss, per_canvas
+from nstbench.losses.base import Loss
+from nstbench.losses.functional.maps import per_canvas
 
 _AT = 12  # the evaluation at which it happens: between two checkpoints of a tiny run
 

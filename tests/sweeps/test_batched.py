@@ -20,19 +20,19 @@ import torch
 from conftest import TINY
 from misbehaviour import misbehaving
 
-from nstbench.attempts import Waiting, begin
-from nstbench.batches import room_for
 from nstbench.callbacks.checkpoint import read_checkpoint
 from nstbench.cli import main
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.encoders.build import build_encoder
-from nstbench.inputs import Inputs, load_inputs, start_at
-from nstbench.interruption import ask_to_stop
 from nstbench.modules.batch_optimization import BatchOptimization
 from nstbench.modules.footprint import memory_of
 from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.pictures.io import read_picture
-from nstbench.run import attempt
+from nstbench.runs.attempts import Waiting, begin
+from nstbench.runs.batch import max_batch_size
+from nstbench.runs.inputs import Inputs, load_inputs, start_at
+from nstbench.runs.run import attempt
+from nstbench.runtime.interruption import request_stop
 from nstbench.tracking.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,11 +117,11 @@ def in_double(monkeypatch: pytest.MonkeyPatch) -> None:
             inputs, content=replace(inputs.content, pixels=inputs.content.pixels.double()), styles=styles
         )
 
-    monkeypatch.setattr("nstbench.preparation.load_inputs", doubled)
+    monkeypatch.setattr("nstbench.runs.preparation.load_inputs", doubled)
     monkeypatch.setattr(
-        "nstbench.preparation.build_encoder", lambda node: deepcopy(build_encoder(node)).double()
+        "nstbench.runs.preparation.build_encoder", lambda node: deepcopy(build_encoder(node)).double()
     )
-    monkeypatch.setattr("nstbench.stages.start_at", lambda *given: start_at(*given).double())
+    monkeypatch.setattr("nstbench.runs.stages.start_at", lambda *given: start_at(*given).double())
 
 
 def test_so_it_is_with_lbfgs(pair: dict[str, str], batches: list[int], in_double: None) -> None:
@@ -183,8 +183,8 @@ def test_the_size_is_taken_from_free_memory(
         needs.append(memory_of(module))
         return needs[-1]
 
-    monkeypatch.setattr("nstbench.batches.memory_of", need)
-    monkeypatch.setattr("nstbench.batches.free_memory", lambda device: 5_000_000)
+    monkeypatch.setattr("nstbench.runs.batch.memory_of", need)
+    monkeypatch.setattr("nstbench.runs.batch.free_memory", lambda device: 5_000_000)
     sweep("little", pair, *auto)
     assert all(b == 5_000_000 // (2 * needs[0]) for b in batches[1:-1])
     assert sum(batches[1:]) == 6
@@ -310,7 +310,7 @@ def stop_at(evaluation: int, patch: pytest.MonkeyPatch) -> None:
     def stopping(self: ImageOptimization, *given: Any) -> None:
         note(self, *given)
         if self.evaluations == evaluation:
-            ask_to_stop()
+            request_stop()
 
     patch.setattr(ImageOptimization, "note", stopping)
 
@@ -440,5 +440,5 @@ def test_on_a_cpu_canvases_that_gain_nothing_by_it_stay_alone(
     assert isinstance(waiting, Waiting)
     height, width = waiting.fit.module.canvas().shape[2:]
     assert height * width == pytest.approx(px**2, rel=0.02)
-    assert room_for(waiting.fit) == pytest.approx(room, abs=1 if room > 1 else 0)
+    assert max_batch_size(waiting.fit) == pytest.approx(room, abs=1 if room > 1 else 0)
     waiting.attempt.close()

@@ -10,8 +10,8 @@ import pytest
 from conftest import TINY
 
 from nstbench.cli import main
-from nstbench.config import Role
-from nstbench.config_files import groups
+from nstbench.config.files import groups
+from nstbench.config.schema import Role
 from nstbench.modules.batch_optimization import BatchOptimization
 from nstbench.tracking.record import RunRecord
 

@@ -20,13 +20,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nstbench.analysis import overview
+from nstbench.analysis import dashboards, overview
+from nstbench.analysis.dashboards import show_in_dashboards
 from nstbench.analysis.records import read_study
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.pictures.sheet import table_of_pictures
-from nstbench.sweeps import dashboards
-from nstbench.sweeps.dashboards import show_in_dashboards
-from nstbench.sweeps.ledger import Entry
+from nstbench.tracking.ledger import Entry
 from nstbench.tracking.record import RunRecord
 
 Loggers = dict[str, dict[str, Any]]

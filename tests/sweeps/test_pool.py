@@ -16,8 +16,8 @@ from conftest import TINY
 
 from nstbench.cli import main
 from nstbench.errors import UserError
-from nstbench.sweeps.local import settings
-from nstbench.sweeps.pool import Limits, Loss, Pool
+from nstbench.sweeps.launchers.pool import settings
+from nstbench.sweeps.launchers.worker_pool import Limits, Loss, Pool
 
 
 def work(job: tuple[str, Any]) -> Any:

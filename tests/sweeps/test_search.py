@@ -18,15 +18,15 @@ from conftest import TINY
 from hydra import compose, initialize_config_dir
 
 from nstbench.cli import main
-from nstbench.config import Config
-from nstbench.config_files import conf_dir
+from nstbench.config.criterion import check_criterion
+from nstbench.config.files import conf_dir
+from nstbench.config.resolvers import register_resolvers
+from nstbench.config.schema import Config
 from nstbench.errors import UserError
-from nstbench.sweeps.criterion import check_criterion
-from nstbench.sweeps.ledger import Entry
 from nstbench.sweeps.plugins import register_launchers
-from nstbench.sweeps.search import Found, best, show_search
+from nstbench.sweeps.search_results import Found, best, show_search
+from nstbench.tracking.ledger import Entry
 from nstbench.tracking.record import RunRecord
-from nstbench.validation import register_resolvers
 
 pytest.importorskip("optuna")
 

@@ -19,9 +19,9 @@ from test_surviving import BADLY, WELL, how, pictures, records, start, sweep, wa
 
 from nstbench.cli import main
 from nstbench.errors import UserError
-from nstbench.sweeps.slurm import Settings, checked
-from nstbench.sweeps.slurm_folders import Folder, clear_away, others_at_work
-from nstbench.sweeps.slurm_states import GONE, End, Watch
+from nstbench.sweeps.launchers.slurm import Settings, checked
+from nstbench.sweeps.launchers.slurm_folders import Folder, clear_away, others_at_work
+from nstbench.sweeps.launchers.slurm_states import GONE, End, Watch
 
 _GIVEN = {
     "timeout_min": 60,
@@ -379,7 +379,7 @@ def test_without_slurm_it_says_what_to_do(
         monkeypatch.setenv("PATH", str(tmp_path))
         told = "there is no sbatch on this machine"
     else:
-        monkeypatch.setattr("nstbench.sweeps.slurm.find_spec", lambda name: None)
+        monkeypatch.setattr("nstbench.sweeps.launchers.slurm.find_spec", lambda name: None)
         told = 'hydra-submitit-launcher is not installed. Type pip install "nstbench[slurm]".'
     assert main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=slurm"]) == 2
     err = capfd.readouterr().err
@@ -390,7 +390,7 @@ def test_without_slurm_it_says_what_to_do(
 def test_the_option_composes_and_can_be_based_upon(tmp_path: Path) -> None:
     from hydra import compose, initialize_config_dir
 
-    from nstbench.config_files import conf_dir
+    from nstbench.config.files import conf_dir
 
     own = tmp_path / "own" / "hydra" / "launcher" / "cluster.yaml"
     own.parent.mkdir(parents=True)

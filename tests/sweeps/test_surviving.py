@@ -140,7 +140,7 @@ def test_what_failed_is_tried_again_only_when_asked(
     assert [r.state for r in records(study).values()] == ["completed", "completed"]
 
 
-@pytest.mark.slow  # tests/robustness kills a few
+@pytest.mark.slow  # tests/benchmarks/test_robustness.py kills a few
 @pytest.mark.parametrize(
     ("launcher", "runs", "kills"),
     [

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from nstbench.sweeps.ledger import Entry, Ledger
 from nstbench.sweeps.view import View
+from nstbench.tracking.ledger import Entry, Ledger
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import yaml
 from conftest import TINY
 from wandb.wandb_agent import Agent
 
-from nstbench.config import Config
-from nstbench.run import Result, run
+from nstbench.config.schema import Config
+from nstbench.runs.run import Result, run
 from nstbench.tracking.loggers import tell_agent
 
 SWEEP = yaml.safe_load((Path(__file__).parents[2] / "docs" / "wandb_sweep.yaml").read_text())

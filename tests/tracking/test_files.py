@@ -15,10 +15,10 @@ import pytest
 import torch
 from small_disk import small_disk
 
-from nstbench.callbacks.curves import append_row, drop_rows
 from nstbench.errors import StorageError
-from nstbench.tracking import files
-from nstbench.tracking.files import append_text, make_folder, read_regular, write_atomically, write_text
+from nstbench.runtime import files
+from nstbench.runtime.files import append_text, make_folder, read_regular, write_atomically, write_text
+from nstbench.tracking.files import append_row, drop_rows
 
 CHOICES = ("the disk is full", "a file would exceed")
 

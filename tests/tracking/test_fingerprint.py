@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from nstbench.config import Config
-from nstbench.inputs import load_inputs
-from nstbench.run import run
-from nstbench.tracking.fingerprint import fingerprint, what_makes_the_picture
+from nstbench.config.schema import Config
+from nstbench.runs.inputs import load_inputs
+from nstbench.runs.run import run
+from nstbench.tracking.fingerprint import fingerprint, fingerprinted_settings
 
 Compose = Callable[..., Config]
 
@@ -178,7 +178,7 @@ def test_what_is_written_into_the_picture_has_no_path_in_it(
     compose_config: Compose, pair: dict[str, str]
 ) -> None:
     config = compose_config(f"canvas.start={pair['painting']}", "logger=[csv]")
-    said = str(what_makes_the_picture(config.plain))
+    said = str(fingerprinted_settings(config.plain))
     assert str(Path(pair["photo"]).parent) not in said
     assert "'seed': 0" in said
 

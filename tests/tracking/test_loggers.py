@@ -21,13 +21,13 @@ import wandb
 from PIL import Image
 from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
-from nstbench.config import Config
+from nstbench.config.schema import Config
 from nstbench.errors import UserError
 from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.run import Result, run
+from nstbench.runs.run import Result, run
 from nstbench.tracking import loggers
 from nstbench.tracking.loggers import RunInfo, finish, wandb_logger
-from nstbench.tracking.login import wandb_key, wandb_mode
+from nstbench.tracking.wandb_login import wandb_key, wandb_mode
 
 Compose = Callable[..., Config]
 ALL = "logger=[wandb,tensorboard,csv]"
@@ -57,7 +57,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def history_of(folder: Path) -> dict[int, dict[str, Any]]:
+def history_size_of(folder: Path) -> dict[int, dict[str, Any]]:
     records = [json.loads(line) for line in inspect(folder).splitlines()]
     rows = [r["history"]["item"] for r in records if r["type"] == "history"]
     assert len({r["_step"] for r in rows}) == len(rows)
@@ -78,7 +78,7 @@ def test_wandb_holds_the_curves_the_pictures_the_config_and_the_result(compose_c
     (folder,) = wandb_runs()
     assert folder.name.startswith("offline-run-")
 
-    history = history_of(folder)
+    history = history_size_of(folder)
     assert {step: row["loss/total"] for step, row in history.items()} == pytest.approx(curves_of(result))
     # Pictures stand in the same row as the losses of their evaluation, and wandb adds no axis of its own.
     for step, name in ((0, "canvas"), (2, "canvas"), (4, "final")):
@@ -207,7 +207,7 @@ def test_a_failed_run_is_closed_as_failed_and_the_next_attempt_has_curves_of_its
     (failed,) = wandb_runs()
     said = summary_of(failed)
     assert (said["state"], said["exit_code"]) == ("failed", 1)
-    assert set(history_of(failed)) == {0, 1, 2, 3}
+    assert set(history_size_of(failed)) == {0, 1, 2, 3}
 
     result = run(compose_config(*settings))
     assert [summary_of(f)["exit_code"] for f in wandb_runs()] == [1, 0]

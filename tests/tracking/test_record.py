@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nstbench.errors import UserError
-from nstbench.tracking.files import write_text
-from nstbench.tracking.record import RunRecord, run_folder, run_id, versions, write_config
+from nstbench.runtime.files import write_text
+from nstbench.tracking.files import run_folder, run_id, write_config
+from nstbench.tracking.record import RunRecord, versions
 
 RECORD = RunRecord(
     run_id="photo-gram-s0-0123abcd",

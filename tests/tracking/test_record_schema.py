@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nstbench.config import Config
-from nstbench.run import run
+from nstbench.config.schema import Config
+from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord
 from nstbench.tracking.record_files import RefusedFileError, printable, read_inside, read_tail
 from nstbench.tracking.record_schema import DamagedRecordError, parse_record, read_record

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
-from nstbench.encoders.procedural.network import DEPTHS
 from nstbench.encoders.procedural.weights import SHIPPED, read_weights
 from nstbench.encoders.vgg import DEFAULT_LAYERS, load_convolutions
 
@@ -48,3 +47,9 @@ class ProceduralVGG(ChainEncoder):
         load_convolutions(layers, tensors, path.name)
         super().__init__(layers, "torch", DEFAULT_LAYERS)
         self.weights_sha256 = sha256
+
+
+WIDTHS = (32, 64, 128, 256, 256)
+
+
+DEPTHS = (2, 2, 3, 3, 1)

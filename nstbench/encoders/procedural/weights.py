@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nstbench.encoders.weights import own_file
 from nstbench.errors import NonFiniteObjectiveError, UserError
-from nstbench.tracking.files import write_bytes
+from nstbench.runtime.files import write_bytes
 
 SHIPPED = Path(__file__).parent / "encoder.safetensors"
 """The weights in the package."""

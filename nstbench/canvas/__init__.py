@@ -1,0 +1,1 @@
+"""Parametrisations of the picture that is optimised: pixels, spectral, luminance; noise."""

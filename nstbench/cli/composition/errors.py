@@ -1,0 +1,179 @@
+"""Hydra's errors as messages that say what to type instead."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from yaml import MarkedYAMLError
+
+from nstbench.cli.composition.program import RUN, Program
+from nstbench.cli.other_tools import look_up
+from nstbench.config.instantiate import parameters_of
+from nstbench.config.messages import NO_SUCH_SETTING
+from nstbench.config.schema import settings
+from nstbench.config.validation import referred
+from nstbench.errors import UserError, did_you_mean, nearest
+
+
+def as_user_error(error: Exception, overrides: Sequence[str], program: Program = RUN) -> UserError:
+    """Return the `UserError` that says what ``error`` means for the user, who typed ``overrides``."""
+    text = str(error)
+    if isinstance(error, OverrideParseException):
+        return _not_in_grammar(error.override, program)
+    if isinstance(error, MissingConfigException):
+        return _no_option(error.missing_cfg_file or "", error.options, program)
+    if isinstance(error, MarkedYAMLError):
+        mark = error.problem_mark
+        where = f"{mark.name}, line {mark.line + 1}" if mark else "--config-dir"
+        return UserError(where, "", f"this is not YAML: {error.problem}", "Correct that line.")
+    if isinstance(error, UnicodeDecodeError):
+        return UserError("--config-dir", "", "a file there is not UTF-8", "Save it as UTF-8.")
+    for cause in _chain(error):
+        parent = getattr(cause, "parent_node", None)
+        if "is not in struct" in str(cause):
+            path = _quoted_in(text) or str(getattr(cause, "full_key", ""))
+            return _no_setting(path, str(getattr(cause, "full_key", path)), parent, overrides, program)
+    if "No match in the defaults list" in text or "config group" in text:
+        return _no_group(_quoted_in(text), overrides, program)
+    if match := re.search(r"Ambiguous value for argument '(.*)'$", text, re.MULTILINE):
+        key, _, value = match[1].partition("=")
+        several = "Add -m to run one after the other" if program.sweeps else "Give one"
+        hint = f"{several}; if it is one text, type {_quoted(key, value)}."
+        return UserError(key, value, "it has several values", hint)
+    if "already at '" in text or "Multiple values for" in text:
+        for key, _, value in (override.partition("=") for override in overrides):
+            if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
+                hint = f"Type it without the +: {key[1:]}={value}"
+                return UserError(key, value, "it is there already", hint)
+    # Hydra wraps some of OmegaConf's errors in one of its own without a text.
+    text = next((str(cause) for cause in _chain(error) if str(cause).strip()), "")
+    return _other(text, overrides, program)
+
+
+def _not_in_grammar(override: str, program: Program) -> UserError:
+    key, equals, value = override.partition("=")
+    if not equals:
+        close = nearest(key, [*settings(program.schema), *program.groups()])
+        hint = f"Type {close[0]}=…" if close else program.help
+        return UserError(key, "", "this is not of the form setting=value", hint)
+    if not re.fullmatch(r"[~+]*[\w$-]+([./@:][\w$-]+)*", key):
+        return UserError(key, value, "this is not the name of a setting", program.help)
+    reason = "this cannot be read: a bracket or quote is not closed, or text with one of ,=[]{}() not quoted"
+    return UserError(key, value, reason, f"As text it is typed {_quoted(key, value)}.")
+
+
+def _quoted(key: str, value: str) -> str:
+    """Return what to type in a shell so that ``value`` is taken as one text."""
+    return shlex.quote(f"{key}={QuotedString(value, Quote.double).with_quotes()}")
+
+
+def _no_option(path: str, options: Sequence[str] | None, program: Program) -> UserError:
+    group, _, option = path.rpartition("/")
+    known: Sequence[str] | None = options or program.groups().get(group)
+    if group and group not in program.groups():  # the option is one in a folder: experiment=gatys2016/fig9
+        above, _, folder = group.rpartition("/")
+        if above in program.groups():
+            group, option, known = above, f"{folder}/{option}", program.groups()[above]
+    if not group:
+        hint = f"The one here is called {program.config}."
+        return UserError("--config-name", path, "there is no such file", hint)
+    if not known:
+        return UserError(group, option, "there is no such group of options", _near_group(group, program))
+    return UserError(group, option, "there is no such option", did_you_mean(option, known, what="options"))
+
+
+def _no_group(path: str, overrides: Sequence[str], program: Program) -> UserError:
+    value = _typed(path, overrides)
+    having = [group for group, options in program.groups().items() if value in options]
+    hint = f"Did you mean {having[0]}={value}?" if having else _near_group(path, program)
+    return UserError(path, value, "there is no such group of options", hint)
+
+
+def _near_group(name: str, program: Program) -> str:
+    return did_you_mean(name, program.groups(), what="groups")
+
+
+def _no_setting(
+    path: str, missing: str, parent: object, overrides: Sequence[str], program: Program
+) -> UserError:
+    """``missing`` is the first part of ``path`` that does not exist, in ``parent``."""
+    if "/" in path:
+        return _no_group(path, overrides, program)
+    value = _typed(path, overrides)
+    above, _, key = missing.rpartition(".")
+    known = [str(k) for k in parent] if isinstance(parent, DictConfig) else []
+    group = above.replace(".", "/")
+    if key in program.groups().get(group, ()):
+        hint = f"Select the option that defines it: {group}={key}."
+    elif isinstance(parent, DictConfig) and "_target_" in known:
+        arguments = [a for a in parameters_of(str(parent["_target_"])) or [] if a != "params"]
+        if key in arguments:
+            hint = f"It is an argument that the file leaves out: add it with +{path}={value}."
+        else:
+            own = [k for k in dict.fromkeys([*known, *arguments]) if k[0] != "_"]
+            hint = did_you_mean(key, own, what="its settings")
+    elif above:
+        hint = did_you_mean(key, known, what="its settings")
+    else:
+        hint = _near_setting(path, program)
+    return UserError(path, value, NO_SUCH_SETTING, hint or program.help)
+
+
+def _near_setting(name: str, program: Program) -> str:
+    names = [*settings(program.schema), *program.groups(), *program.shorthands]
+    last = {known: known.rpartition(".")[2] for known in names}
+    parts = nearest(name.rpartition(".")[2], set(last.values()))
+    close = nearest(name, names) or [known for known in names if last[known] in parts]
+    return f"Did you mean {' or '.join(close[:3])}?" if close else ""
+
+
+def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
+    """What is not worth a sentence of ours: Hydra's first line, about the override it names."""
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "it cannot be composed")
+    parts = [override.partition("=") for override in overrides]
+    if "Config group override must be" in first:  # encoder=5, which is a number: of which group is not said
+        known = program.groups()
+        for group, _, value in parts:
+            if group in known and value not in known[group]:
+                hint = did_you_mean(value, known[group], what="options")
+                return UserError(group, value, "there is no such option", hint)
+    for key, equals, value in parts:
+        if f"{key}{equals}{value}" in text or f"'{key.lstrip('+~')}'" in text:
+            return UserError(key, value, first, program.help)
+    return UserError("configuration", "", first, program.help)
+
+
+def _typed(path: str, overrides: Sequence[str]) -> str:
+    """Return the value typed for a setting, "" if it was not typed."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.lstrip("+~") == path:
+            return value
+    return ""
+
+
+def _quoted_in(text: str) -> str:
+    match = re.search(r"'([^']*)'", text.partition("Could not override")[2] or text)
+    return match[1] if match else ""
+
+
+def _chain(error: BaseException | None) -> Iterable[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def where_typed(error: UserError, composed: DictConfig) -> UserError:
+    """Return ``error`` about the setting that people type, where the one it names only refers to it.
+
+    ``schedule.stages.0.size`` is ``${size}``, and that is what the user can change.
+    """
+    of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
+    equivalent = look_up(error.setting) if of_run else None
+    hint = f"Type {equivalent.typed}." if equivalent and equivalent.typed else error.hint
+    return UserError(referred(composed, error.setting), error.value, error.reason, hint)

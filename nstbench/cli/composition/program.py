@@ -1,0 +1,48 @@
+"""Commands that are configured through Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nstbench.cli.composition.overrides import SHORTHANDS
+from nstbench.config.files import groups as all_groups
+from nstbench.config.schema import Config, settings
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command whose settings Hydra composes.
+
+    Attributes:
+        command: as it is typed.
+        config: the file at the top of conf/ that it starts from, without its suffix.
+        schema: of the composed configuration, a dataclass.
+        chosen: the groups that the file chooses from; None: all there are.
+        sweeps: whether settings may have several values.
+        shorthands: names that may be typed for settings, and those settings.
+    """
+
+    command: str
+    config: str
+    schema: Any
+    chosen: frozenset[str] | None = None
+    sweeps: bool = True
+    shorthands: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def help(self) -> str:
+        """A hint for whom nothing better can be told."""
+        return f"`{self.command} --help` lists settings and groups."
+
+    def groups(self) -> dict[str, list[str]]:
+        """Return the options of the groups that can be chosen from."""
+        return {g: o for g, o in all_groups().items() if self.chosen is None or g in self.chosen}
+
+    def names(self) -> frozenset[str]:
+        """Return the names that may be typed before ``=``: settings, groups and shorthands."""
+        return frozenset([*settings(self.schema), *self.groups(), *self.shorthands])
+
+
+RUN = Program("nstbench run", "config", Config, shorthands=SHORTHANDS)

@@ -1,0 +1,158 @@
+"""What is printed at the end of a run, of a sweep and of a training."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from nstbench.errors import NonFiniteObjectiveError, StorageError
+
+if TYPE_CHECKING:
+    from nstbench.runs.run import Result
+    from nstbench.tracking.ledger import Entry
+    from nstbench.training.train import Trained
+
+_WIDTH = 110
+
+
+def brief(result: Result) -> str:
+    """Return what is said of a run that ended in a sweep: its time and its metrics."""
+    seconds = result.record.timings.get("optimize_s", 0.0)
+    state = "done before" if result.skipped else f"{seconds:.1f} s"
+    return f"{state}  {_line(result.record.metrics)}"
+
+
+def show_result(result: Result) -> None:
+    """Print where the picture and the record are, and the metrics."""
+    console = _console()
+    record, folder = result.record, result.folder
+    if result.skipped:
+        console.print(
+            Text(
+                f"This run was finished before: nothing was computed again. To run it anew, remove {folder}"
+            ),
+            soft_wrap=True,
+        )
+    if record.metrics or record.unavailable_metrics:
+        console.print(_metrics_table(result))
+    seconds = record.timings.get("optimize_s", 0.0)
+    rate = f"{1000 * seconds / record.evaluations:.0f} ms each" if record.evaluations else ""
+    console.print(f"{record.evaluations} evaluations in {seconds:.1f} s ({rate}) on {record.device}")
+    console.print(Text(f"picture  {folder / 'canvas.png'}"), soft_wrap=True)
+    console.print(Text(f"record   {folder / 'run.json'}"), soft_wrap=True)
+    console.print(Text(f"curves   {folder / 'curves.csv'}"), soft_wrap=True)
+
+
+def show_sweep(outcomes: Sequence[Entry]) -> None:
+    """Print how many runs ended how, and why those that failed did."""
+    if not outcomes:
+        return
+    console = _console()
+    count = Counter(outcome.state for outcome in outcomes)
+    parts = [f"{count['completed']} completed"]
+    parts += [f"{count['skipped']} done before"] * bool(count["skipped"])
+    parts += [f"{count['stopped']} not finished"] * bool(count["stopped"])
+    console.print(f"{len(outcomes)} runs: {', '.join(parts)}, {count['failed']} failed", soft_wrap=True)
+    failed = [o for o in outcomes if o.state == "failed"]
+    if failed:
+        table = Table("run", "why it failed", title="failed runs", title_justify="left")
+        for outcome in failed:
+            table.add_row(Text("\n".join(outcome.overrides)), Text(outcome.error))
+        console.print(table)
+        for log in dict.fromkeys(o.log for o in failed if o.log):
+            console.print(Text(f"log  {log}"), soft_wrap=True)
+
+
+def show_training(trained: Trained) -> None:
+    """Print how well textures are told apart, where the weights are, and how to use them."""
+    console = _console()
+    if trained.skipped:
+        before = "This training was finished before: nothing was computed again. To train anew, remove"
+        console.print(Text(f"{before} {trained.folder}"), soft_wrap=True)
+    console.print(_accuracies_table(trained))
+    use = shlex.quote(f"encoder.weights={trained.weights}")
+    for name, text in (
+        ("trained", f"{trained.seconds:.1f} s"),
+        ("sha256", trained.sha256),
+        ("weights", str(trained.weights)),
+        ("record", str(trained.folder / "training.json")),
+        ("use them", f"nstbench run {use}"),
+    ):
+        console.print(Text(f"{name:<9}{text}"), soft_wrap=True)
+
+
+def _accuracies_table(trained: Trained) -> Table:
+    columns = [f"{a.classes} textures, {a.crop} px" for a in trained.accuracies]
+    title = "accuracy on held-out pictures"
+    table = Table("layer", *columns, title=title, title_justify="left")
+    for layer in trained.accuracies[0].at if trained.accuracies else ():
+        table.add_row(layer, *(f"{a.at[layer]:.3f}" for a in trained.accuracies))
+    table.add_row("chance", *(f"{1 / a.classes:.3f}" for a in trained.accuracies), style="dim")
+    return table
+
+
+def _metrics_table(result: Result) -> Table:
+    from nstbench.metrics.evaluate import direction  # loads torch
+
+    table = Table("metric", "value", "better", "compared with", title="metrics", title_justify="left")
+    record = result.record
+    names = [*record.metrics, *record.unavailable_metrics]
+    for family in dict.fromkeys(name.split("/")[0] for name in names):
+        # Classes are asked only for what was asked for now: a record may name any.
+        known = direction(result.metrics[family]) if family in result.metrics else None
+        for each in (name for name in names if name.split("/")[0] == family):
+            if each in record.metrics:
+                value = Text(f"{record.metrics[each]:.4f}", justify="right")
+            else:
+                value = Text(f"unavailable: {record.unavailable_metrics[each]}", style="dim")
+            higher = known[0] if known else {"max": True, "min": False}.get(record.directions.get(each, ""))
+            better = "" if higher is None else "higher" if higher else "lower"
+            table.add_row(Text(each), value, better, known[1] if known else "")
+    return table
+
+
+def _line(metrics: dict[str, float]) -> str:
+    # Of metrics that are many numbers, the one that sums them up.
+    shown = {n: v for n, v in metrics.items() if "/" not in n or n.endswith("/others")}
+    return " ".join(f"{name} {value:.3g}" for name, value in shown.items())
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDTH)
+
+
+def report(failure: Exception, what: str, *, diverged: str, smaller: str) -> int:
+    """Say in one line why something failed, where that is no fault of the program's, or raise.
+
+    Args:
+        failure: what was raised.
+        what: failed: "run".
+        diverged: what to do where the objective became infinite, unless the failure says so itself.
+        smaller: what to make smaller where there is not enough memory.
+    """
+    kind = type(failure).__name__
+    if isinstance(failure, StorageError):
+        print(f"nstbench: the {what} stopped: {failure}", file=sys.stderr)
+        return 1
+    if isinstance(failure, NonFiniteObjectiveError):
+        hint = failure.hint or diverged
+    elif isinstance(failure, MemoryError) or kind == "OutOfMemoryError":
+        hint = f"There is not enough memory: try {smaller}"
+    elif kind == "BrokenProcessPool":
+        hint = "Perhaps there is not enough memory: try fewer processes, with trainer.threads=1"
+    elif isinstance(failure, OSError) and failure.errno in {errno.ENOSPC, errno.EDQUOT, errno.EROFS}:
+        hint = "Give another folder: output=…"
+    else:
+        raise failure
+    reason = (str(failure).splitlines() or [kind])[0].rstrip(".")
+    print(f"nstbench: the {what} failed: {reason}. {hint}.", file=sys.stderr)
+    return 1

@@ -1,0 +1,1 @@
+"""The schema of configurations, their files, checks and messages."""

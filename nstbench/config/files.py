@@ -1,0 +1,65 @@
+"""Where the YAML files of conf/ are, and what they offer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+
+def conf_dir() -> Path:
+    """Return the folder of the configuration: in the installed package, or beside it in a checkout.
+
+    ``NSTBENCH_CONF`` names another one.
+    """
+    here = Path(__file__).resolve().parents[1]
+    # The packaged copy first: the folder beside an installed package may be somebody else's.
+    for folder in (os.environ.get("NSTBENCH_CONF"), here / "conf", here.parent / "conf"):
+        if folder and (Path(folder) / "config.yaml").is_file():
+            return Path(folder).resolve()
+    raise FileNotFoundError(
+        f"conf/config.yaml is neither in {here} nor beside it: the installation is damaged"
+    )
+
+
+def groups(folder: Path | None = None) -> dict[str, list[str]]:
+    """Return the options of every config group, such as ``{"loss/style": ["gram", …], …}``."""
+    folder = folder or conf_dir()
+    found: dict[str, list[str]] = {}
+    for file in sorted(folder.rglob("*.yaml")):
+        option = file.relative_to(folder)
+        parts = option.parts
+        if len(parts) == 1:
+            continue
+        # experiment/gatys2016/fig3.yaml is the option gatys2016/fig3 of the group experiment.
+        depth = 2 if parts[0] in {"loss", "hydra"} else 1
+        group, name = "/".join(parts[:depth]), "/".join(parts[depth:]).removesuffix(".yaml")
+        found.setdefault(group, []).append(name)
+    return found
+
+
+def describe(group: str, option: str, folder: Path | None = None) -> str:
+    """Return the comment on the first line of an option's file: what it is for."""
+    file = (folder or conf_dir()) / group / f"{option}.yaml"
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if line.startswith("# @package"):
+            continue
+        return line.removeprefix("# ").strip() if line.startswith("#") else ""
+    return ""
+
+
+def formulations(role: str) -> dict[str, dict[str, Any]]:
+    """Return the terms of every option of ``loss/<role>``, by its name, with the default layers."""
+    folder = conf_dir()
+    layers = OmegaConf.load(folder / "layers" / "default.yaml")
+    formulas = OmegaConf.load(folder / "config.yaml").formulas
+    found = {}
+    for option in groups(folder)[f"loss/{role}"]:
+        terms = OmegaConf.load(folder / "loss" / role / f"{option}.yaml")
+        known = OmegaConf.create({"layers": layers, "formulas": formulas, "terms": terms})
+        plain = OmegaConf.to_container(known, resolve=True)
+        if isinstance(plain, dict) and plain["terms"]:  # `none` has no term
+            found[option] = plain["terms"]
+    return found

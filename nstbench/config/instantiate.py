@@ -1,0 +1,212 @@
+"""Checking nodes with a ``_target_`` against the class or function that they name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from functools import partial
+from typing import Any
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from nstbench.config.kinds import KINDS, Kind, argument_types, check_kind, kind_at, locate, signature
+from nstbench.config.messages import user_error
+from nstbench.config.schema import Node, whole
+from nstbench.errors import UserError, as_typed, did_you_mean
+
+# Keys of a term that are not its loss's own: see `nstbench.config.schema.TermSettings`.
+TERM_KEYS = frozenset({"layers", "layer_weights", "weight"})
+
+
+def check_target(path: str, node: Node, skip: frozenset[str] = frozenset()) -> None:
+    """Check that a node's ``_target_`` is of the kind for its place, and takes the arguments given.
+
+    Args:
+        path: Path of the node in the configuration, such as ``loss.style.gram``.
+        node: Node with its ``_target_``.
+        skip: Keys, or parameters of the target, that are supplied elsewhere.
+
+    Raises:
+        UserError: Something is wrong with one of its keys; the message has the nearest valid names.
+    """
+    _check_node(path, node, kind_at(path), skip)
+
+
+def check_kinds_only(path: str, node: Node, kind: Kind | None = None) -> None:
+    """Check the ``_target_`` of a node, and of those inside it, but no other setting.
+
+    Args:
+        path: Path of the node in the configuration.
+        node: Node with its ``_target_``.
+        kind: What the place asks for; None: what the path says.
+
+    Raises:
+        UserError: A ``_target_`` is of another kind, or stands where nothing is built.
+    """
+    kind = kind or kind_at(path)
+    check_kind(f"{path}._target_", node.get("_target_"), kind)
+    _check_own_keys(path, node, kind)
+    for key, value in node.items():
+        if key in kind.inside and isinstance(value, dict) and "_target_" in value:
+            check_kinds_only(f"{path}.{key}", value, KINDS[kind.inside[key]])
+        else:
+            refuse_targets(f"{path}.{key}", value)
+
+
+def refuse_targets(path: str, value: object) -> None:
+    """Refuse every ``_target_`` at or below a place where nothing is built.
+
+    Raises:
+        UserError: There is one.
+    """
+    for place, node in _nodes(path, value):
+        reason = "nothing is built from a _target_ here"
+        raise UserError(f"{place}._target_", node["_target_"], reason, "Give a plain value, or remove it.")
+
+
+def _nodes(path: str, value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            yield path, value
+        for key, below in value.items():
+            yield from _nodes(f"{path}.{key}", below)
+    elif isinstance(value, list | tuple):
+        for i, below in enumerate(value):
+            yield from _nodes(f"{path}.{i}", below)
+
+
+def _check_node(path: str, node: Node, kind: Kind, skip: frozenset[str]) -> None:
+    if node.get("_target_") is None:
+        group, _, name = path.rpartition(".")
+        choose = f"Select the option that defines it, {group.replace('.', '/')}={name}, or remove it."
+        raise UserError(path, dict(node), "it has no _target_, so its option is not selected", choose)
+    check_kinds_only(path, node, kind)
+    made = locate(node["_target_"], f"{path}._target_")
+    known = parameters_of(str(node["_target_"]))
+    hints = argument_types(made)
+    for key, value in node.items():
+        if key in skip or key in OWN_KEYS:
+            continue
+        if known is not None and key not in known:
+            offered = [name for name in known if name not in skip] + sorted(skip & TERM_KEYS)
+            hint = did_you_mean(key, offered, what="its settings")
+            raise UserError(f"{path}.{key}", value, "there is no such setting", hint)
+        _check_type(f"{path}.{key}", value, hints.get(key, Any))
+        if key in kind.inside and isinstance(value, dict):
+            _check_node(f"{path}.{key}", value, KINDS[kind.inside[key]], _SUPPLIED)
+    for name, p in signature(made).items():
+        required = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        if required and name not in node and name not in skip:
+            raise UserError(f"{path}.{name}", "", "it has no value", f"Give it one: {path}.{name}=…")
+
+
+# What `nstbench.encoders.build` takes from the node of an encoder for itself.
+_SUPPLIED = frozenset({"normalize_activations"})
+
+
+def _check_own_keys(path: str, node: Node, kind: Kind) -> None:
+    """Check the keys of a node that say how it is built."""
+    if kind.partial and node.get("_partial_") is not True:
+        reason = f"the {kind.supplied} of {kind.noun} are known only later"
+        raise UserError(f"{path}._partial_", node.get("_partial_"), reason, f"Type {path}._partial_=true.")
+    allowed: dict[str, object] = {"_recursive_": False, "_convert_": "all"}
+    allowed |= {"_partial_": True} if kind.partial else {"_partial_": False}
+    for key, value in node.items():
+        if key == "_target_" or not (key.startswith("_") and key.endswith("_")):
+            continue
+        if key not in allowed:
+            reason = "arguments are given by their names here"
+            raise UserError(f"{path}.{key}", value, reason, f"Remove it, and type {path}.<argument>=….")
+        if value != allowed[key] or type(value) is not type(allowed[key]):
+            reason = f"it can only be {as_typed(allowed[key])} here"
+            raise UserError(f"{path}.{key}", value, reason, "Remove it.")
+
+
+def parameters_of(target: str) -> list[str] | None:
+    """Return the names of the arguments of a ``_target_``; None if it takes any."""
+    parameters = signature(locate(target, "_target_"))
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    return list(parameters)
+
+
+def _check_type(path: str, value: object, hint: Any) -> None:
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticSchemaGenerationError, TypeError, NameError):
+        return  # a third party's hint that pydantic cannot read
+    try:
+        # Lists stand for tuples in YAML, whole floats for integers: strict about all else.
+        adapter.validate_python(whole(value) if hint is int else value, strict=not isinstance(value, list))
+    except ValidationError as error:
+        raise user_error(error, value, prefix=path) from error
+
+
+def try_to_build(path: str, node: Node) -> None:
+    """Build a node once, for what only its class can tell: that a learning rate is not negative.
+
+    Args:
+        path: Path of the node in the configuration.
+        node: Node that `check_target` has accepted.
+
+    Raises:
+        UserError: It cannot be built; the message names the argument without which it can.
+    """
+    from torch import nn
+
+    def attempt(node: Node) -> None:
+        made = build(node)
+        if path == "optimizer":
+            made([nn.Parameter()])
+
+    try:
+        attempt(node)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = _one_line(error) or type(error).__name__
+        for key in (k for k in node if k not in OWN_KEYS):
+            try:
+                attempt({k: v for k, v in node.items() if k != key})
+            except Exception:
+                continue  # it is not this key's fault, or not its alone
+            parameter = signature(locate(node["_target_"], f"{path}._target_")).get(key)
+            hint = f"Its default is {as_typed(parameter.default)}." if parameter else "Change or remove it."
+            raise UserError(f"{path}.{key}", node[key], reason, hint) from error
+        raise UserError(path, node, reason, "Change one of these values.") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+OWN_KEYS = frozenset({"_target_", "_partial_", "_recursive_", "_convert_"})
+"""Keys of a node that are not arguments of its class: those of Hydra's ``instantiate``."""
+
+
+def build(node: Mapping[str, Any], **supplied: Any) -> Any:
+    """Return what a checked node describes; errors are those of the class itself.
+
+    Hydra's ``instantiate`` finds names in another order, and builds nodes inside nodes; here, what
+    `nstbench.config.kinds` has checked is what is called, and nothing else.
+
+    Args:
+        node: ``_target_`` and its arguments; ``_partial_: true`` for what is still to be called.
+        supplied: Arguments that no configuration can give.
+
+    Raises:
+        TypeError: A function returned something else than its annotation says.
+    """
+    made = locate(node["_target_"], "_target_")
+    arguments = {key: deepcopy(value) for key, value in node.items() if key not in OWN_KEYS}
+    if node.get("_partial_"):
+        return partial(made, **arguments, **supplied)
+    built = made(**arguments, **supplied)
+    if inspect.isfunction(made):
+        promised = argument_types(made).get("return")
+        if inspect.isclass(promised) and not isinstance(built, promised):
+            raise TypeError(
+                f"{node['_target_']} returned a {type(built).__name__}, not a {promised.__name__}"
+            )
+    return built

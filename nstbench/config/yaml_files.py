@@ -1,0 +1,132 @@
+"""Reading YAML of configurations in bounded time and memory.
+
+A file of some lines can stand for billions of values by aliases of aliases (``*a``), or nest more deeply than
+Python can follow. Files are therefore checked as a stream of events before OmegaConf builds anything of them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.plugins.config_source import ConfigResult
+from yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent, ScalarEvent
+
+from nstbench.config.plain_values import DEEPEST, LONGEST, MOST_VALUES
+from nstbench.errors import UserError
+
+LARGEST = 262_144
+"""Bytes of a file; the largest of conf/ has 3,000."""
+
+# The YAML types that a setting can have; !!binary, !!set, !!timestamp and Python's are none.
+_PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
+_TYPES = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in _PLAIN)}
+_FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def check_yaml(file: Path) -> None:
+    """Check that a file of YAML can be read in bounded time and memory, and holds plain values.
+
+    What is no YAML at all is left to the reader to say.
+
+    Raises:
+        UserError: It is no regular file, too large, too deep, stands for too many values, or has a tag
+            such as ``!!binary``.
+    """
+    try:
+        regular = stat.S_ISREG(os.stat(file).st_mode)
+        if not regular:
+            raise UserError(str(file), "", "it is not a regular file", "Give a file of YAML.")
+        with open(file, "rb") as stream:
+            content = stream.read(LARGEST + 1)
+    except OSError as error:
+        raise UserError(
+            str(file), "", f"it cannot be read ({error.strerror})", "Make it readable."
+        ) from error
+    if len(content) > LARGEST:
+        hint = "Remove what no setting needs."
+        raise UserError(str(file), "", f"it has more than {LARGEST:,} bytes", hint)
+    text = content.decode("utf-8")
+    try:
+        _check_events(file, yaml.parse(text, Loader=_FASTEST))
+    except yaml.YAMLError:
+        # The two parsers differ in what they refuse, and OmegaConf uses this one.
+        try:
+            _check_events(file, yaml.parse(text, Loader=yaml.SafeLoader))
+        except yaml.MarkedYAMLError:
+            return
+        except yaml.YAMLError as error:
+            reason = f"this is not YAML: {' '.join(str(error).split())}"
+            raise UserError(str(file), "", reason, "Remove that character.") from error
+
+
+def _check_events(file: Path, events: Iterator[Any]) -> None:
+    """Count values, with what each alias stands for, without building any."""
+    sizes: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = []  # anchor, and count before it
+    count = 0
+    for event in events:
+        where = f"{file}, line {event.start_mark.line + 1}"
+        if isinstance(event, AliasEvent):
+            if event.anchor not in sizes:
+                reason = f"*{event.anchor} refers to nothing before it"
+                raise UserError(where, "", reason, f"Mark what it means with &{event.anchor}.")
+            count += sizes[event.anchor]
+        elif isinstance(event, NodeEvent):
+            count += 1
+            _check_tag(where, getattr(event, "tag", None))
+            if isinstance(event, ScalarEvent) and len(event.value) > LONGEST:
+                reason = f"a text of {len(event.value):,} characters is too long"
+                raise UserError(where, "", reason, f"Give one of at most {LONGEST:,}.")
+        if count > MOST_VALUES:
+            reason = f"the file stands for more than {MOST_VALUES:,} values"
+            raise UserError(where, "", reason, "Use fewer aliases (*name), or fewer values.")
+        if isinstance(event, CollectionStartEvent):
+            open_nodes.append((event.anchor, count - 1))
+            if len(open_nodes) > DEEPEST:
+                reason = f"more than {DEEPEST} mappings or lists inside each other"
+                raise UserError(where, "", reason, "No setting is nested that deeply.")
+        elif isinstance(event, CollectionEndEvent):
+            anchor, before = open_nodes.pop()
+            if anchor:
+                sizes[anchor] = count - before
+        elif isinstance(event, ScalarEvent) and event.anchor:
+            sizes[event.anchor] = 1
+
+
+def _check_tag(where: str, tag: str | None) -> None:
+    if tag not in _TYPES:
+        shown = str(tag).replace("tag:yaml.org,2002:", "!!")
+        hint = "Settings are texts, numbers, true, false, null, lists and mappings."
+        raise UserError(where, "", f"no setting has values of the type {shown}", hint)
+
+
+class CheckedFiles(FileConfigSource):
+    """Hydra's way to read the files of a folder, which checks each before it is loaded."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Return the configuration of a file.
+
+        Raises:
+            UserError: See `check_yaml`.
+        """
+        file = Path(self.path, self._normalize_file_name(config_path))
+        if file.exists():
+            check_yaml(file)
+        return super().load_config(config_path)
+
+
+# In each worker of a sweep Hydra registers its own class anew: it leaves one of the same name in place, and
+# refuses one of another name.
+CheckedFiles.__name__ = FileConfigSource.__name__
+
+
+def register_checked_files() -> None:
+    """Make Hydra read its files through `CheckedFiles`."""
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles

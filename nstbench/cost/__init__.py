@@ -1,0 +1,1 @@
+"""What a run would cost in seconds and memory."""

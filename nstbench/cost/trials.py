@@ -1,0 +1,249 @@
+"""A run made small: a few steps of a stage, at sizes that grow to its own, timed and measured."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import itertools
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nstbench.blockwise.blocks import cut
+from nstbench.config.instantiate import build
+from nstbench.config.schema import Config, Stage
+from nstbench.errors import UserError
+from nstbench.losses.base import CANVAS
+from nstbench.modules.footprint import kept_by, memory_of
+from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.runs.inputs import canvas_shape
+from nstbench.runs.preparation import Prepared, check_sizes
+from nstbench.runs.run import run
+from nstbench.runtime.device import free_memory, held_memory, peak_memory, reset_peak_memory
+
+_SMALLEST = 96  # pixels: below, what does not depend on the size is most of the time
+_SHARE = 0.7  # of the free memory that a trial may take
+_STEPS = (3, 6)  # of a trial, the first of which is no measure: fewer where they are slow
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A few steps of a stage at some size.
+
+    Attributes:
+        size: of the stage.
+        pixels: of the canvas.
+        flops: of one evaluation with its gradient; 0 where they were not counted.
+        step: seconds of one.
+        before: seconds that the stage took before its first step: targets, units, warming up.
+        after: seconds of judging.
+        memory: bytes at the highest.
+        kept: bytes that are counted to be needed for every pixel: of the canvas, with the optimiser's; or of
+            a block, for its maps. 0 where that was not counted.
+        parameters: numbers that the canvas has.
+        remembered: steps that the optimiser's history held.
+    """
+
+    size: int
+    pixels: int
+    flops: float
+    step: float
+    before: float
+    after: float
+    memory: int
+    kept: float
+    parameters: int
+    remembered: int
+
+
+def trials_of(
+    config: Config, prepared: Prepared, stage: Stage, seconds: float, *, metrics: bool
+) -> list[Trial]:
+    """Try a stage at growing sizes, as long as the next one is not too slow or too large."""
+    trials: list[Trial] = []
+    few, many = _STEPS
+    room = _SHARE * (free_memory(prepared.device) + held_memory(prepared.device))
+    for size in _sizes(config, prepared, stage):
+        steps = many
+        if len(trials) >= 1:
+            pixels = math.prod(canvas_shape(config, prepared.inputs, size))
+            grown = encoded(config, prepared, size) / encoded(config, prepared, trials[-1].size)
+            expected = trials[-1].step * grown * 1.2
+            steps = max(few, min(many, int(seconds / expected)))
+            too_slow = steps * expected + trials[-1].before * grown > seconds
+            too_large = at(trials, "memory", pixels) > room
+            if len(trials) >= 2 and (too_slow or too_large):
+                break
+        trials.append(_try(config, prepared, stage, size, steps, metrics=metrics))
+    return trials
+
+
+def _sizes(config: Config, prepared: Prepared, stage: Stage) -> list[int]:
+    """Return the sizes at which a stage may be tried: its own, halves of it; or multiples of a tile."""
+    tile = config.blockwise.tile
+    if tile is not None and stage.size > 1.5 * tile:
+        # Below, blocks are not yet what they will be: less than a tile, or with a halo on one side.
+        own = [size for f in (1.0, 1.5, 2.0, 3.0) if (size := int(f * tile)) < stage.size]
+        return [*own, stage.size]
+    sizes, size = [stage.size], stage.size
+    while size // 2 >= _SMALLEST and _is_possible(config, prepared, size // 2):
+        size //= 2
+        sizes.insert(0, size)
+    return sizes
+
+
+def _is_possible(config: Config, prepared: Prepared, size: int) -> bool:
+    try:
+        small = _with(config, [replace(config.schedule.stages[-1], size=size)])
+        check_sizes(small, prepared.encoder, prepared.terms, prepared.inputs)
+    except UserError:
+        return False
+    return True
+
+
+def _with(config: Config, stages: list[Stage], **changed: Any) -> Config:
+    """Return a copy of a configuration with other stages."""
+    copy = deepcopy(config)
+    copy.schedule.stages, copy.schedule.plateau = stages, None
+    for name, value in changed.items():
+        setattr(copy, name, value)
+    return copy
+
+
+class _Clock(EvaluationCallback):
+    """Notes when steps end, and how many numbers a canvas has; counts the FLOPs of an evaluation.
+
+    Args:
+        counts: which takes time, and more memory than the evaluation itself, both of which are left out.
+    """
+
+    def __init__(self, *, counts: bool) -> None:
+        self.counts = counts
+        self.ends: list[float] = []
+        self.parameters, self.memory = 0, 0
+        self.kept, self.flops, self.counting = 0.0, 0.0, 0.0
+
+    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        """Count, once."""
+        self.parameters = sum(p.numel() for p in module.canvas.parameters())
+        if self.kept or not self.counts:
+            return
+        began = time.perf_counter()
+        self.memory = peak_memory(module.device)
+        if module.blocks is None:
+            self._count(module, evaluation.picture)
+        else:
+            self._count_block(module, evaluation.picture)
+        free_cached_memory()
+        reset_peak_memory(module.device)
+        self.counting = time.perf_counter() - began
+
+    def _count(self, module: ImageOptimization, picture: Tensor) -> None:
+        leaf = picture.clone().requires_grad_()
+        with torch.enable_grad(), FlopCounterMode(display=False) as counter:
+            module.objective(module.encode(leaf), leaf).total.sum().backward()  # type: ignore[no-untyped-call]
+        self.flops = float(counter.get_total_flops())
+        self.kept = memory_of(module) / picture[0, 0].numel()
+
+    def _count_block(self, module: ImageOptimization, picture: Tensor) -> None:
+        assert module.blocks is not None
+        tile = module.blocks.tile
+        block = picture[..., :tile, :tile].clone().requires_grad_()
+        self.kept = kept_by(module, lambda: module.encode(block)) / block[0, 0].numel()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Note the time."""
+        self.ends.append(time.perf_counter())
+
+
+def _try(config: Config, prepared: Prepared, stage: Stage, size: int, steps: int, *, metrics: bool) -> Trial:
+    """Make a run of a few steps, in a folder that is removed."""
+    clock = _Clock(counts=size != stage.size)  # of its own size all is measured
+    free_cached_memory()
+    with tempfile.TemporaryDirectory() as output:
+        small = _with(
+            config,
+            [replace(stage, size=size, steps=steps)],
+            output=output,
+            logger={},
+            metrics=config.metrics if metrics else {},
+            record=replace(config.record, progress=False),
+            trainer=replace(config.trainer, compile=config.trainer.compile and size == stage.size),
+        )
+        record = run(small, callbacks=[clock], prepared=prepared).record
+    # The first step warms up.
+    step = statistics.median(b - a for a, b in itertools.pairwise(clock.ends))
+    return Trial(
+        size=size,
+        pixels=math.prod(canvas_shape(config, prepared.inputs, size)),
+        flops=clock.flops,
+        step=step,
+        before=max(0.0, record.timings["optimize_s"] - steps * step - clock.counting),
+        after=record.timings["evaluate_s"],
+        memory=max(clock.memory, record.peak_memory_bytes),
+        kept=clock.kept,
+        parameters=clock.parameters,
+        remembered=min(steps, history_size_of(config)),
+    )
+
+
+def free_cached_memory() -> None:
+    """Give back to the system what is free: what one trial leaves would be counted in the next."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+def growth_per_pixel(trials: Sequence[Trial], what: str) -> float:
+    """Return by how much something grows with every pixel."""
+    b = trials[-1]
+    if len(trials) < 2:
+        return float(getattr(b, what)) / b.pixels
+    a = trials[-2]
+    grown = float(getattr(b, what) - getattr(a, what))
+    return max(0.0, grown / (b.pixels - a.pixels))
+
+
+def at(trials: Sequence[Trial], what: str, pixels: int) -> float:
+    """Return what trials say of another number of pixels: along a line through the last two."""
+    last = trials[-1]
+    return float(getattr(last, what)) + growth_per_pixel(trials, what) * (pixels - last.pixels)
+
+
+def encoded(config: Config, prepared: Prepared, size: int) -> int:
+    """Return how many pixels are encoded for one evaluation: blocks have halos."""
+    return sum(_crops(config, prepared, size, config.blockwise.tile))
+
+
+def encoded_at_once(config: Config, prepared: Prepared, size: int, tile: int | None) -> int:
+    """Return how many pixels the largest block has with its halo; without blocks, the canvas."""
+    return max(_crops(config, prepared, size, tile))
+
+
+def _crops(config: Config, prepared: Prepared, size: int, tile: int | None) -> list[int]:
+    """Return the pixels of each block, with its halo."""
+    shape = canvas_shape(config, prepared.inputs, size)
+    layers = dict.fromkeys(
+        layer for term in prepared.terms for layer in term.layers_needed if layer != CANVAS
+    )
+    if tile is None or not layers:
+        return [math.prod(shape)]
+    blocks = cut(prepared.encoder, list(layers), shape, tile)
+    return [math.prod(side.stop - side.start for side in block.crop) for block in blocks]
+
+
+def history_size_of(config: Config) -> int:
+    """Return how many steps the optimiser remembers."""
+    optimizer = build(config.optimizer)([nn.Parameter(torch.zeros(1, 1))])
+    remembered: int = optimizer.param_groups[0].get("history_size", 0)
+    return remembered

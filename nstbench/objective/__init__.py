@@ -1,0 +1,1 @@
+"""Terms, their weighted sum, units of weights, guides."""

@@ -1,0 +1,144 @@
+"""Guides: regions of the canvas that take their style from regions of style pictures.
+
+Gatys, Ecker, Bethge, Hertzmann & Shechtman, "Controlling Perceptual Factors in Neural Style Transfer"
+(CVPR 2017), spatial control; formulas and choices in ``docs/controls.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from nstbench.config.schema import Config
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.geometry import map_shapes, wraps_around
+from nstbench.errors import UserError
+from nstbench.losses.base import CANVAS, JointLoss
+from nstbench.objective.masks import Masks, mask_at
+from nstbench.objective.propagation import Propagation, propagate
+from nstbench.objective.term import Guides, Term
+from nstbench.pictures.shape import Shape
+
+
+def guides_for(
+    term: Term,
+    encoder: Encoder,
+    config: Config,
+    masks: Mapping[str, Masks],
+    shape: Shape,
+    styles: Sequence[Shape],
+    device: torch.device | str = "cpu",
+) -> dict[str, Guides]:
+    """Return how much each position of each view of a term counts in every region.
+
+    Args:
+        term: with regions.
+        encoder: whose layers it looks at.
+        config: checked.
+        masks: of the regions.
+        shape: of the canvas.
+        styles: shapes of the style pictures.
+        device: of the guides.
+
+    Raises:
+        UserError: a region has no position at a layer.
+    """
+    found = {}
+    for region in term.regions:
+        setting, own = f"pictures.guides.{region.name}", masks[region.name]
+        canvas, style = mask_at(own.content, shape), mask_at(own.style, styles[region.picture])
+
+        def of_views(mask: Tensor, setting: str) -> dict[str, Tensor]:
+            how = config.pictures.guide_propagation
+            of_mask = _of_views(term, encoder, mask, how, setting)
+            return {view: guide.to(device) for view, guide in of_mask.items()}
+
+        found[region.name] = Guides(
+            None if canvas is None else of_views(canvas, f"{setting}.content"),
+            # Copies are turned and resized pictures: the mask goes with them, and may be turned out of sight.
+            None
+            if style is None
+            else [
+                of_views(copy, f"{setting}.style" if i == 0 else "")
+                for i, copy in enumerate(term.loss.copies(style))
+            ],
+        )
+    return found
+
+
+def _of_views(
+    term: Term, encoder: Encoder, mask: Tensor, how: Propagation, setting: str
+) -> dict[str, Tensor]:
+    """Return a mask at each view; if there is a setting to blame, every view must have a position."""
+    shapes = _map_shapes(term, encoder, (mask.shape[2], mask.shape[3]))
+    found = {}
+    for view in term.layers:
+        layers = view.split("+")
+        seen = [None if layer == CANVAS else encoder.layers[layer] for layer in layers]
+        reach = term.loss.smallest_map // 2  # of a patch around its centre
+        found[view] = propagate(mask, seen, [shapes[layer] for layer in layers], how, reach)
+        if setting and not found[view].max() > 0:
+            reason = f"the region has no position at {view.replace('+', ', ')} ({term.name})"
+            hint = "Give a larger region or size, or earlier layers."
+            if how == "inside":
+                fields = [info.receptive_field for info in seen if info]
+                side = max((f for f in fields if f), default=1)
+                side += 2 * reach * max((info.stride for info in seen if info), default=1)
+                sight = "the whole picture" if None in fields else f"{side} pixels a side"
+                reason += f" that sees nothing else: one sees {sight}"
+                hint = f"Type pictures.guide_propagation=simple, or: {hint[0].lower()}{hint[1:]}"
+            raise UserError(setting, "", reason, hint)
+    return found
+
+
+def _map_shapes(term: Term, encoder: Encoder, shape: Shape) -> dict[str, Shape]:
+    layers = [layer for layer in term.layers_needed if layer != CANVAS]
+    return {**map_shapes(encoder, layers, shape), CANVAS: shape}
+
+
+def check_guides(
+    config: Config,
+    encoder: Encoder,
+    terms: Sequence[Term],
+    masks: Mapping[str, Masks],
+    stages: Sequence[tuple[Shape, Sequence[Shape]]],
+) -> None:
+    """Refuse, before anything is written, guides that leave a layer no position or a loss cannot use.
+
+    Args:
+        config: checked.
+        encoder: frozen.
+        terms: of the objective.
+        masks: of the regions.
+        stages: of each, the shapes of the canvas and of the style pictures.
+
+    Raises:
+        UserError: naming the mask or the loss.
+    """
+    how = config.pictures.guide_propagation
+    if masks and how != "simple" and wraps_around(encoder):
+        reason = "with circular padding, positions at a border see the opposite one"
+        raise UserError("pictures.guide_propagation", how, reason, "Use simple, or encoder.padding=zeros.")
+    for term in (term for term in terms if term.regions):
+        for shape, styles in stages:
+            for name, guides in guides_for(term, encoder, config, masks, shape, styles).items():
+                of_style = guides.style[0] if guides.style else None
+                _try(term, encoder, name, [g for g in (guides.canvas, of_style) if g])
+
+
+def _try(term: Term, encoder: Encoder, region: str, guides: Sequence[Mapping[str, Tensor]]) -> None:
+    """Show a loss maps of nothing with its guides, which is all it needs to refuse them."""
+    for of_views in guides:
+        for view, guide in of_views.items():
+            layers = view.split("+")
+            channels = [3 if layer == CANVAS else encoder.layers[layer].channels for layer in layers]
+            maps = [torch.zeros(1, c, *guide.shape[2:]) for c in channels]
+            try:
+                term.loss.target(maps if isinstance(term.loss, JointLoss) else maps[0], guide)
+            except ValueError as error:
+                setting = f"loss.{term.name.replace('/', '.')}"
+                reason = f"it cannot take the guide of region {region} at {view.replace('+', ', ')}: {error}"
+                hint = "Give a larger region or size, other layers, or another formulation."
+                raise UserError(setting, "", reason, hint) from error

@@ -1,0 +1,137 @@
+"""Units of weights: what a weight of 1 means.
+
+Published weights belong to published formulas: "style 1000" of one paper and "style 100" of another
+say nothing about which pulls harder. `paper` takes formulas as they are; `unit` and `gradient`
+bring all formulations to one scale before they are weighted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from nstbench.config.schema import Unit
+from nstbench.losses.base import CANVAS
+from nstbench.objective.objective import Objective
+from nstbench.objective.term import Term
+
+Encode = Callable[[Tensor], Mapping[str, Tensor]]
+Measure = Callable[[Sequence[Term], Tensor], Mapping[str, tuple[Tensor, Tensor]]]
+"""From terms and a canvas to each term's value, and the norm of its gradient, before its weight: ``(B,)``."""
+
+
+def set_units(
+    objective: Objective, unit: Unit, encode: Encode, canvas: Tensor, measure: Measure | None = None
+) -> None:
+    """Set the scales of every term so that weights are in ``unit``.
+
+    - ``paper``: the published constant on the published formula; scales are 1.
+    - ``unit``: each layer divided by the formulation's own unit (`Formulation.unit`): for most, the
+      target's mean square, so that a canvas without features has the value Σ w_l, whatever the
+      encoder and the formula's constants; for those whose value has no scale, 1.
+    - ``gradient``: each term scaled once so that the norm of its gradient on the initial canvas
+      equals its weight: formulations given one weight start with one pull.
+
+    A term without a gradient on the initial canvas, such as the content when the canvas starts as
+    the content picture, is measured on a canvas of noise instead, always the same: no choice of
+    another term changes that, so comparisons stay fair. One that has none there either, such as a
+    penalty on values outside [0, 1], keeps its published unit.
+
+    Args:
+        objective: its terms' ``scales`` are replaced.
+        unit: of the weights.
+        encode: from a canvas to the feature maps of ``objective.layers``.
+        canvas: the initial canvas, ``(B, 3, H, W)``.
+        measure: how to measure terms, where the canvas is too large to encode at once.
+    """
+    measure = measure or partial(measured, encode)
+    for term in objective.terms:
+        term.scales = {}
+    if unit == "unit":
+        for term in objective.terms:
+            units = {part.key: term.unit(part) for part in term.parts}
+            term.scales = {key: 1 / _or_one(u) for key, u in units.items()}
+    elif unit == "gradient":
+        here = measure(objective.terms, canvas)
+        noise = torch.rand(canvas.shape[1:], generator=torch.Generator().manual_seed(0))
+        elsewhere = measure(objective.terms, noise.to(canvas).expand_as(canvas))
+        for term in objective.terms:
+            (value, norm), (of_noise, on_noise) = here[term.name], elsewhere[term.name]
+            # At its target a term is rounding, in bf16 some 1e-4 of a real value, and its gradient
+            # has no meaning: at the kink of an absolute value it need not even be small.
+            tells = (norm > 1e-5 * on_noise) & (value > 1e-3 * of_noise)
+            scale = 1 / _or_one(torch.where(tells, norm, on_noise))
+            term.scales = {part.key: scale for part in term.parts}
+
+
+def measured(encode: Encode, terms: Sequence[Term], canvas: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return each term's value, and the norm of its gradient, ``(B,)`` each: a `Measure`."""
+    values, slopes = gradients(terms, encode, canvas)
+    totals = {name: torch.stack(list(v.values())).sum(0) for name, v in values.items()}
+    return {name: (totals[name], slope.flatten(1).norm(dim=1)) for name, slope in slopes.items()}
+
+
+def gradients(
+    terms: Sequence[Term], encode: Encode, canvas: Tensor
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Return what every term says of a canvas ``(B, 3, H, W)``, before its weight.
+
+    Returns:
+        each term's value per layer, ``(B,)``, and its gradient on the canvas, ``(B, 3, H, W)``.
+    """
+    canvas = canvas.detach().clone().requires_grad_()
+    values, slopes = {}, {}
+    with torch.enable_grad():
+        features = {**encode(canvas), CANVAS: canvas}
+        for term in terms:
+            of_layers = term.per_layer(features)
+            total = torch.stack(list(of_layers.values())).sum()
+            slope = torch.zeros_like(canvas)
+            if total.requires_grad:  # a term of layers without a position to move does not
+                (found,) = torch.autograd.grad(total, canvas, retain_graph=True, allow_unused=True)
+                slope = slope if found is None else found.detach()
+            values[term.name] = {layer: v.detach() for layer, v in of_layers.items()}
+            slopes[term.name] = slope
+    return values, slopes
+
+
+def gradient_norms(terms: Sequence[Term], encode: Encode, canvas: Tensor) -> dict[str, Tensor]:
+    """Return the norm of each unweighted term's gradient on the canvas, ``(B,)`` each."""
+    _, slopes = gradients(terms, encode, canvas)
+    return {name: slope.flatten(1).norm(dim=1) for name, slope in slopes.items()}
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a term starts, as means over the batch.
+
+    Attributes:
+        weight: of the term.
+        value: of the initial canvas, in the run's unit, before the weight.
+        gradient_norm: of the weighted term on the initial canvas.
+    """
+
+    weight: float
+    value: float
+    gradient_norm: float
+
+
+def starts(
+    objective: Objective, encode: Encode, canvas: Tensor, measure: Measure | None = None
+) -> dict[str, Start]:
+    """Return how every term starts on the initial canvas, ``(B, 3, H, W)``: who pulls how hard."""
+    found = (measure or partial(measured, encode))(objective.terms, canvas)
+    begun = {}
+    for term in objective.terms:
+        value, norm = (float(x.mean()) for x in found[term.name])
+        begun[term.name] = Start(term.weight, value, term.weight * norm)
+    return begun
+
+
+def _or_one(x: Tensor) -> Tensor:
+    """Return ``x`` with 1 where it is 0: what has no size of its own keeps its published unit."""
+    return torch.where(x > 0, x, torch.ones_like(x))

@@ -1,0 +1,171 @@
+"""All that can go wrong before a run writes anything: reading, building and checking its parts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nstbench.blockwise.blocks import check_blocks
+from nstbench.blockwise.contributions import kind
+from nstbench.config.files import formulations
+from nstbench.config.kinds import locate
+from nstbench.config.schema import Config
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.build import build_encoder
+from nstbench.encoders.geometry import map_shapes
+from nstbench.errors import UserError
+from nstbench.losses.base import CANVAS, AdditiveLoss, JointLoss, PositionwiseLoss
+from nstbench.losses.cross_layer_gram import whole_factors
+from nstbench.metrics.evaluate import build_metrics
+from nstbench.modules.compiling import check_compiles
+from nstbench.objective.build import build_terms
+from nstbench.objective.guides import check_guides
+from nstbench.objective.term import Term
+from nstbench.pictures.shape import Shape
+from nstbench.runs.inputs import Inputs, canvas_shape, load_inputs, style_shapes
+from nstbench.runtime.device import choose_device
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts of a run, checked together.
+
+    Attributes:
+        device: where it will compute.
+        inputs: its pictures, at their own sizes.
+        encoder: frozen, not yet on the device.
+        terms: of the objective, before they have seen a picture.
+        seconds: that it took.
+    """
+
+    device: torch.device
+    inputs: Inputs
+    encoder: Encoder
+    terms: Sequence[Term]
+    seconds: float
+
+
+def prepare(config: Config) -> Prepared:
+    """Read the pictures, build encoder, terms and metrics, and check that they fit together.
+
+    Raises:
+        UserError: for the first thing that cannot be used. Nothing is written.
+    """
+    began = time.monotonic()
+    device = choose_device(config.trainer.accelerator, config.trainer.threads)
+    inputs = load_inputs(config)
+    encoder = build_encoder(config.encoder)
+    terms = build_terms(config, encoder)
+    _check_deterministic(config, encoder, device)
+    check_sizes(config, encoder, terms, inputs)
+    if config.blockwise.tile is not None:
+        check_blockwise(config, encoder, terms, inputs, config.blockwise.tile)
+    check_guides(config, encoder, terms, inputs.masks, _stages(config, inputs))
+    build_metrics(config.metrics)
+    if config.trainer.compile:
+        check_compiles(device)
+    return Prepared(device, inputs, encoder, terms, time.monotonic() - began)
+
+
+def _stages(config: Config, inputs: Inputs) -> list[tuple[Shape, list[Shape]]]:
+    """Return the shapes of the canvas and of the style pictures in every stage."""
+    shapes = [(stage.size, canvas_shape(config, inputs, stage.size)) for stage in config.schedule.stages]
+    return [(shape, style_shapes(config, inputs, shape, size)) for size, shape in shapes]
+
+
+def _check_deterministic(config: Config, encoder: Encoder, device: torch.device) -> None:
+    """Refuse what PyTorch cannot do deterministically on a GPU: the gradient of mirrored borders."""
+    mirrored = any(getattr(m, "padding_mode", "zeros") in {"reflect", "replicate"} for m in encoder.modules())
+    if config.trainer.deterministic and device.type == "cuda" and mirrored:
+        reason = "this encoder's padding has no deterministic gradient on a GPU"
+        raise UserError("trainer.deterministic", "true", reason, "Add encoder.padding=zeros.")
+
+
+def check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
+    """Refuse pictures that leave no position at the deepest layer, before anything is written.
+
+    Raises:
+        UserError: naming the size, or the loss whose patches do not fit.
+    """
+    layers = [layer for term in terms for layer in term.layers_needed if layer != CANVAS]
+    smallest = encoder.smallest_picture(layers)
+    for stage in config.schedule.stages:
+        shape = canvas_shape(config, inputs, stage.size)
+        styles = style_shapes(config, inputs, shape, stage.size)
+        for what, (height, width) in [("canvas", shape), *(("style picture", s) for s in styles)]:
+            if min(height, width) < smallest:
+                reason = (
+                    f"the {what} would be {width}×{height} pixels, too small for the layers of this encoder"
+                )
+                hint = (
+                    f"Both edges must have {smallest} pixels or more: give a larger size, or earlier layers."
+                )
+                raise UserError("size", stage.size, reason, hint)
+            _check_maps(encoder, terms, what, (height, width))
+
+
+def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape) -> None:
+    """Refuse a picture whose feature maps are smaller than a patch that a loss compares."""
+    for term in terms:
+        if what == "style picture" and term.role != "style":
+            continue
+        for layer in term.layers_needed:
+            stride = 1 if layer == CANVAS else encoder.layers[layer].stride
+            edge = min(shape) // stride
+            if edge < term.loss.smallest_map:
+                setting, need = f"loss.{term.name.replace('/', '.')}", term.loss.smallest_map
+                height, width = shape
+                reason = f"the {what}, {width}×{height} pixels, has {edge} positions on an edge at {layer}"
+                hint = f"It compares {need}×{need}: give a size of {need * stride} or more, or other layers."
+                raise UserError(setting, term.layers_needed, reason, hint)
+
+
+def check_blockwise(
+    config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs, tile: int
+) -> None:
+    """Refuse terms and encoders that cannot be computed exactly in blocks of ``tile``.
+
+    Raises:
+        UserError: naming the first term that cannot, and the losses that can; or the encoder.
+    """
+    shapes = [shape for canvas, styles in _stages(config, inputs) for shape in (canvas, *styles)]
+    for term in terms:
+        for view in term.layers:
+            if kind(term, view) == "neither":
+                setting = f"loss.{term.name.replace('/', '.')}"
+                reason = f"it is no sum over positions, and blockwise.tile={tile} cannot compute it exactly"
+                can = ", ".join(_computable(term.role))
+                hint = f"Those that can: {can}. Or remove blockwise.tile, at a size that fits in memory."
+                raise UserError(setting, "", reason, hint)
+    seen = {layer: term for term in terms for layer in term.layers_needed if layer != CANVAS}
+    check_blocks(encoder, list(seen), "blockwise.tile", tile)
+    for term in terms:
+        for view in (view for view in term.layers if isinstance(term.loss, JointLoss)):
+            _check_nested(term, view, encoder, shapes)
+
+
+def _computable(role: str) -> list[str]:
+    """Return the options of ``loss/<role>`` that can be computed in blocks, as configured."""
+    names = []
+    for option, nodes in formulations(role).items():
+        for node in nodes.values():
+            made = locate(node["_target_"], "loss")
+            if issubclass(made, AdditiveLoss | PositionwiseLoss) or node.get("layers") == [CANVAS]:
+                names.append(option)
+    return names
+
+
+def _check_nested(term: Term, view: str, encoder: Encoder, shapes: Sequence[Shape]) -> None:
+    """Refuse layers that are seen together, if positions of the finer are not squares of the coarser's."""
+    layers = [layer for layer in view.split("+") if layer != CANVAS]
+    fine, coarse = sorted(layers, key=lambda layer: encoder.layers[layer].stride)
+    factor = encoder.layers[coarse].stride // encoder.layers[fine].stride
+    for shape in shapes:
+        maps = map_shapes(encoder, layers, shape)
+        if whole_factors(maps[fine], maps[coarse]) != (factor, factor):
+            setting = f"loss.{term.name.replace('/', '.')}"
+            reason = f"the maps of {fine} and {coarse} do not fit together as blocks need it"
+            raise UserError(setting, layers, reason, "Remove blockwise.tile, or use an encoder with padding.")

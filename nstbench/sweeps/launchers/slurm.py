@@ -1,0 +1,275 @@
+"""Runs of a sweep as jobs of a Slurm cluster: submitting an array, and telling how each job ended."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from unittest.mock import patch
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from nstbench.errors import UserError, did_you_mean
+from nstbench.sweeps.launchers.slurm_folders import Folder, clear_away, others_at_work
+from nstbench.sweeps.launchers.slurm_states import GONE, End, Watch
+from nstbench.tracking.ledger import Ledger
+from nstbench.tracking.record import mark_failed
+
+if TYPE_CHECKING:
+    from submitit import Job
+
+_GLANCES = (0.5, 10.0)  # seconds between looks at the jobs: at first, and at most
+_LAST_WORDS = 15.0  # seconds until a result is seen through a shared file system
+_STOPPING = 90.0  # seconds for jobs that were cancelled
+_MEMORY = re.compile(r"exceeded (job |step )?memory limit|oom.kill", re.IGNORECASE)
+_CONTINUES = "the same command continues it"
+
+_Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(config=ConfigDict(extra="forbid"), kw_only=True)
+class Settings:
+    """Of ``hydra/launcher=slurm``: see ``conf/hydra/launcher/slurm.yaml``."""
+
+    timeout_min: _Count
+    max_num_timeout: Annotated[int, Field(ge=0)]
+    signal_delay_s: _Count
+    cpus_per_task: _Count
+    array_parallelism: _Count
+    submitit_folder: str
+    gpus_per_node: Annotated[int, Field(ge=0)] | None = None
+    gres: str | None = None
+    mem_gb: Annotated[float, Field(gt=0)] | None = None
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    additional_parameters: dict[str, Any] | None = None
+    setup: list[str] | None = None
+
+    @property
+    def warning(self) -> int:
+        """Seconds before the end of an attempt at which a run is told to stop.
+
+        Slurm may be a minute early; and what comes before 5/6 of the time submitit takes for a preemption,
+        which may happen any number of times.
+        """
+        return min(self.signal_delay_s, self.timeout_min * 10)
+
+    @property
+    def grace(self) -> float:
+        """Seconds from then until a run that still goes on is ended."""
+        return self.warning / 2
+
+    @property
+    def out_of_time(self) -> str:
+        """What is said of a run that used up all its time."""
+        given = f"timeout_min={self.timeout_min}, max_num_timeout={self.max_num_timeout}"
+        return f"it ran out of time ({given}); {_CONTINUES}"
+
+    def parameters(self) -> dict[str, Any]:
+        """Return them as submitit has them."""
+        threads = [f"export {name}={self.cpus_per_task}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
+        # Since Slurm 22.05 srun does not take it over from sbatch.
+        cpus = f"export SRUN_CPUS_PER_TASK={self.cpus_per_task}"
+        given = {
+            "name": "nstbench",
+            "timeout_min": self.timeout_min,
+            "cpus_per_task": self.cpus_per_task,
+            "gpus_per_node": self.gpus_per_node,
+            "mem_gb": self.mem_gb,
+            "stderr_to_stdout": True,
+            "slurm_gres": self.gres,
+            "slurm_partition": self.partition,
+            "slurm_account": self.account,
+            "slurm_qos": self.qos,
+            "slurm_constraint": self.constraint,
+            "slurm_signal_delay_s": self.warning,
+            "slurm_array_parallelism": self.array_parallelism,
+            "slurm_setup": [cpus, *threads, *(self.setup or [])],
+            "slurm_additional_parameters": self.additional_parameters,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def checked(given: Mapping[str, Any]) -> Settings:
+    """Return the settings of the launcher, where Slurm can be used.
+
+    Raises:
+        UserError: one cannot be used, or there is no Slurm here, or the extra is not installed.
+    """
+    if find_spec("submitit") is None or find_spec("hydra_plugins.hydra_submitit_launcher") is None:
+        hint = 'Type pip install "nstbench[slurm]".'
+        raise UserError("hydra/launcher", "slurm", "hydra-submitit-launcher is not installed", hint)
+    if shutil.which("sbatch") is None:
+        hint = "Type the command on a machine that submits the cluster's jobs, or give hydra/launcher=pool."
+        raise UserError("hydra/launcher", "slurm", "there is no sbatch on this machine", hint)
+    try:
+        return TypeAdapter(Settings).validate_python(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        if name not in given or name not in Settings.__annotations__:
+            hint = did_you_mean(name, Settings.__annotations__, what="settings")
+        else:
+            hint = "conf/hydra/launcher/slurm.yaml has an example."
+        reason = re.sub(r"^Input should be", "it must be", first["msg"])
+        raise UserError(f"hydra.launcher.{name}", given.get(name), reason, hint) from error
+
+
+def on_slurm(
+    work: Callable[..., Any], jobs: Sequence[tuple[list[str], int, Any]], settings: Settings
+) -> list[Any]:
+    """Do ``work`` for jobs ``(overrides, number, …)`` on the cluster, and return what it returns.
+
+    Returns:
+        A value for each job; NaN for those that were lost, of which the sweep's ledger is told.
+
+    Raises:
+        UserError: Slurm did not take the jobs.
+        KeyboardInterrupt: the user asked to stop, and the jobs are cancelled.
+    """
+    root = Path(settings.submitit_folder).expanduser().absolute()
+    runs = [overrides for overrides, *_ in jobs]
+    _wait_for_others(root, runs)
+    folder = Folder.new(root, runs, jobs[0][1])
+    clear_away(root, now=lambda: folder.path.stat().st_mtime)
+    submitted = _submit(work, jobs, settings, folder)
+    watch = Watch([job.job_id for job in submitted])
+    where = submitted[0].paths.stdout.parent
+    print(f"Slurm job {watch.array}: {len(jobs)} runs; what they print: {where}", file=sys.stderr)
+    waiting = dict(enumerate(submitted))
+    values: list[Any] = [math.nan] * len(jobs)
+    pause, most = _GLANCES
+    try:
+        while waiting:
+            time.sleep(pause)
+            pause = min(pause * 1.2, most)
+            ended = watch.ended()
+            for i, job in list(waiting.items()):
+                if job.job_id in ended or job.paths.result_pickle.exists():
+                    overrides, number, _ = jobs[i]
+                    values[i] = _conclude(job, ended.get(job.job_id), overrides, number, settings)
+                    del waiting[i]
+    except KeyboardInterrupt:
+        print("cancelling the jobs; Ctrl-C again leaves them to it", file=sys.stderr)
+        subprocess.run(["scancel", watch.array], check=False)
+        deadline = time.monotonic() + _STOPPING
+        while len(watch.ended()) < len(submitted) and time.monotonic() < deadline:
+            time.sleep(0.5)  # while they stop they write to the ledger
+        folder.close()
+        raise
+    folder.close()
+    return values
+
+
+def _wait_for_others(root: Path, runs: Sequence[list[str]]) -> None:
+    """Wait for jobs that do some of these runs already: their command was killed, or goes on elsewhere."""
+    for jobs in others_at_work(root, runs):
+        watch = Watch(jobs)
+        those = f"{len(jobs)} of these runs" if len(jobs) < len(runs) else "these runs"
+        print(f"Slurm job {watch.array} is at work on {those}: waiting for it first", file=sys.stderr)
+        pause, most = _GLANCES
+        try:
+            while len(watch.ended()) < len(jobs):
+                time.sleep(pause)
+                pause = min(pause * 1.2, most)
+        except KeyboardInterrupt:
+            print(f"Slurm job {watch.array} goes on; scancel {watch.array} stops it", file=sys.stderr)
+            raise
+
+
+def _submit(
+    work: Callable[..., Any], jobs: Sequence[tuple[list[str], int, Any]], settings: Settings, folder: Folder
+) -> list[Job[Any]]:
+    import submitit
+    from submitit.core import utils
+
+    executor = submitit.AutoExecutor(
+        folder=folder.path, cluster="slurm", slurm_max_num_timeout=settings.max_num_timeout
+    )
+    executor.update_parameters(**settings.parameters())
+    try:
+        # It prints what sbatch said before it raises it.
+        with patch.object(utils, "print", lambda *_, **__: None, create=True):
+            return executor.map_array(work, *zip(*jobs, strict=True))
+    except (utils.FailedJobError, subprocess.CalledProcessError) as error:
+        folder.discard()
+        told = re.search(r"sbatch: error: (?:Batch job submission failed: )?(.*)", str(error))
+        reason = f"sbatch does not take it: {told[1] if told else error}"
+        hint = "`sinfo` lists the partitions and their limits; sbatch is told what hydra.launcher.… says"
+        raise UserError("hydra/launcher", "slurm", reason, hint) from error
+
+
+def _conclude(job: Job[Any], end: End | None, overrides: list[str], number: int, settings: Settings) -> Any:
+    """Return what a job that ended returned; or tell the ledger why it did not."""
+    deadline = time.monotonic() + _LAST_WORDS
+    result = job.paths.result_pickle
+    while not result.exists() and end and end.state == "COMPLETED" and time.monotonic() < deadline:
+        time.sleep(0.5)
+    outcome, returned = _load(result)
+    if outcome == "success":
+        return returned
+    log = job.paths.stdout
+    reason, for_good = _why(end, returned, _tail(log), settings)
+    ledger = Ledger.here()
+    before = ledger.of(number) if ledger else None
+    begun = before and before.state == "running" and before.folder
+    # A run that crashed says in its own log where; that is what ledger.lost looks for.
+    where = str(log) if log.is_file() and not (begun and for_good) else ""
+    if ledger:
+        ledger.lost(number, overrides, reason, where)
+    if begun and for_good:
+        mark_failed(Path(begun), reason)
+    return math.nan
+
+
+def _load(result: Path) -> tuple[str, Any]:
+    """Return how submitit says that a job ended, and its value or traceback; ("", None) if it does not."""
+    from submitit.core.utils import pickle_load
+
+    if not result.exists():
+        return "", None
+    try:
+        outcome, returned = pickle_load(result)
+    except Exception as error:  # a pickle may raise anything
+        return "error", f"its result cannot be read ({type(error).__name__}: {error})"
+    return outcome, returned
+
+
+def _why(end: End | None, traceback: str | None, log: str, settings: Settings) -> tuple[str, bool]:
+    """Return why a job has no result, and whether to expect the same of another try."""
+    if traceback:  # of what comes before and after the run itself: that does not raise
+        return traceback.strip().splitlines()[-1], False
+    assert end is not None
+    if end.state == "TIMEOUT" or end.state == "DEADLINE":
+        return settings.out_of_time, False
+    if end.state == "CANCELLED" or (end.state == GONE and not log):
+        return f"it was cancelled; {_CONTINUES}", False
+    if end.state == "OUT_OF_MEMORY" or (end.state == "FAILED" and _MEMORY.search(log)):
+        limit = f"mem_gb={settings.mem_gb:g}" if settings.mem_gb else "Slurm gives where mem_gb is null"
+        return f"it used more memory than {limit}", True
+    if end.state in {"NODE_FAIL", "BOOT_FAIL"}:
+        return f"its node failed; {_CONTINUES}", False
+    if end.state == "PREEMPTED":
+        return f"it was preempted; {_CONTINUES}", False
+    if end.state == GONE:
+        return f"it ended, and Slurm has forgotten how; {_CONTINUES}", False
+    if end.killed_by:
+        return f"it was killed by {end.killed_by}", True
+    return f"its process ended with status {end.status}", False
+
+
+def _tail(log: Path) -> str:
+    try:
+        return log.read_text(encoding="utf-8", errors="replace")[-20_000:]
+    except OSError:
+        return ""

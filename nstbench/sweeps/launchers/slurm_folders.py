@@ -1,0 +1,120 @@
+"""What Slurm's jobs need in a shared folder while they go on, and what killed commands left behind there."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from nstbench.runtime.files import write_text
+from nstbench.sweeps.launchers.slurm_states import in_queue
+
+_RUNS = "runs.json"
+_OLD = 600.0  # seconds after which a folder of another machine's is nobody's, if no job is either
+
+
+class Folder:
+    """A folder of one submission: its jobs pickled, their results, what they print, and which runs they are.
+
+    Its name tells the process that submitted, and Slurm knows the script of each job, which is in there.
+    So whatever is killed, and when, it can be told which of Slurm's jobs are whose and do what.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def new(cls, root: Path, overrides: Sequence[Sequence[str]], first: int) -> Folder:
+        """Make the folder of this process for the runs from number ``first`` on."""
+        folder = cls(root / f"{socket.gethostname()}-{os.getpid()}-{first}")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_text(folder.path / _RUNS, json.dumps([_run(each) for each in overrides]))
+        return folder
+
+    def close(self) -> None:
+        """Remove the pickled work and results: megabytes, of no more use. What the jobs printed stays."""
+        for file in [*self.path.glob("*.pkl"), *self.path.glob(".*.pkl"), self.path / _RUNS]:
+            file.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove all of it: no job was submitted."""
+        self.close()
+        for file in self.path.glob(".submission_file_*.sh"):
+            file.unlink(missing_ok=True)
+        with suppress(OSError):  # an earlier process of this number may have used it
+            self.path.rmdir()
+
+    def runs(self) -> list[list[str]]:
+        """Return what was typed for each of its jobs; nothing where that is not known any more."""
+        try:
+            runs: list[list[str]] = json.loads((self.path / _RUNS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return []
+        return runs
+
+    def in_use(self, now: float) -> bool:
+        """Return whether a process may still submit from it or read results, jobs of Slurm's left aside."""
+        host, number, _ = self.path.name.rsplit("-", 2)
+        if host == socket.gethostname() and number.isdecimal():
+            return psutil.pid_exists(int(number))
+        try:
+            return now - self.path.stat().st_mtime < _OLD
+        except OSError:  # removed just now
+            return True
+
+
+def others_at_work(root: Path, overrides: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return the jobs of Slurm's that do some of these runs already, as submitit names them, by array.
+
+    Args:
+        root: that the folders of all submissions are in.
+        overrides: of each run.
+    """
+    wanted = {tuple(_run(each)) for each in overrides}
+    found = []
+    for path, array in _submitted(root, in_queue() or []).items():
+        runs = Folder(path).runs()
+        ids = [array] if len(runs) == 1 else [f"{array}_{i}" for i in range(len(runs))]
+        if ours := [job for job, run in zip(ids, runs, strict=True) if tuple(run) in wanted]:
+            found.append(ours)
+    return found
+
+
+def clear_away(root: Path, now: Callable[[], float]) -> None:
+    """Remove the pickles of commands that were killed, where none of their jobs is left.
+
+    Args:
+        root: that the folders of all submissions are in.
+        now: tells the time by the file system's clock.
+    """
+    folders = [Folder(path) for path in root.glob("*-*-*/") if list(path.glob("*.pkl"))]
+    # What is submitted after this has a process that is alive.
+    abandoned = [folder for folder in folders if not folder.in_use(now())]
+    if not abandoned or (queue := in_queue()) is None:
+        return
+    alive = _submitted(root, queue)
+    for folder in abandoned:
+        if Path(os.path.realpath(folder.path)) not in alive:
+            folder.close()
+
+
+def _run(overrides: Sequence[str]) -> list[str]:
+    """Return what identifies a run: its overrides, in whichever order they were typed."""
+    return sorted(overrides)
+
+
+def _submitted(root: Path, queue: Sequence[tuple[str, str]]) -> dict[Path, str]:
+    """Return the arrays in Slurm's queue that were submitted from folders in ``root``, by folder."""
+
+    def found() -> Iterator[tuple[Path, str]]:
+        for array, script in queue:
+            folder = Path(os.path.realpath(os.path.dirname(script)))
+            if folder.parent == Path(os.path.realpath(root)):
+                yield folder, array
+
+    return dict(found())

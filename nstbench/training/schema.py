@@ -1,0 +1,105 @@
+"""The typed schema of ``conf/train.yaml``."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from nstbench.config.schema import Count, Node, Positive, Seed, TrainerSettings
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+_Weight = Annotated[float, Field(ge=0)]
+
+
+@dataclass(config=_STRICT)
+class BankSettings:
+    """The textures.
+
+    Attributes:
+        programs: how many textures, the classes.
+        pictures: of each texture.
+        held_out: how many of these are kept for evaluation.
+        size: pixels on a side.
+        seed: of the pictures; the textures themselves are numbered from 0.
+    """
+
+    programs: Annotated[Positive, Field(ge=2)]
+    pictures: Positive
+    held_out: Positive
+    size: Annotated[Positive, Field(ge=32)]
+    seed: Seed
+
+
+@dataclass(config=_STRICT)
+class PhaseSettings:
+    """A stretch of training: ``steps`` of the optimiser with ``batch`` pictures of ``crop`` pixels a side."""
+
+    crop: Annotated[Positive, Field(ge=32, multiple_of=16)]
+    batch: Annotated[Positive, Field(ge=2)]
+    steps: Positive
+
+
+@dataclass(config=_STRICT)
+class NetworkSettings:
+    """Channels of each of the five blocks."""
+
+    widths: Annotated[list[Positive], Field(min_length=5, max_length=5)]
+
+
+@dataclass(config=_STRICT)
+class TaskSettings:
+    """What each task weighs, 0 leaving it out; see `nstbench.training.tasks.Heads`."""
+
+    texture: _Weight
+    histogram: _Weight
+    reconstruction: _Weight
+
+
+@dataclass(config=_STRICT)
+class RecordSettings:
+    """What is written during training.
+
+    Attributes:
+        curves_every: steps between rows of curves.csv and points in dashboards.
+        checkpoint_every: steps between checkpoints; 0: none.
+        progress: show a bar.
+    """
+
+    curves_every: Positive
+    checkpoint_every: Count
+    progress: bool
+
+
+@dataclass(config=_STRICT)
+class TrainConfig:
+    """One training, complete.
+
+    Attributes:
+        study: results go to ``<output>/<study>/``, beside the textures.
+        output: the root folder of results.
+        seed: of the weights and the batches.
+        textures: in a collage.
+        recolour: turn the colours of crops.
+        precision: ``auto`` is bf16 where the device computes it in hardware.
+    """
+
+    study: str
+    output: str
+    seed: Seed
+    bank: BankSettings
+    network: NetworkSettings
+    textures: Annotated[Positive, Field(le=5)]
+    recolour: bool
+    tasks: TaskSettings
+    phases: Annotated[list[PhaseSettings], Field(min_length=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    weight_decay: _Weight
+    precision: Literal["auto", "fp32", "bf16"]
+    logger: dict[str, Node]
+    trainer: TrainerSettings
+    record: RecordSettings
+    plain: dict[str, Any] = field(default_factory=dict, init=False)
+    """The same as a plain dict, resolved."""

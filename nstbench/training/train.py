@@ -1,0 +1,359 @@
+"""One training of the procedural encoder, start to end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import Logger
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nstbench.encoders.procedural.weights import read_weights, write_weights
+from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.formatting import duration
+from nstbench.runtime.device import choose_device, device_name, fast_bf16
+from nstbench.runtime.files import write_text
+from nstbench.runtime.tensor_file import DamagedFileError, read_tensors
+from nstbench.runtime.trainer import fit, save_checkpoint
+from nstbench.tracking.files import append_row, drop_rows, remove_if_empty, run_folder, run_id, write_config
+from nstbench.tracking.fingerprint import NOT_IN_FINGERPRINT, canonical
+from nstbench.tracking.lock import alone_in
+from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
+from nstbench.tracking.record import remove_checkpoints, versions
+from nstbench.training.evaluation import Accuracy, held_out_accuracy
+from nstbench.training.export import exported
+from nstbench.training.module import TextureTraining
+from nstbench.training.schema import TrainConfig
+from nstbench.training.textures.bank import bank_bytes, bank_file, open_bank, render
+
+log = logging.getLogger(__name__)
+
+_CLIP = 5.0  # largest norm of a gradient
+_CROPS = (64, 128)  # at which the network is examined
+_FEW_CLASSES = 512  # so that banks of more programs can be compared
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` did.
+
+    Attributes:
+        folder: of the training: weights, curves, record.
+        weights: the file that ``encoder.weights`` takes.
+        sha256: of that file.
+        accuracies: on held-out pictures.
+        seconds: of training, over all attempts.
+        skipped: it was finished before.
+    """
+
+    folder: Path
+    weights: Path
+    sha256: str
+    accuracies: list[Accuracy]
+    seconds: float
+    skipped: bool = False
+
+
+def train(config: TrainConfig, console: Console | None = None) -> Trained:
+    """Render the textures, train, examine, export; continue where an earlier attempt stopped.
+
+    Args:
+        config: from ``conf/train.yaml``.
+        console: where progress is told; standard error by default.
+
+    Raises:
+        UserError: a setting cannot be used; nothing was written.
+        NonFiniteObjectiveError: the training diverged; what it has learnt is not exported.
+        StorageError: a file cannot be written; the same command continues the training.
+    """
+    console = console or Console(stderr=True)
+    device = choose_device(config.trainer.accelerator, config.trainer.threads)
+    relevant = what_makes_the_weights(config)
+    identity = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
+    folder = run_folder(config.output, config.study, run_id(["encoder", f"s{config.seed}"], identity))
+    with alone_in(folder):
+        done = _finished(folder)
+        if done:
+            return done
+        precision = config.precision
+        if precision == "auto":
+            precision = "bf16" if fast_bf16(device) else "fp32"
+        info = RunInfo(folder.name, config.study, folder, ["train", precision], config.plain)
+        textures = folder.parent
+        try:
+            _check_room(config, textures)
+            loggers = build_loggers(config.logger, info)
+        except UserError:
+            remove_if_empty(folder)
+            raise
+        trained = None
+        try:
+            write_config(folder, config.plain)
+            _render(config, textures, console)
+            pl.seed_everything(config.seed, verbose=False)
+            module = TextureTraining(config, open_bank(config.bank, textures))
+            seconds = _fit(config, module, folder, loggers, device, precision, console)
+            trained = _conclude(config, module.to(device), folder, device, precision, seconds)
+        finally:
+            metrics = _named(trained.accuracies) if trained else {}
+            steps = sum(phase.steps for phase in config.phases)
+            finish(loggers, metrics, step=steps, success=trained is not None)
+        remove_checkpoints(folder)
+    return trained
+
+
+def what_makes_the_weights(config: TrainConfig) -> dict[str, Any]:
+    """Return the part of a configuration that decides what the weights will be."""
+    relevant = {k: v for k, v in config.plain.items() if k not in NOT_IN_FINGERPRINT}
+    return canonical(relevant)  # type: ignore[no-any-return]
+
+
+def _check_room(config: TrainConfig, folder: Path) -> None:
+    """Refuse to begin where the textures do not fit: a full disk kills the processes that draw."""
+    needed, free = bank_bytes(config.bank), shutil.disk_usage(folder).free
+    if needed > free and not bank_file(config.bank, folder).exists():
+        reason = f"the textures take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB is free there"
+        raise UserError("output", config.output, reason, "Give another folder, or fewer bank.programs.")
+
+
+def _render(config: TrainConfig, folder: Path, console: Console) -> None:
+    """Draw the textures, unless another training has drawn them."""
+    if bank_file(config.bank, folder).exists():
+        return
+    megabytes = bank_bytes(config.bank) / 1e6
+    console.print(
+        f"drawing {config.bank.pictures} pictures of each of {config.bank.programs} textures"
+        f" ({megabytes:,.0f} MB in {folder})"
+    )
+    workers = config.trainer.threads or torch.get_num_threads()
+    # Closed here and now: after Ctrl-C a traceback would keep it, and its workers, for a while.
+    with (
+        closing(render(config.bank, folder, workers)) as drawing,
+        _bar(console, config.record.progress) as bar,
+    ):
+        task = bar.add_task("textures", total=config.bank.programs, values="")
+        for done in drawing:
+            bar.update(task, completed=done)
+
+
+def _fit(
+    config: TrainConfig,
+    module: TextureTraining,
+    folder: Path,
+    loggers: Sequence[Logger],
+    device: torch.device,
+    precision: str,
+    console: Console,
+) -> float:
+    """Train and return the seconds it took."""
+    checkpoint = folder / "checkpoint.ckpt"
+    before = _progress(checkpoint)
+    if not before["step"]:
+        checkpoint = folder / "checkpoint.previous.ckpt"
+        before = _progress(checkpoint)
+    done = before["step"]
+    predicted = _predict(module, device, precision, done)
+    left = f"{done} of {module.steps} steps are done; " if done else ""
+    console.print(
+        f"training on {device_name(device)} in {precision}: {left}about {duration(predicted)} to go"
+    )
+    with _bar(console, config.record.progress) as bar:
+        task = bar.add_task("training", total=module.steps, completed=done, values="")
+        follower = _Follower(config, folder, loggers, bar, task, before)
+        fit(
+            module,
+            checkpoint if done else None,
+            accelerator=config.trainer.accelerator,
+            max_steps=module.steps,
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            gradient_clip_val=_CLIP,
+            deterministic=config.trainer.deterministic,
+            callbacks=[follower],
+            default_root_dir=folder,
+        )
+    return follower.seconds
+
+
+def _predict(module: TextureTraining, device: torch.device, precision: str, done: int) -> float:
+    """Return the seconds that the remaining steps will take, by timing a few of each phase."""
+    # The textures are not copied: they are gigabytes, and stay on the disk.
+    trial = deepcopy(module, {id(module.bank): module.bank}).to(device).train()
+    optimizer = trial.configure_optimizers()["optimizer"]
+    seconds = 0.0
+    for phase in module.config.phases:
+        remaining = max(0, phase.steps - done)
+        done = max(0, done - phase.steps)
+        if not remaining:
+            continue
+        times = []
+        for step in range(3):
+            start = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                loss = trial.losses(phase, step)["loss"]
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            optimizer.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - start)
+        seconds += remaining * min(times)
+    return seconds
+
+
+class _Follower(pl.Callback):
+    """Writes curves and checkpoints and moves the bar."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        loggers: Sequence[Logger],
+        bar: Progress,
+        task: Any,
+        before: dict[str, Any],
+    ) -> None:
+        self.record, self.folder, self.loggers = config.record, folder, loggers
+        self.bar, self.task = bar, task
+        self.seconds_before, self.started = before["seconds"], time.monotonic()
+        self.curves = folder / "curves.csv"
+        drop_rows(self.curves, before["step"] + 1)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds of training so far, over all attempts."""
+        return float(self.seconds_before + time.monotonic() - self.started)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write what is due after a step."""
+        assert isinstance(pl_module, TextureTraining)
+        step = trainer.global_step
+        last = step == pl_module.steps
+        curves = last or step % self.record.curves_every == 0
+        checkpoint = self.record.checkpoint_every > 0 and step % self.record.checkpoint_every == 0
+        if curves or checkpoint:
+            _check_finite(pl_module, step)
+        if curves:
+            values = {name: float(value) for name, value in pl_module.measured.items()}
+            self._write(step, pl_module.phase_at(step - 1).crop, values)
+            accuracies = " ".join(f"{v:.2f}" for k, v in values.items() if k.startswith("accuracy"))
+            self.bar.update(self.task, values=f"loss {values['loss']:.2f} accuracy {accuracies}")
+        self.bar.update(self.task, completed=step)
+        if checkpoint:
+            save_checkpoint(trainer, self.folder / "checkpoint.ckpt")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the clock."""
+        return {"seconds": self.seconds}
+
+    def _write(self, step: int, crop: int, values: dict[str, float]) -> None:
+        row = {"step": step, "crop": crop, "seconds": round(self.seconds, 1), **values}
+        append_row(self.curves, row)
+        log_step(self.loggers, step, {f"train/{k}": float(v) for k, v in row.items() if k != "step"})
+
+
+def _check_finite(module: TextureTraining, step: int) -> None:
+    """Raise if the training has diverged, before any of that is written.
+
+    The loss is of the weights before the step: those after it can have diverged all the same.
+    """
+    loss = module.measured["loss"]
+    if not torch.isfinite(loss):
+        raise NonFiniteObjectiveError(f"the loss became {float(loss)} by step {step}")
+    for name, tensor in module.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise NonFiniteObjectiveError(f"{name} became infinite by step {step}")
+
+
+def _conclude(
+    config: TrainConfig,
+    module: TextureTraining,
+    folder: Path,
+    device: torch.device,
+    precision: str,
+    seconds: float,
+) -> Trained:
+    """Examine the network on held-out pictures, write its weights and the record."""
+    few = min(_FEW_CLASSES, config.bank.programs)
+    accuracies = [
+        held_out_accuracy(module, classes=classes, crop=crop)
+        for classes in dict.fromkeys((few, config.bank.programs))
+        for crop in dict.fromkeys(min(crop, config.bank.size // 16 * 16) for crop in _CROPS)
+    ]
+    made_by = {"config": what_makes_the_weights(config), "versions": versions()}
+    weights = folder / "encoder.safetensors"
+    sha256 = write_weights(weights, exported(module.net.cpu(), module.bank), made_by)
+    record = {
+        "state": "completed",
+        "weights": {"file": weights.name, "sha256": sha256},
+        "accuracies": [asdict(a) for a in accuracies],
+        "seconds": seconds,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        **made_by,
+    }
+    write_text(folder / "training.json", json.dumps(record, indent=2) + "\n")
+    return Trained(folder, weights, sha256, accuracies, seconds)
+
+
+def _finished(folder: Path) -> Trained | None:
+    """Return what a finished training left in its folder, if all of it is there and sound."""
+    try:
+        record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
+        weights = folder / record["weights"]["file"]
+        accuracies = [Accuracy(**a) for a in record["accuracies"]]
+        _, sha256 = read_weights(weights)
+        return Trained(folder, weights, sha256, accuracies, record["seconds"], skipped=True)
+    except (OSError, ValueError, KeyError, TypeError, UserError):
+        return None
+
+
+def _progress(checkpoint: Path) -> dict[str, Any]:
+    """Return the steps and seconds behind a checkpoint; zeros if there is none that can be used."""
+    try:
+        saved = read_tensors(checkpoint)
+        seconds = [s["seconds"] for s in saved["callbacks"].values() if "seconds" in s]
+        return {"step": int(saved["global_step"]), "seconds": float(seconds[0])}
+    except FileNotFoundError:
+        pass
+    except DamagedFileError as error:
+        log.warning("%s is not used: %s", checkpoint, error)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        log.warning("%s is not used: it is of another program", checkpoint)
+    return {"step": 0, "seconds": 0.0}
+
+
+def _named(accuracies: Sequence[Accuracy]) -> dict[str, float]:
+    return {
+        f"metrics/{layer}_{a.classes}classes_{a.crop}px": value
+        for a in accuracies
+        for layer, value in a.at.items()
+    }
+
+
+def _bar(console: Console, shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[values]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        disable=not (shown and console.is_terminal),
+        transient=True,
+        expand=True,
+    )

@@ -1,0 +1,80 @@
+"""The weights in the package: that they are the ones the card describes, and that they are any good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from nstbench.encoders.base import Encoder
+from nstbench.encoders.procedural.encoder import ProceduralVGG
+from nstbench.encoders.procedural.weights import SHIPPED
+from nstbench.encoders.random import RandomVGG
+from nstbench.training.schema import TrainConfig
+from nstbench.training.textures import texture
+from nstbench.training.train import what_makes_the_weights
+
+CARD = Path(__file__).resolve().parents[2] / "docs" / "procedural_encoder.md"
+UNSEEN = range(5000, 5024)  # programs that no training drew
+
+
+@pytest.fixture(scope="module")
+def shipped() -> ProceduralVGG:
+    return ProceduralVGG()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> Tensor:
+    """Four pictures of each unseen texture: ``(programs, 4, 3, 96, 96)``."""
+    drawn = [[texture(n).picture((9, n, k), 96) for k in range(4)] for n in UNSEEN]
+    return torch.from_numpy(np.array(drawn)).permute(0, 1, 4, 2, 3).float() / 255
+
+
+def test_the_file_is_small_half_precision_and_the_one_on_the_card(shipped: ProceduralVGG) -> None:
+    assert SHIPPED.stat().st_size <= 8_000_000
+    with safe_open(SHIPPED, "pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {torch.float16}  # noqa: SIM118
+    assert shipped.weights_sha256 in CARD.read_text(encoding="utf-8")
+
+
+def test_it_was_made_by_the_command_on_the_card(compose_training: Callable[..., TrainConfig]) -> None:
+    with safe_open(SHIPPED, "pt") as file:
+        made_by = json.loads(file.metadata()["nstbench"])
+    assert made_by["config"] == what_makes_the_weights(compose_training(tiny=False))
+
+
+@torch.no_grad()
+def test_channels_are_alive_and_of_one_scale(shipped: ProceduralVGG, pictures: Tensor) -> None:
+    layers = [layer for layer in shipped.layers if layer.startswith("relu")]
+    for layer, f in shipped(pictures[:, 0], layers).items():
+        rms = f.square().mean((0, 2, 3)).sqrt()
+        assert float((rms > 0.05).float().mean()) > 0.9, layer
+        assert 0.5 < float(rms.square().mean().sqrt()) < 2, layer
+
+
+@torch.no_grad()
+def test_it_knows_unseen_textures_better_than_random_weights(
+    shipped: ProceduralVGG, pictures: Tensor
+) -> None:
+    """Which texture is a new picture of? The one whose other pictures have the nearest channel means."""
+    assert found(shipped, pictures) > found(RandomVGG(), pictures) + 0.1
+    assert found(shipped, pictures) > 0.6  # chance is 1 in 24
+
+
+def found(encoder: Encoder, pictures: Tensor) -> float:
+    n, per = pictures.shape[:2]
+    # Without colour: it would give most textures away to anyone.
+    grey = pictures.mean(2, keepdim=True).expand_as(pictures)
+    means = encoder(grey.flatten(0, 1), ["relu4_1"])["relu4_1"].mean((2, 3)).view(n, per, -1)
+    means = torch.nn.functional.normalize(means - means.mean((0, 1)), dim=-1)
+    right = 0
+    for k in range(per):
+        others = means[:, [j for j in range(per) if j != k]].mean(1)
+        right += int((torch.cdist(means[:, k], others).argmin(1) == torch.arange(n)).sum())
+    return right / (n * per)
