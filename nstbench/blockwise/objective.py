@@ -39,12 +39,12 @@ class BlockwiseObjective:
     Args:
         encoder: checked by `nstbench.blockwise.blocks.check_blocks`.
         encode: from pictures and layers to feature maps, in the precision of the stage.
-        objective: of terms that can be computed in blocks (`nstbench.blockwise.contributions.kind`).
+        objective: Objective whose terms can be computed in blocks (`nstbench.blockwise.contributions.kind`).
         tile: about how many pixels a block has on a side, without its halo.
 
     Raises:
-        ValueError: A term cannot be computed in blocks; likewise from `remember`, `measured` and calls, as
-            an objective's terms may be changed later.
+        ValueError: A term cannot be computed in blocks; likewise from `compute_targets`, `measured` and
+            calls, as an objective's terms may be changed later.
     """
 
     def __init__(self, encoder: Encoder, encode: Encode, objective: Objective, tile: int) -> None:
@@ -63,7 +63,7 @@ class BlockwiseObjective:
     ) -> None:
         """Compute a term's targets from pictures ``(1, 3, H, W)``, without keeping their feature maps.
 
-        See `Term.remember`.
+        See `Term.compute_targets`.
         """
         _check([term])
         summaries = {}

@@ -175,7 +175,7 @@ class ImageOptimization(pl.LightningModule):
             self.stopped_early = self.trainer.should_stop = True
 
     def encode(self, pictures: Tensor, layers: Sequence[str] | None = None) -> Features:
-        """Return the maps of ``layers``, or of the objective's: in the stage's precision, or `exactly`."""
+        """Return the maps of ``layers``, or of the objective's, in the stage's or in `full_precision`."""
         encode = self.encoding.full_precision if self.is_exact else self.encoding
         return encode(pictures, self.objective.layers if layers is None else layers)
 

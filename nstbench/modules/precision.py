@@ -33,7 +33,7 @@ class Encoding:
       or the stage all but over; then ``tf32`` on an NVIDIA GPU and ``fp32`` elsewhere. Where bfloat16 is
       not in hardware, the latter from the beginning.
 
-    Pictures of targets, units and final values are encoded by `exactly`: in float32.
+    Pictures of targets, units and final values are encoded by `full_precision`: in float32.
 
     Args:
         encoder: frozen.

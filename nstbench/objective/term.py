@@ -73,8 +73,8 @@ class Term:
         weight: of the term in the objective.
         seed: of the run, for what the loss samples.
         regions: that have styles of their own; none: the whole canvas has one style.
-        targets: what it remembers for each part; filled by `remember`.
-        guides: of the parts that are regions, for the canvas; filled by `remember`.
+        targets: what it remembers for each part; filled by `compute_targets`.
+        guides: of the parts that are regions, for the canvas; filled by `compute_targets`.
         units: of parts whose target is too large to keep (`nstbench.blockwise.objective`).
         scales: what each part's value is multiplied by to be in the chosen unit, ``(1 or B,)``.
         draw: number of the present draw of what the loss samples.
@@ -141,7 +141,7 @@ class Term:
         blend: Sequence[float] = (1.0,),
         guides: Mapping[str, Guides] | None = None,
     ) -> None:
-        """Remember what ``target(part, picture, guides of the style)`` returns; see `remember`."""
+        """Remember what ``target(part, picture, guides of the style)`` returns; see `compute_targets`."""
         for part in self.parts:
             self.loss.seed = self._seed(part.view, draw=0)
             if part.region is not None:

@@ -83,7 +83,7 @@ def run(
     that failed, if it is to be tried again.
 
     Args:
-        config: from `nstbench.config.schema.validate`.
+        config: from `nstbench.config.validation.validate`.
         overrides: what was typed, for the record.
         callbacks: of the caller's own; an `EvaluationCallback` hears of every evaluation.
         prepared: where `prepare` was called before.
