@@ -12,7 +12,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, Val
 
 from nstbench.config.kinds import KINDS, Kind, argument_types, check_kind, kind_at, locate, signature
 from nstbench.config.messages import user_error
-from nstbench.config.schema import Node, whole
+from nstbench.config.schema import Node, to_whole_number
 from nstbench.errors import UserError, as_typed, did_you_mean
 
 # Keys of a term that are not its loss's own: see `nstbench.config.schema.TermSettings`.
@@ -138,7 +138,8 @@ def _check_type(path: str, value: object, hint: Any) -> None:
         return  # a third party's hint that pydantic cannot read
     try:
         # Lists stand for tuples in YAML, whole floats for integers: strict about all else.
-        adapter.validate_python(whole(value) if hint is int else value, strict=not isinstance(value, list))
+        value = to_whole_number(value) if hint is int else value
+        adapter.validate_python(value, strict=not isinstance(value, list))
     except ValidationError as error:
         raise user_error(error, value, prefix=path) from error
 

@@ -17,12 +17,12 @@ from pydantic.dataclasses import dataclass
 _STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
-def whole(value: object) -> object:
+def to_whole_number(value: object) -> object:
     """Take 1e3 for 1000: YAML and Hydra read it as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(whole)]
+Whole = Annotated[int, BeforeValidator(to_whole_number)]
 Positive = Annotated[Whole, Field(gt=0)]
 Count = Annotated[Whole, Field(ge=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
@@ -42,7 +42,7 @@ Role = Literal["content", "style", "regularizer"]
 
 
 @dataclass(config=_STRICT)
-class Guide:
+class GuideSettings:
     """A region of the canvas, and the region of a style picture that gives it its style.
 
     Masks are pictures, read as grey: 1 (white) is the region, 0 is not, and between is in part.
@@ -61,7 +61,7 @@ class Guide:
 
 
 @dataclass(config=_STRICT)
-class Pictures:
+class PictureSettings:
     """The inputs.
 
     Attributes:
@@ -93,7 +93,7 @@ class Pictures:
     resample: Resample
     background: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=3, max_length=3)]
     max_pixels: Positive
-    guides: dict[str, Guide]
+    guides: dict[str, GuideSettings]
     guide_propagation: Literal["simple", "inside", "all"]
     cast: dict[str, str]
 
@@ -104,7 +104,7 @@ class Pictures:
 
 
 @dataclass(config=_STRICT)
-class Colour:
+class ColourSettings:
     """Whose colours the result has: `nstbench.pictures.colour_control`.
 
     Attributes:
@@ -118,7 +118,7 @@ class Colour:
 
 
 @dataclass(config=_STRICT)
-class Layers:
+class LayerSettings:
     """Layer names by role. ``default`` and ``patches`` are what the encoder suggests.
 
     Attributes:
@@ -133,7 +133,7 @@ class Layers:
 
 
 @dataclass(config=_STRICT)
-class Losses:
+class LossSettings:
     """The terms of the objective by role, each a node with a ``_target_``, named by its key."""
 
     content: dict[str, Node]
@@ -148,7 +148,7 @@ class Losses:
 
 
 @dataclass(config=_STRICT)
-class Weights:
+class WeightSettings:
     """What each role weighs, and in which unit (`nstbench.objective.units`)."""
 
     unit: Unit
@@ -158,7 +158,7 @@ class Weights:
 
 
 @dataclass(config=_STRICT)
-class Formulas:
+class FormulaSettings:
     """The published constants that the usual losses take, unless they are told others: for recipes.
 
     Published weights belong to published formulas, and a recipe gives both. What it says here is
@@ -187,7 +187,7 @@ class NoiseSettings:
 
 
 @dataclass(config=_STRICT)
-class Canvas:
+class CanvasSettings:
     """What is optimised, and what it starts as.
 
     Attributes:
@@ -204,7 +204,7 @@ class Canvas:
 
 
 @dataclass(config=_STRICT)
-class Stage:
+class StageSettings:
     """A stretch of optimisation at one size and precision (`nstbench.modules.precision`)."""
 
     size: Edge
@@ -213,7 +213,7 @@ class Stage:
 
 
 @dataclass(config=_STRICT)
-class Plateau:
+class PlateauSettings:
     """When a stage ends before its steps are made: `nstbench.modules.plateau.Plateau`.
 
     Attributes:
@@ -226,7 +226,7 @@ class Plateau:
 
 
 @dataclass(config=_STRICT)
-class Schedule:
+class ScheduleSettings:
     """The stages, in order; the canvas is carried from one to the next.
 
     Attributes:
@@ -236,8 +236,8 @@ class Schedule:
     """
 
     precision: Literal["fp32", "tf32", "bf16", "auto"]
-    stages: Annotated[list[Stage], Field(min_length=1)]
-    plateau: Plateau | None = None
+    stages: Annotated[list[StageSettings], Field(min_length=1)]
+    plateau: PlateauSettings | None = None
 
 
 @dataclass(config=_STRICT)
@@ -274,7 +274,7 @@ class TrainerSettings:
 
 
 @dataclass(config=_STRICT)
-class Record:
+class RecordSettings:
     """What is written during a run; none of it changes the picture.
 
     Attributes:
@@ -322,21 +322,21 @@ class Config:
     seed: Seed
     size: Edge
     steps: Positive
-    pictures: Pictures
-    colour: Colour
+    pictures: PictureSettings
+    colour: ColourSettings
     encoder: Node
-    layers: Layers
-    loss: Losses
-    weights: Weights
-    formulas: Formulas
-    canvas: Canvas
+    layers: LayerSettings
+    loss: LossSettings
+    weights: WeightSettings
+    formulas: FormulaSettings
+    canvas: CanvasSettings
     optimizer: Node
-    schedule: Schedule
+    schedule: ScheduleSettings
     blockwise: BlockwiseSettings
     metrics: dict[str, Node]
     logger: dict[str, Node]
     trainer: TrainerSettings
-    record: Record
+    record: RecordSettings
     plain: dict[str, Any] = field(default_factory=dict, init=False)
     """The same as a plain dict, resolved: what records and fingerprints hold."""
 
@@ -363,7 +363,7 @@ class TermSettings:
         return self.weight.get(unit, 1.0) if isinstance(self.weight, dict) else self.weight
 
 
-def settings(section: Any = Config, prefix: str = "") -> list[str]:
+def list_settings(section: Any = Config, prefix: str = "") -> list[str]:
     """Return the dotted names of all typed settings, for suggestions and help."""
     names = []
     for f in fields(section):
@@ -373,5 +373,5 @@ def settings(section: Any = Config, prefix: str = "") -> list[str]:
         names.append(name)
         hint = get_type_hints(section)[f.name]
         if is_dataclass(hint):
-            names.extend(settings(hint, f"{name}."))
+            names.extend(list_settings(hint, f"{name}."))
     return names

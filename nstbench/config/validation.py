@@ -21,7 +21,7 @@ from nstbench.config.criterion import check_criterion
 from nstbench.config.instantiate import TERM_KEYS, check_target, try_to_build
 from nstbench.config.messages import user_error
 from nstbench.config.plain_values import check_finite, plain_mapping
-from nstbench.config.schema import NOISES, Config, Node, TermSettings, settings
+from nstbench.config.schema import NOISES, Config, Node, TermSettings, list_settings
 from nstbench.errors import UserError, did_you_mean
 from nstbench.pictures.source import check
 
@@ -96,7 +96,7 @@ def _resolved(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[
             raise UserError("panel", panel[1], "the study has no such panel", hint) from error
         if match:
             reason = f"there is no setting {match[1]} to refer to"
-            hint = did_you_mean(match[1], settings(schema))
+            hint = did_you_mean(match[1], list_settings(schema))
         raise UserError(key, written(composed, key), reason, hint) from error
     assert isinstance(plain, dict)
     return plain

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nstbench.config.instantiate import build
-from nstbench.config.schema import Config, Stage
+from nstbench.config.schema import Config, StageSettings
 from nstbench.cost.trials import (
     Trial,
     at,
@@ -57,7 +57,7 @@ class StageCost:
         vectors: ... and those of them that are the canvas's own, and the optimiser's.
     """
 
-    stage: Stage
+    stage: StageSettings
     step: float
     seconds: float
     memory: int
@@ -128,7 +128,7 @@ def predict(config: Config, prepared: Prepared, *, seconds: float = SECONDS, sin
 
 
 def _of_stage(
-    config: Config, prepared: Prepared, stage: Stage, seconds: float, *, last: bool
+    config: Config, prepared: Prepared, stage: StageSettings, seconds: float, *, last: bool
 ) -> tuple[StageCost, float]:
     """Return the cost of a stage in all its precisions, and the seconds of judging after it."""
     parts: list[tuple[StageCost, float]] = []
@@ -143,7 +143,9 @@ def _of_stage(
     return replace(whole, stage=stage, step=step, seconds=start + stage.steps * step), after
 
 
-def _phases(stage: Stage, device: torch.device) -> list[tuple[Literal["fp32", "tf32", "bf16"], float]]:
+def _phases(
+    stage: StageSettings, device: torch.device
+) -> list[tuple[Literal["fp32", "tf32", "bf16"], float]]:
     """Return the precisions of a stage and their shares of its steps, if it does not settle early."""
     if stage.precision != "auto":
         return [(stage.precision, 1.0)]
@@ -153,7 +155,7 @@ def _phases(stage: Stage, device: torch.device) -> list[tuple[Literal["fp32", "t
     return [("bf16", AUTO_SHARE), (exact, 1 - AUTO_SHARE)]
 
 
-def _cost(config: Config, prepared: Prepared, stage: Stage, trials: Sequence[Trial]) -> StageCost:
+def _cost(config: Config, prepared: Prepared, stage: StageSettings, trials: Sequence[Trial]) -> StageCost:
     """Return what trials say of a stage."""
     last, shape = trials[-1], canvas_shape(config, prepared.inputs, stage.size)
     pixels = math.prod(shape)

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nstbench.blockwise.blocks import cut
 from nstbench.config.instantiate import build
-from nstbench.config.schema import Config, Stage
+from nstbench.config.schema import Config, StageSettings
 from nstbench.errors import UserError
 from nstbench.losses.base import CANVAS
 from nstbench.modules.footprint import kept_by, memory_of
@@ -67,7 +67,7 @@ class Trial:
 
 
 def trials_of(
-    config: Config, prepared: Prepared, stage: Stage, seconds: float, *, metrics: bool
+    config: Config, prepared: Prepared, stage: StageSettings, seconds: float, *, metrics: bool
 ) -> list[Trial]:
     """Try a stage at growing sizes, as long as the next one is not too slow or too large."""
     trials: list[Trial] = []
@@ -88,7 +88,7 @@ def trials_of(
     return trials
 
 
-def _sizes(config: Config, prepared: Prepared, stage: Stage) -> list[int]:
+def _sizes(config: Config, prepared: Prepared, stage: StageSettings) -> list[int]:
     """Return the sizes at which a stage may be tried: its own, halves of it; or multiples of a tile."""
     tile = config.blockwise.tile
     if tile is not None and stage.size > 1.5 * tile:
@@ -111,7 +111,7 @@ def _is_possible(config: Config, prepared: Prepared, size: int) -> bool:
     return True
 
 
-def _with(config: Config, stages: list[Stage], **changed: Any) -> Config:
+def _with(config: Config, stages: list[StageSettings], **changed: Any) -> Config:
     """Return a copy of a configuration with other stages."""
     copy = deepcopy(config)
     copy.schedule.stages, copy.schedule.plateau = stages, None
@@ -166,7 +166,9 @@ class _Clock(EvaluationCallback):
         self.ends.append(time.perf_counter())
 
 
-def _try(config: Config, prepared: Prepared, stage: Stage, size: int, steps: int, *, metrics: bool) -> Trial:
+def _try(
+    config: Config, prepared: Prepared, stage: StageSettings, size: int, steps: int, *, metrics: bool
+) -> Trial:
     """Make a run of a few steps, in a folder that is removed."""
     clock = _Clock(counts=size != stage.size)  # of its own size all is measured
     free_cached_memory()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-    from nstbench.config.schema import Config, Stage
+    from nstbench.config.schema import Config, StageSettings
     from nstbench.modules.image_optimization import ImageOptimization
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Fit:
 
     module: ImageOptimization
     config: Config
-    stage: Stage
+    stage: StageSettings
     callbacks: list[pl.Callback]
     folder: Path
     company: tuple[str, ...] | None

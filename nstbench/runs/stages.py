@@ -29,7 +29,7 @@ from nstbench.callbacks.snapshots import Snapshots
 from nstbench.canvas.base import Canvas
 from nstbench.canvas.luminance import LuminanceOf
 from nstbench.config.instantiate import build
-from nstbench.config.schema import Config, Stage
+from nstbench.config.schema import Config, StageSettings
 from nstbench.encoders.base import Encoder
 from nstbench.errors import NonFiniteObjectiveError, StorageError, UserError
 from nstbench.losses.base import CANVAS, Formulation
@@ -187,7 +187,7 @@ def optimize(
 
 def _became_of(
     module: ImageOptimization,
-    stage: Stage,
+    stage: StageSettings,
     steps: int,
     before: Sequence[dict[str, Any]],
     device: torch.device,
@@ -208,7 +208,7 @@ def _remember(
     config: Config,
     inputs: Inputs,
     shape: Shape,
-    stage: Stage,
+    stage: StageSettings,
     device: torch.device,
     *,
     first: bool,

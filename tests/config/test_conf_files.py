@@ -12,7 +12,7 @@ import yaml
 
 from nstbench.config.files import conf_dir, describe, groups
 from nstbench.config.instantiate import parameters_of
-from nstbench.config.schema import Config, settings
+from nstbench.config.schema import Config, list_settings
 
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
 FILES = sorted(conf_dir().rglob("*.yaml"))
@@ -65,7 +65,7 @@ def test_a_line_about_an_option_fits_the_help(group: str, option: str) -> None:
 
 def test_everything_in_the_schema_has_a_value_in_conf(compose_config: Callable[..., Config]) -> None:
     plain = compose_config(tiny=False).plain
-    for name in settings():
+    for name in list_settings():
         node: Any = plain
         for part in name.split("."):
             assert part in node, name

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from nstbench.config.schema import Config, settings
+from nstbench.config.schema import Config, list_settings
 from nstbench.config.validation import validate
 from nstbench.errors import UserError
 
@@ -37,7 +37,12 @@ def message(plain: dict[str, Any]) -> UserError | None:
 
 def test_every_example_is_taken(compose_config: Callable[..., Config]) -> None:
     plain = compose_config().plain
-    names = [*settings(), "loss.style.gram.layers", "loss.style.gram.weight", "loss.style.gram.layer_weights"]
+    names = [
+        *list_settings(),
+        "loss.style.gram.layers",
+        "loss.style.gram.weight",
+        "loss.style.gram.layer_weights",
+    ]
     tried = set()
     for name in names:
         for bad in BAD:

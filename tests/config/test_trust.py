@@ -24,7 +24,7 @@ from nstbench.config.files import conf_dir
 from nstbench.config.instantiate import build
 from nstbench.config.kinds import KINDS, locate
 from nstbench.config.resolvers import register_resolvers
-from nstbench.config.schema import Config, settings
+from nstbench.config.schema import Config, list_settings
 from nstbench.config.validation import validate
 from nstbench.config.yaml_files import check_yaml
 from nstbench.errors import UserError
@@ -305,7 +305,7 @@ ODD: list[object] = [
 
 def test_odd_values_in_any_setting_are_one_line(composed: dict[str, Any], tmp_path: Path) -> None:
     places = [
-        *settings(),
+        *list_settings(),
         "encoder.width",
         "optimizer.lr",
         "loss.style.gram.layers",

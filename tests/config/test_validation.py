@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nstbench.config.files import conf_dir
 from nstbench.config.resolvers import register_resolvers
-from nstbench.config.schema import Config, settings
+from nstbench.config.schema import Config, list_settings
 from nstbench.config.validation import referred, validate
 from nstbench.errors import UserError, as_typed, did_you_mean
 
@@ -266,7 +266,7 @@ NODES = [
     "metrics.ssim",
 ]
 PLACES = [
-    *settings(),
+    *list_settings(),
     *(
         f"{node}{key}"
         for node in NODES

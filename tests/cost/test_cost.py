@@ -16,7 +16,7 @@ import torch
 from conftest import TINY
 
 from nstbench.cli import main
-from nstbench.config.schema import Config, Stage
+from nstbench.config.schema import Config, StageSettings
 from nstbench.cost import memory as room_module
 from nstbench.cost import prediction as cost_module
 from nstbench.cost.memory import check_memory, refuse, settings_that_fit
@@ -75,7 +75,7 @@ def test_auto_has_two_precisions_and_a_plateau_no_part_in_it(
     tried: list[str] = []
 
     def trials(
-        config: Config, parts: Prepared, stage: Stage, seconds: float, *, metrics: bool
+        config: Config, parts: Prepared, stage: StageSettings, seconds: float, *, metrics: bool
     ) -> list[Trial]:
         tried.append(stage.precision)
         return [trial(48, step=1.0 if tried[-1] == "bf16" else 2.0)]
@@ -167,7 +167,7 @@ def test_the_history_of_lbfgs_is_added_as_it_fills(
 
 
 def world(
-    config: Config, parts: Prepared, stage: Stage, seconds: float, *, metrics: bool = False
+    config: Config, parts: Prepared, stage: StageSettings, seconds: float, *, metrics: bool = False
 ) -> list[Trial]:
     """Return what trials would say if maps took 2000 bytes a pixel, of a block or of the canvas."""
     made = []

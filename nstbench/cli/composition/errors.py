@@ -15,7 +15,7 @@ from nstbench.cli.composition.program import RUN, Program
 from nstbench.cli.other_tools import look_up
 from nstbench.config.instantiate import parameters_of
 from nstbench.config.messages import NO_SUCH_SETTING
-from nstbench.config.schema import settings
+from nstbench.config.schema import list_settings
 from nstbench.config.validation import referred
 from nstbench.errors import UserError, did_you_mean, nearest
 
@@ -58,7 +58,7 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
 def _not_in_grammar(override: str, program: Program) -> UserError:
     key, equals, value = override.partition("=")
     if not equals:
-        close = nearest(key, [*settings(program.schema), *program.groups()])
+        close = nearest(key, [*list_settings(program.schema), *program.groups()])
         hint = f"Type {close[0]}=…" if close else program.help
         return UserError(key, "", "this is not of the form setting=value", hint)
     if not re.fullmatch(r"[~+]*[\w$-]+([./@:][\w$-]+)*", key):
@@ -125,7 +125,7 @@ def _no_setting(
 
 
 def _near_setting(name: str, program: Program) -> str:
-    names = [*settings(program.schema), *program.groups(), *program.shorthands]
+    names = [*list_settings(program.schema), *program.groups(), *program.shorthands]
     last = {known: known.rpartition(".")[2] for known in names}
     parts = nearest(name.rpartition(".")[2], set(last.values()))
     close = nearest(name, names) or [known for known in names if last[known] in parts]

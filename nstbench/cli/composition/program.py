@@ -8,7 +8,7 @@ from typing import Any
 
 from nstbench.cli.composition.overrides import SHORTHANDS
 from nstbench.config.files import groups as all_groups
-from nstbench.config.schema import Config, settings
+from nstbench.config.schema import Config, list_settings
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Program:
 
     def names(self) -> frozenset[str]:
         """Return the names that may be typed before ``=``: settings, groups and shorthands."""
-        return frozenset([*settings(self.schema), *self.groups(), *self.shorthands])
+        return frozenset([*list_settings(self.schema), *self.groups(), *self.shorthands])
 
 
 RUN = Program("nstbench run", "config", Config, shorthands=SHORTHANDS)

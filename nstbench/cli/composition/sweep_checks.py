@@ -15,7 +15,7 @@ from nstbench.cli.composition.compose import with_hydra
 from nstbench.cli.composition.errors import as_user_error, where_typed
 from nstbench.cli.composition.jobs import jobs_of
 from nstbench.config.files import groups
-from nstbench.config.schema import settings
+from nstbench.config.schema import list_settings
 from nstbench.config.validation import validate
 from nstbench.errors import UserError, did_you_mean
 
@@ -126,8 +126,8 @@ def _check_glob(glob: Glob, override: Override, known: Mapping[str, list[str]]) 
     if override.key_or_group not in known:
         reason = "glob stands for options of a group, or for picture files"
         hint = f"List the values: {name}=…,…; as in loss/style=glob(*) or 'style=glob(paintings/*.jpg)'."
-        if override.key_or_group not in settings():
-            hint = did_you_mean(override.key_or_group, [*known, *settings()], what="groups")
+        if override.key_or_group not in list_settings():
+            hint = did_you_mean(override.key_or_group, [*known, *list_settings()], what="groups")
         raise UserError(name, typed, reason, hint)
     if not glob.filter(known[override.key_or_group]):
         shown = ", ".join(known[override.key_or_group])
