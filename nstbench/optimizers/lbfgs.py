@@ -26,13 +26,13 @@ class LBFGS(torch.optim.Optimizer):
     Nocedal & Wright, Numerical Optimization (2006), algorithm 7.4.
 
     Args:
-        params: of the canvases, all with the batch as their first dimension.
-        lr: length of a step, in Newton steps.
-        history_size: m.
-        tolerance_grad: of the largest derivative.
-        tolerance_change: of the slope along the step.
-        relative_curvature: null: remember pairs with ``y·s > 1e-10``, as PyTorch does, by which nothing is
-            ever learnt of an objective with tiny values; ε: those with ``y·s > ε·‖y‖·‖s‖``.
+        params: Parameters of the canvases, all with the batch as their first dimension.
+        lr: Length of a step, in Newton steps.
+        history_size: m, the number of pairs remembered.
+        tolerance_grad: Largest derivative at which a canvas counts as converged.
+        tolerance_change: Slope along the step below which a canvas no longer moves.
+        relative_curvature: ε, to remember pairs with ``y·s > ε·‖y‖·‖s‖``; null: pairs with ``y·s > 1e-10``, as
+            PyTorch does, with which nothing is learnt of an objective with tiny values.
 
     Raises:
         ValueError: a setting is negative, or parameters differ in their first dimension.
@@ -97,11 +97,12 @@ class LBFGS(torch.optim.Optimizer):
     def _begin(self, g: Tensor, history: int) -> dict[str, Any]:
         """Return the state before the first step; every entry has the batch as its first dimension."""
         state: dict[str, Any] = self.state[self._parameters[0]]
-        B, n = g.shape
+        B = len(g)
         state["steps"] = [0] * B  # taken by each canvas; on the host, as all that decides is
         state["newest"] = [-1] * B  # place of the last pair in the history
-        state["changes"], state["moves"] = g.new_zeros(B, history, n), g.new_zeros(B, history, n)
-        state["rho"] = g.new_zeros(B, history)  # 1 / y·s; 0 where there is no pair, which then says nothing
+        # A tensor (B, n) for each place, made when it is needed: a history that never fills takes no memory.
+        state["changes"], state["moves"] = [], []
+        state["rho"] = g.new_zeros(B, history)  # 1 / y·s; 0 where there is no pair, which then adds nothing
         state["scale"], state["length"] = g.new_ones(B), g.new_zeros(B)
         state["direction"], state["gradient"] = torch.zeros_like(g), torch.zeros_like(g)
         return state
@@ -116,7 +117,13 @@ class LBFGS(torch.optim.Optimizer):
 
 
 class _History:
-    """The pairs that canvases remember, newest first; a ring for each canvas."""
+    """The pairs (s, y) that canvases remember, newest first, as a ring for each canvas.
+
+    The rings of all canvases share their places: place k of the ring is one tensor ``(B, n)``.
+
+    Args:
+        state: State of the optimiser, which holds the pairs.
+    """
 
     def __init__(self, state: dict[str, Any]) -> None:
         self.state = state
@@ -130,20 +137,28 @@ class _History:
         newest: list[int] = self.state["newest"]
         newest = [(n + 1) % self.size if chosen else n for n, chosen in zip(newest, which, strict=True)]
         self.state["newest"] = newest
+        moves, changes, rho = self.state["moves"], self.state["changes"], self.state["rho"]
         scale = ys / _dot(y, y)
-        if len(rows) == len(newest) and len(set(newest)) == 1:
-            k = newest[0]
-            self.state["moves"][:, k], self.state["changes"][:, k] = s, y
-            self.state["rho"][:, k], self.state["scale"] = 1 / ys, scale
+        places = {newest[i] for i in rows}
+        if len(rows) == len(newest) and len(places) == 1:
+            (k,) = places
+            moves[k:], changes[k:] = [s, *moves[k + 1 :]], [y, *changes[k + 1 :]]
+            rho[:, k], self.state["scale"] = 1 / ys, scale
             return
-        r = torch.tensor(rows, device=s.device)
-        at = r, torch.tensor([newest[i] for i in rows], device=s.device)
-        self.state["moves"][at], self.state["changes"][at] = s[r], y[r]
-        self.state["rho"][at], self.state["scale"][r] = 1 / ys[r], scale[r]
+        # Only after a canvas alone skipped a pair.
+        for _ in range(max(places) + 1 - len(moves)):
+            moves.append(torch.zeros_like(s))
+            changes.append(torch.zeros_like(y))
+        for k in places:
+            at = torch.tensor([i for i in rows if newest[i] == k], device=s.device)
+            for kept, new in ((moves, s), (changes, y)):
+                kept[k] = kept[k].index_copy(0, at, new[at])
+            rho[at, k] = 1 / ys[at]
+            self.state["scale"][at] = scale[at]
 
     def times(self, q: Tensor) -> Tensor:
         """Return the inverse Hessian times ``q``, ``(B, n)``, by the two-loop recursion; q is overwritten."""
-        pairs = [self._pair(k) for k in range(min(self.size, max(self.state["steps"])))]
+        pairs = [self._pair(age) for age in range(len(self.state["moves"]))]
         alphas = []
         for s, y, rho in pairs:
             alpha = _dot(s, q) * rho
@@ -157,13 +172,15 @@ class _History:
 
     def _pair(self, age: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return each canvas's pair of an age, 0 the newest, and its ρ."""
-        places = [(n - age) % self.size for n in self.state["newest"]]
         s, y, rho = self.state["moves"], self.state["changes"], self.state["rho"]
+        # The places that are filled come first; before the ring is full, a canvas that skipped pairs begins
+        # later: its places beyond the newest have ρ = 0.
+        places = [(n - age) % len(s) for n in self.state["newest"]]
         if len(set(places)) == 1:
-            return s[:, places[0]], y[:, places[0]], rho[:, places[0]]
-        # Only after a canvas alone skipped a pair: this copies.
-        at = torch.arange(len(places), device=s.device), torch.tensor(places, device=s.device)
-        return s[at], y[at], rho[at]
+            return s[places[0]], y[places[0]], rho[:, places[0]]
+        rows = list(enumerate(places))
+        at = torch.arange(len(places), device=rho.device), torch.tensor(places, device=rho.device)
+        return torch.stack([s[k][i] for i, k in rows]), torch.stack([y[k][i] for i, k in rows]), rho[at]
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:

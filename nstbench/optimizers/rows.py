@@ -1,11 +1,11 @@
-"""One optimiser for a batch of canvases, and its state as those of the single runs' optimisers.
+"""The state of an optimiser whose parameters are rows of a batch: one canvas each.
 
-So a batch finishes what single runs began, and the reverse.
+A checkpoint holds the state of one canvas, so that a run is continued in a batch or alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -21,29 +21,21 @@ State = dict[str, Any]
 """What ``state_dict`` returns."""
 
 
-def can_be_batched(single: Optimizer) -> bool:
-    """Tell whether a batch can do what a run's own optimiser does."""
-    if type(single) is torch.optim.LBFGS:
-        settings = single.param_groups[0]
-        return settings["max_iter"] == 1 and settings["line_search_fn"] is None and not _maximizes(single)
-    return type(single) in (LBFGS, *_ELEMENTWISE)
+def can_be_batched(optimizer: Optimizer) -> bool:
+    """Return whether the optimiser moves every canvas of a batch as if it were alone."""
+    return type(optimizer) in (LBFGS, *_ELEMENTWISE)
 
 
-def of_batch(single: Optimizer, parameters: Iterable[Tensor]) -> Optimizer:
-    """Return the optimiser that does for a batch's ``parameters`` what ``single`` does for a run's."""
-    settings = {k: v for k, v in single.param_groups[0].items() if k != "params"}
-    if isinstance(single, torch.optim.LBFGS):
-        names = ("lr", "history_size", "tolerance_grad", "tolerance_change")
-        return LBFGS(parameters, **{name: settings[name] for name in names})
-    batch: Optimizer = type(single)(parameters)  # type: ignore[call-arg]
-    batch.param_groups[0].update(settings)
-    return batch
-
-
-def keep(optimizer: Optimizer, module: nn.Module, rows: Sequence[int], size: int) -> None:
-    """Forget all but some canvases of a batch of ``size``: in ``module`` and in its optimiser.
+def keep_rows(optimizer: Optimizer, module: nn.Module, rows: Sequence[int], size: int) -> None:
+    """Remove all but some canvases of a batch from ``module`` and from its optimiser.
 
     The parameters are replaced: those of another shape cannot stand in for what a graph was built of.
+
+    Args:
+        optimizer: Optimiser of the module's parameters.
+        module: Canvas with the parameters of the batch.
+        rows: Places of the canvases that stay.
+        size: Number of canvases in the batch.
     """
     for owner in module.modules():
         for name, old in list(owner.named_parameters(recurse=False)):
@@ -56,94 +48,54 @@ def keep(optimizer: Optimizer, module: nn.Module, rows: Sequence[int], size: int
                 optimizer.state[new] = {key: _take(value, rows, size) for key, value in state.items()}
 
 
-def split(batch: Optimizer, single: Optimizer, row: int, size: int) -> State:
-    """Return the state of one canvas of a batch of ``size``, as ``single``, a run's own, would keep it."""
-    state: State = batch.state_dict()
+def state_of_row(optimizer: Optimizer, row: int, size: int) -> State:
+    """Return the state of one canvas of a batch of ``size``, as if it were alone."""
+    state: State = optimizer.state_dict()
+    if size == 1:
+        return state
     of_row = {
         number: {name: _take(value, [row], size) for name, value in of_parameter.items()}
         for number, of_parameter in state["state"].items()
     }
-    if isinstance(single, torch.optim.LBFGS) and of_row:
-        of_row = {0: _to_torch(of_row[0])}
-    return {"state": of_row, "param_groups": single.state_dict()["param_groups"]}
+    return {"state": of_row, "param_groups": state["param_groups"]}
 
 
-def join(states: Sequence[State], batch: Optimizer) -> State:
-    """Return the state of a batch, from those that its runs' own optimisers kept."""
+def join_states(states: Sequence[State]) -> State:
+    """Return the state of a batch, from those of its canvases."""
+    if len(states) == 1:
+        return states[0]
     own: list[Mapping[Any, Any]] = [state["state"] for state in states]
-    if isinstance(batch, LBFGS):
-        size = batch.param_groups[0]["history_size"]
-        own = [{0: _from_torch(s[0], size)} if "old_dirs" in s.get(0, ()) else s for s in own]
     joined = {
-        number: {name: _put([s[number][name] for s in own]) for name in of_parameter}
+        number: {name: _join([s[number][name] for s in own]) for name in of_parameter}
         for number, of_parameter in own[0].items()
     }
-    return {"state": joined, "param_groups": batch.state_dict()["param_groups"]}
+    return {"state": joined, "param_groups": states[0]["param_groups"]}
 
 
 def _take(value: Any, rows: Sequence[int], size: int) -> Any:
     if isinstance(value, Tensor):
-        # A number, such as Adam's count of steps, is everybody's; optimisers change it in place.
+        # A number, such as Adam's count of steps, belongs to all; optimisers change it in place.
         return value[list(rows)] if value.dim() and len(value) == size else value.clone()
-    return [value[i] for i in rows] if isinstance(value, list) else value
+    if isinstance(value, list) and value and isinstance(value[0], Tensor):  # one for each remembered step
+        return [_take(each, rows, size) for each in value]
+    return [value[i] for i in rows] if isinstance(value, list) and value else value
 
 
-def _put(values: Sequence[Any]) -> Any:
+def _join(values: Sequence[Any]) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(list(values)) if first.dim() else first.clone()
-    return [each for value in values for each in value] if isinstance(first, list) else first
+    if not isinstance(first, list):
+        return first
+    if any(isinstance(each, Tensor) for value in values for each in value):
+        return _join_histories(values)
+    return [each for value in values for each in value]
 
 
-def _to_torch(state: Mapping[str, Any]) -> State:
-    """Return the state of one canvas as ``torch.optim.LBFGS`` keeps it."""
-    (steps,), (newest,) = state["steps"], state["newest"]
-    if not steps:  # its gradient was 0 from the start
-        return {"func_evals": 0, "n_iter": 0}
-    rho = state["rho"][0]
-    places = [(newest - age) % len(rho) for age in reversed(range(len(rho)))]
-    held = rho.tolist()
-    kept = [k for k in places if held[k]]
-    return {
-        "func_evals": steps,
-        "n_iter": steps,
-        "d": state["direction"][0].clone(),
-        "t": float(state["length"][0]),
-        "old_dirs": [state["changes"][0, k].clone() for k in kept],
-        "old_stps": [state["moves"][0, k].clone() for k in kept],
-        "ro": [rho[k].clone() for k in kept],
-        "H_diag": state["scale"][0].clone() if kept else 1,
-        "prev_flat_grad": state["gradient"][0].clone(),
-        "prev_loss": 0.0,  # only looked at with max_iter > 1
-        "al": [None] * len(rho),
-    }
-
-
-def _from_torch(state: Mapping[str, Any], history: int) -> State:
-    """Return as a batch of one what ``torch.optim.LBFGS`` kept."""
-    g = state["prev_flat_grad"]
-    kept = len(state["old_dirs"])
-
-    def ring(vectors: Sequence[Tensor]) -> Tensor:
-        held: Tensor = g.new_zeros(1, history, g.numel())
-        for k, vector in enumerate(vectors):
-            held[0, k] = vector
-        return held
-
-    rho = g.new_zeros(1, history)
-    rho[0, :kept] = torch.tensor([float(r) for r in state["ro"]])
-    return {
-        "steps": [state["n_iter"]],
-        "newest": [kept - 1],
-        "changes": ring(state["old_dirs"]),
-        "moves": ring(state["old_stps"]),
-        "rho": rho,
-        "scale": g.new_tensor([float(state["H_diag"])]),
-        "length": g.new_tensor([float(state["t"])]),
-        "direction": state["d"][None],
-        "gradient": g[None],
-    }
-
-
-def _maximizes(optimizer: Optimizer) -> bool:
-    return bool(optimizer.param_groups[0].get("maximize", False))
+def _join_histories(histories: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    """Return histories as one; canvases that remember fewer steps get zeros, which their ρ = 0 ignores."""
+    like = next(each for history in histories for each in history)
+    longest = max(len(history) for history in histories)
+    return [
+        torch.cat([h[k] if k < len(h) else torch.zeros_like(like) for h in histories]) for k in range(longest)
+    ]

@@ -13,7 +13,7 @@ from nstbench.canvas.pixels import Pixels
 from nstbench.encoders.random import RandomVGG
 from nstbench.losses.functional.gram import gram_matrix
 from nstbench.optimizers.lbfgs import LBFGS
-from nstbench.optimizers.rows import can_be_batched, join, keep, of_batch, split
+from nstbench.optimizers.rows import can_be_batched, join_states, keep_rows, state_of_row
 
 B, N = 4, 40
 Objective = Callable[[Tensor], Tensor]
@@ -136,8 +136,7 @@ def _hessian(objective: Objective) -> Tensor:
 
 def make(name: str) -> Callable[[Tensor], torch.optim.Optimizer]:
     kinds: dict[str, Callable[[Tensor], torch.optim.Optimizer]] = {
-        "torch": torch_lbfgs,
-        "ours": lambda x: LBFGS([x], history_size=5),
+        "lbfgs": lambda x: LBFGS([x], history_size=5),
         "adam": lambda x: torch.optim.Adam([x], lr=0.05, betas=(0.9, 0.99)),
         "sgd": lambda x: torch.optim.SGD([x], lr=0.05, momentum=0.9),
         "rmsprop": lambda x: torch.optim.RMSprop([x], lr=0.01),
@@ -145,7 +144,7 @@ def make(name: str) -> Callable[[Tensor], torch.optim.Optimizer]:
     return kinds[name]
 
 
-@pytest.mark.parametrize("name", ["torch", "ours", "adam", "sgd", "rmsprop"])
+@pytest.mark.parametrize("name", ["lbfgs", "adam", "sgd", "rmsprop"])
 def test_single_runs_go_on_as_a_batch_of_which_some_go_on_alone(name: str) -> None:
     whole = [zeros(1) for _ in range(B)]
     for i, x in enumerate(whole):
@@ -157,19 +156,19 @@ def test_single_runs_go_on_as_a_batch_of_which_some_go_on_alone(name: str) -> No
         descend(single, x, quadratic(slice(i, i + 1)), 9)
     canvas = Pixels()
     canvas.paint(torch.cat([p.detach() for p in parts]))
-    batch = of_batch(singles[0], canvas.parameters())
-    batch.load_state_dict(join([single.state_dict() for single in singles], batch))
+    batch = make(name)(canvas.pixels)
+    batch.load_state_dict(join_states([state_of_row(single, 0, 1) for single in singles]))
     descend(batch, canvas.pixels, quadratic(), 10)
 
     left = [0, 2, 3]  # one leaves
-    keep(batch, canvas, left, B)
+    keep_rows(batch, canvas, left, B)
     whole_batch = quadratic()
     descend(batch, canvas.pixels, lambda x: _of_rows(whole_batch, x, left), 5)
 
     for row, i in enumerate(left):
         parts[i].data = canvas.pixels.data[row : row + 1].clone()
         single = make(name)(parts[i])
-        single.load_state_dict(split(batch, single, row, len(left)))
+        single.load_state_dict(state_of_row(batch, row, len(left)))
         descend(single, parts[i], quadratic(slice(i, i + 1)), 6)
         torch.testing.assert_close(parts[i], whole[i], rtol=1e-8, atol=1e-13)
 
@@ -180,12 +179,34 @@ def _of_rows(objective: Objective, x: Tensor, rows: list[int]) -> Tensor:
     return objective(whole)[rows]
 
 
+def test_canvases_that_remember_different_numbers_of_steps_go_on_as_a_batch() -> None:
+    """One begins later than the other, as where a batch is continued in another company."""
+    parts, steps = [zeros(1), zeros(1)], [2, 7]
+    singles = [LBFGS([x], history_size=5) for x in parts]
+    for i, (x, single) in enumerate(zip(parts, singles, strict=True)):
+        descend(single, x, quadratic(slice(i, i + 1)), steps[i])
+    canvas = torch.nn.Parameter(torch.cat([p.detach() for p in parts]))
+    batch = LBFGS([canvas], history_size=5)
+    batch.load_state_dict(join_states([state_of_row(single, 0, 1) for single in singles]))
+    descend(batch, canvas, quadratic(slice(0, 2)), 12)
+    for i, (x, single) in enumerate(zip(parts, singles, strict=True)):
+        descend(single, x, quadratic(slice(i, i + 1)), 12)
+        torch.testing.assert_close(canvas[i], x[0], rtol=1e-8, atol=1e-13)
+
+
+def test_a_history_takes_memory_for_the_steps_that_it_holds() -> None:
+    x = zeros(1)
+    optimizer = LBFGS([x], history_size=100)
+    descend(optimizer, x, quadratic(slice(0, 1)), 6)
+    assert len(optimizer.state[x]["moves"]) == len(optimizer.state[x]["changes"]) == 5
+
+
 def test_what_a_batch_cannot_do_is_known() -> None:
     x = zeros(1)
-    assert can_be_batched(torch_lbfgs(x))
+    assert can_be_batched(LBFGS([x]))
     assert can_be_batched(torch.optim.AdamW([x]))
-    assert not can_be_batched(torch_lbfgs(x, line_search_fn="strong_wolfe"))
-    assert not can_be_batched(torch_lbfgs(x, max_iter=20))
+    assert not can_be_batched(torch_lbfgs(x))
+    assert not can_be_batched(torch.optim.ASGD([x]))
 
 
 @pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"history_size": 0}, {"relative_curvature": -0.1}])
