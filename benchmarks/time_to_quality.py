@@ -29,7 +29,7 @@ from benchmarks.plain import PlainLoop
 from nstbench.config.files import conf_dir
 from nstbench.config.resolvers import register_resolvers
 from nstbench.config.validation import validate
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import read_picture, write_png
 from nstbench.runs.preparation import prepare
 from nstbench.runs.run import run
@@ -56,7 +56,7 @@ class Race(EvaluationCallback):
         """Seconds of nstbench's, without the turns of others."""
         return time.perf_counter() - self.began - self.stopped
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         """Judge a canvas of the last stage, if one is due."""
         if evaluation.stage == self.stages - 1 and evaluation.index % self.every == 0:
             self._synchronize()

@@ -11,7 +11,7 @@ import torch
 
 from nstbench.config.files import groups
 from nstbench.config.schema import Config
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import read_picture
 from nstbench.runs.run import run
 
@@ -31,7 +31,7 @@ SAMPLED = [
 class Killed(EvaluationCallback):
     """Stop a run as a power cut would."""
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == 11:
             raise RuntimeError("killed")
 

@@ -14,27 +14,27 @@ class BatchedLauncher(Launcher):
     """Run all jobs in this process, in batches; see `nstbench.sweeps.launchers.batched`.
 
     Args:
-        size: runs in a batch; ``auto``: as many as memory has room for.
+        size: Number of runs in a batch; ``auto``: as many as fit into memory.
     """
 
     def __init__(self, size: int | str = "auto") -> None:
         self.given = size
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what runs and with which configuration.
+        """Keep the task and the configuration of the sweep.
 
         Raises:
-            UserError: the size cannot be used. (Hydra would hide it if __init__ raised it.)
+            UserError: The size cannot be used. (Hydra would hide it if __init__ raised it.)
         """
-        from nstbench.sweeps.launchers.batched import Jobs, checked_size
+        from nstbench.sweeps.launchers.batched import BatchedSweep, checked_size
 
         self.size = checked_size(self.given)
-        self.jobs = Jobs(hydra_context, config, task_function)
+        self.sweep = BatchedSweep(hydra_context, config, task_function)  # type: ignore[arg-type]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; those that fail are noted in the sweep's ledger, and return NaN."""
+        """Run all jobs; those that fail are recorded in the sweep's ledger, and return NaN."""
         setup_globals()
-        values = self.jobs.launch(job_overrides, initial_job_idx, self.size)
+        values = self.sweep.launch(job_overrides, initial_job_idx, self.size)
         return [
             JobReturn(overrides=o, status=JobStatus.COMPLETED, _return_value=v)
             for o, v in zip(job_overrides, values, strict=True)

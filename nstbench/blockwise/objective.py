@@ -27,19 +27,18 @@ from nstbench.losses.base import CANVAS, Target
 from nstbench.losses.functional.maps import at_least_float32
 from nstbench.losses.functional.moments import in_double
 from nstbench.losses.functional.sums import Sums
-from nstbench.objective.objective import Objective, Values
 from nstbench.objective.term import Guides, Part, Term
 
 Encode = Callable[[Tensor, Sequence[str]], Features]
 
 
 class BlockwiseObjective:
-    """Evaluates an objective block by block; the objective's terms remember their pictures likewise.
+    """Evaluates the terms of an objective block by block, and computes their targets likewise.
 
     Args:
         encoder: checked by `nstbench.blockwise.blocks.check_blocks`.
         encode: from pictures and layers to feature maps, in the precision of the stage.
-        objective: Objective whose terms can be computed in blocks (`nstbench.blockwise.contributions.kind`).
+        terms: Terms that can be computed in blocks (`nstbench.blockwise.contributions.kind`).
         tile: about how many pixels a block has on a side, without its halo.
 
     Raises:
@@ -47,9 +46,9 @@ class BlockwiseObjective:
             calls, as an objective's terms may be changed later.
     """
 
-    def __init__(self, encoder: Encoder, encode: Encode, objective: Objective, tile: int) -> None:
-        _check(objective.terms)
-        self.encoder, self.encode, self.objective, self.tile = encoder, encode, objective, tile
+    def __init__(self, encoder: Encoder, encode: Encode, terms: Sequence[Term], tile: int) -> None:
+        _check(terms)
+        self.encoder, self.encode, self.terms, self.tile = encoder, encode, terms, tile
         self._remembered: dict[str, Tensor] = {}  # the picture of every term that compares positions
         self._cut: dict[tuple[object, ...], list[Block]] = {}
 
@@ -89,13 +88,18 @@ class BlockwiseObjective:
 
         term.compute_targets_with(target, range(len(pictures)), blend, guides)
 
-    def __call__(self, picture: Tensor, *, gradient: bool = True) -> tuple[Values, Tensor]:
-        """Return the objective of pictures ``(B, 3, H, W)``, and its gradient for them where asked for."""
-        terms = self.objective.terms
-        weights = {term.name: term.weight for term in terms}
-        unweighted, slope = self._evaluate(terms, weights, picture.detach(), gradient=gradient)
-        weighted = {name: weights[name] * value for name, value in unweighted.items()}
-        return Values(torch.stack(list(weighted.values())).sum(0), unweighted, weighted), slope
+    def __call__(self, picture: Tensor, *, gradient: bool = True) -> tuple[dict[str, Tensor], Tensor]:
+        """Return each term's value on pictures ``(B, 3, H, W)``, before its weight, ``(B,)``.
+
+        Args:
+            picture: Pictures ``(B, 3, H, W)``.
+            gradient: Whether to compute the gradient of the weighted sum.
+
+        Returns:
+            The values by the terms' names, and the gradient; zeros where it is not computed.
+        """
+        weights = {term.name: term.weight for term in self.terms}
+        return self._evaluate(self.terms, weights, picture.detach(), gradient=gradient)
 
     def measured(self, terms: Sequence[Term], picture: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return each term's value, and the norm of its gradient: a `nstbench.objective.units.Measure`."""

@@ -17,9 +17,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from nstbench.callbacks.curves import Curves
+from nstbench.errors import FULL, StorageError
 from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.modules.member import Member
+from nstbench.optimizers.rows import State
 from nstbench.runtime.files import storage, write_atomically
-from nstbench.runtime.interruption import stop_requested
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors, write_tensors
 from nstbench.tracking.record import RunRecord
 
@@ -98,26 +100,43 @@ class Checkpoint(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write if a checkpoint is due, or the run is to stop."""
-        assert isinstance(pl_module, ImageOptimization)
-        if self.is_due(pl_module, stopping=stop_requested(), last=pl_module.is_at_end):
-            self.write(pl_module, trainer.optimizers[0].state_dict(), [self.folder.name])
+        """Write if a checkpoint is due, or the run is to stop.
 
-    def is_due(self, module: ImageOptimization, *, stopping: bool, last: bool) -> bool:
-        """Tell whether to write one after the module's present step.
+        A run whose folder cannot be written to leaves the batch.
 
-        Args:
-            module: Module of the run.
-            stopping: Whether the run is to stop after this step.
-            last: Whether this was the last step of the stage.
+        Raises:
+            StorageError: The disk is full: all runs of the batch stop, and continue together.
         """
-        return not self._impossible and (stopping or last or module.step % self.every == 0)
+        assert isinstance(pl_module, ImageOptimization)
+        names = [member.name for member in pl_module.members]
+        if self.folder.name not in names:  # it has left the batch
+            return
+        row = names.index(self.folder.name)
+        member = pl_module.members[row]
+        if not self.is_due(member, stopping=pl_module.stopping):
+            return
+        try:
+            self.write(member, pl_module.state_of(member), names)
+        except StorageError as error:
+            if error.errno in FULL:
+                raise
+            pl_module.leave({row: error})
 
-    def write(self, module: ImageOptimization, optimizer: dict[str, Any], company: Sequence[str]) -> None:
-        """Write the state of a run after the module's present step.
+    def is_due(self, member: Member, *, stopping: bool) -> bool:
+        """Return whether to write one after the present step.
 
         Args:
-            module: Module of the run.
+            member: Canvas of the run.
+            stopping: Whether the run is to stop after this step.
+        """
+        due = stopping or member.progress.is_at_end or member.progress.step % self.every == 0
+        return due and not self._impossible
+
+    def write(self, member: Member, optimizer: State, company: Sequence[str]) -> None:
+        """Write the state of a run after its present step.
+
+        Args:
+            member: Canvas of the run.
             optimizer: State of the run's optimiser.
             company: Names of the runs in its batch.
         """
@@ -127,7 +146,7 @@ class Checkpoint(pl.Callback):
             "seconds": float(self.curves.seconds),
         }
         newest, fresh = self.folder / NAME, self.folder / "checkpoint.next.ckpt"
-        tree = {**about, **module.state(), "optimizer": optimizer}
+        tree = {**about, **member.state(), "optimizer": optimizer}
         try:
             write_atomically(fresh, lambda file: write_tensors(file, tree))
         except TypeError as error:
@@ -146,15 +165,18 @@ class Checkpoint(pl.Callback):
 
 
 class Stop(pl.Callback):
-    """End the run after the step at which it was asked to."""
+    """End the runs after the step at which the user asked to stop."""
 
-    def on_train_batch_end(self, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Stop as Ctrl-C does, if asked to.
 
         Raises:
-            KeyboardInterrupt: the user asked for it.
+            KeyboardInterrupt: The user asked for it.
         """
-        if stop_requested():
+        assert isinstance(pl_module, ImageOptimization)
+        if pl_module.stopping:
             raise KeyboardInterrupt
 
 

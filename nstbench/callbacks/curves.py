@@ -8,8 +8,8 @@ from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
 
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.objective.objective import Values
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
+from nstbench.objective.values import Values
 from nstbench.tracking.files import append_row, drop_rows
 from nstbench.tracking.loggers import log_step
 
@@ -24,12 +24,12 @@ class Curves(EvaluationCallback):
     at once: a killed run loses none.
 
     Args:
-        path: of curves.csv.
-        loggers: dashboards.
-        every: evaluations between rows. The first evaluation always is one.
-        evaluations: made before by an interrupted attempt; later rows are dropped, they will
-            be written again.
-        seconds: spent by interrupted attempts.
+        path: Path of curves.csv.
+        loggers: Dashboards.
+        every: Evaluations between rows. The first evaluation always has one.
+        evaluations: Evaluations made by an interrupted attempt; later rows are dropped, as they will be
+            written again.
+        seconds: Seconds spent by interrupted attempts.
     """
 
     def __init__(
@@ -50,23 +50,25 @@ class Curves(EvaluationCallback):
         """Seconds of optimisation so far, over all attempts."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         """Write a row if one is due."""
         if evaluation.index % self.every == 0:
-            self.write(module, evaluation.index, evaluation.step, evaluation.values)
+            self.write(member, evaluation.values)
 
-    def write(self, module: ImageOptimization, index: int, step: int, values: Values) -> None:
-        """Write a row for the canvas after ``index`` evaluations."""
-        scalars = scalars_of(values)
-        draws = {f"draw/{name}": number for name, number in module.objective.draws.items()}
-        row = {"evaluation": index, "step": step, "stage": module.stage, "seconds": round(self.seconds, 4)}
+    def write(self, member: Member, values: Values) -> None:
+        """Write a row for the canvas as it is at present."""
+        scalars, progress = scalars_of(values), member.progress
+        index, stage, seconds = progress.evaluations, progress.stage, round(self.seconds, 4)
+        draws = {f"draw/{name}": number for name, number in member.draws.items()}
+        row = {"evaluation": index, "step": progress.step, "stage": stage, "seconds": seconds}
         append_row(self.path, {**row, **{k: repr(v) for k, v in scalars.items()}, **draws})
-        log_step(self.loggers, index, {**scalars, **draws, "stage": module.stage, "seconds": row["seconds"]})
+        log_step(self.loggers, index, {**scalars, **draws, "stage": stage, "seconds": seconds})
 
 
 def scalars_of(values: Values) -> dict[str, float]:
-    """Return the mean over the batch of every value, named as in curves and dashboards."""
-    scalars = {"loss/total": float(values.total.mean())}
-    scalars.update({f"loss/{name}": float(v.mean()) for name, v in values.weighted.items()})
-    scalars.update({f"value/{name}": float(v.mean()) for name, v in values.unweighted.items()})
-    return scalars
+    """Return every value, named as in curves and dashboards."""
+    return {
+        "loss/total": values.total,
+        **{f"loss/{name}": value for name, value in values.weighted.items()},
+        **{f"value/{name}": value for name, value in values.unweighted.items()},
+    }

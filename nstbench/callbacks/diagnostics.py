@@ -1,4 +1,4 @@
-"""What each loss does: its layers, its pull on the canvas, and whether terms pull against each other."""
+"""What each loss does: its layers, its gradient on the canvas, and whether terms' gradients are opposed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.objective.units import gradients
 from nstbench.tracking.files import append_row, drop_rows
 from nstbench.tracking.loggers import log_step
@@ -28,10 +28,10 @@ class Diagnostics(EvaluationCallback):
     A row costs another pass through the encoder, and one back from each term.
 
     Args:
-        path: of diagnostics.csv.
-        loggers: dashboards.
-        every: evaluations between rows.
-        evaluations: made before by an interrupted attempt; later rows are dropped, they will be
+        path: Path of diagnostics.csv.
+        loggers: Dashboards.
+        every: Evaluations between rows.
+        evaluations: Evaluations made by an interrupted attempt; later rows are dropped, as they will be
             written again.
     """
 
@@ -39,12 +39,12 @@ class Diagnostics(EvaluationCallback):
         self.path, self.loggers, self.every = path, loggers, every
         drop_rows(path, evaluations)
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         """Write a row if one is due."""
         if evaluation.index % self.every:
             return
-        terms = module.objective.terms
-        values, slopes = gradients(terms, module.encode, evaluation.picture)
+        terms = member.terms
+        values, slopes = gradients(terms, member.encode, evaluation.picture)
         weighted = {t.name: t.weight * slopes[t.name] for t in terms}
         layers = {
             f"layer/{t.name}/{layer}": t.weight * float(value.mean())
@@ -64,9 +64,9 @@ def cosine_of_roles(slopes: Mapping[str, Tensor], one: str, other: str) -> float
     missing or 0.
 
     Args:
-        slopes: gradients ``(B, 3, H, W)`` by the names of terms, which begin with their role.
-        one: a role.
-        other: another role.
+        slopes: Gradients ``(B, 3, H, W)`` by the names of terms, which begin with their role.
+        one: First role.
+        other: Second role.
     """
     sums = []
     for role in (one, other):

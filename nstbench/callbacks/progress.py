@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.objective.units import Start
 
-# Reading a loss from a GPU waits for it: often enough for the eye, too seldom to slow the run.
+# Often enough for the eye, too seldom to slow the run.
 _REFRESH_SECONDS = 0.2
 
 
@@ -20,10 +20,10 @@ class ProgressBar(EvaluationCallback):
     """Show the run's progress on the terminal; silent where there is none.
 
     Args:
-        description: what the run is about.
-        steps: of the whole schedule.
-        done: steps made by an interrupted attempt.
-        console: where to; standard error by default, so that standard output can be piped.
+        description: Name of the run.
+        steps: Steps of the whole schedule.
+        done: Steps made by an interrupted attempt.
+        console: Terminal; standard error by default, so that standard output can be piped.
     """
 
     def __init__(self, description: str, steps: int, done: int = 0, console: Console | None = None) -> None:
@@ -50,7 +50,7 @@ class ProgressBar(EvaluationCallback):
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         """Refresh the bar a few times a second."""
         now = time.monotonic()
         self._started = self._started or now
@@ -63,7 +63,7 @@ class ProgressBar(EvaluationCallback):
 
 
 def show_starts(starts: Mapping[str, Start], console: Console | None = None) -> None:
-    """Print what each term weighs, its value and its pull on the initial canvas."""
+    """Print what each term weighs, its value and its gradient on the initial canvas."""
     console = console or Console(stderr=True)
     table = Table("term", box=None, pad_edge=False)
     for heading in ("weight", "value", "gradient norm"):
@@ -78,7 +78,7 @@ def _losses(evaluation: Evaluation) -> str:
     roles: dict[str, float] = {}
     for name, value in values.weighted.items():
         role = name.split("/")[0]
-        roles[role] = roles.get(role, 0.0) + float(value.mean())
-    parts = [f"total {float(values.total.mean()):.3g}"]
+        roles[role] = roles.get(role, 0.0) + value
+    parts = [f"total {values.total:.3g}"]
     parts += [f"{role} {roles[role]:.3g}" for role in ("content", "style") if role in roles]
     return " ".join(parts)

@@ -8,7 +8,7 @@ from typing import IO
 
 from pytorch_lightning.loggers import Logger
 
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import write_png
 from nstbench.runtime.files import make_folder, write_atomically
 from nstbench.tracking.loggers import log_step
@@ -18,20 +18,20 @@ class Snapshots(EvaluationCallback):
     """Write ``snapshots/<step>.png`` every k steps: the canvas after that many steps.
 
     Args:
-        folder: of the snapshots.
-        loggers: dashboards.
-        every: steps between snapshots.
+        folder: Folder of the snapshots.
+        loggers: Dashboards.
+        every: Steps between snapshots.
     """
 
     def __init__(self, folder: Path, loggers: Sequence[Logger], every: int) -> None:
         self.folder, self.loggers, self.every = folder, loggers, every
         self.last = -1
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         """Write a snapshot if one is due; a step's first evaluation sees its canvas unchanged."""
         if evaluation.step % self.every == 0 and evaluation.step != self.last:
             self.last = evaluation.step
-            picture = evaluation.picture[:1].clamp(0, 1)
+            picture = evaluation.picture.clamp(0, 1)
             make_folder(self.folder)
             write_png(self.folder / f"{evaluation.step:06d}.png", picture)
             log_step(self.loggers, evaluation.index, {}, {"image/canvas": picture[0]})
@@ -46,11 +46,11 @@ def write_animation(
     for a second. Of many snapshots, ``most`` evenly spaced ones are taken.
 
     Args:
-        snapshots: the folder of PNGs, named so that they sort by step; it may be missing.
-        last: the finished canvas.
-        path: of the GIF.
-        milliseconds: between frames.
-        most: snapshots.
+        snapshots: Folder of PNGs, named so that they sort by step; it may be missing.
+        last: Path of the finished canvas.
+        path: Path of the GIF.
+        milliseconds: Time between frames.
+        most: Largest number of snapshots.
     """
     from PIL import Image
 

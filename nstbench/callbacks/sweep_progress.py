@@ -1,24 +1,23 @@
-"""A run telling its sweep how it is getting on."""
+"""The progress of a run, reported to its sweep."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.tracking.ledger import Entry, Ledger
 
 _EVERY = 1.0  # seconds
 
 
 class Reporting(EvaluationCallback):
-    """Note the step that a run has reached, about once a second.
+    """Record the step that a run has reached in the sweep's ledger, about once a second.
 
     Args:
-        ledger: of the sweep.
-        entry: of the run.
+        ledger: Ledger of the sweep.
+        entry: Entry of the run.
     """
 
     def __init__(self, ledger: Ledger, entry: Entry) -> None:
@@ -26,12 +25,12 @@ class Reporting(EvaluationCallback):
         self._noted = time.monotonic()
 
     def begin(self, folder: Path) -> None:
-        """Note which folder is the run's, so that it can be told if its process dies."""
+        """Record the run's folder, so that it is known if the process dies."""
         self.entry = replace(self.entry, folder=str(folder))
         self.ledger.note(self.entry)
 
-    def on_evaluation(self, module: Any, evaluation: Evaluation) -> None:
-        """Note the step if it is time to."""
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
+        """Record the step if a second has passed."""
         now = time.monotonic()
         if now - self._noted > _EVERY:
             self._noted = now

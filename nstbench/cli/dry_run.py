@@ -53,11 +53,11 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
         _show_one(console, groups[0])
     else:
         _show_all(console, groups)
-    from nstbench.cost.memory import refuse
+    from nstbench.cost.memory import raise_if_too_large
 
     for group in groups:
         try:
-            refuse(group.config, group.prepared, group.cost)
+            raise_if_too_large(group.config, group.prepared, group.cost)
         except UserError as error:
             raise where_typed(error, group.composed) from error
     return 0

@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 _WIDTH = 110
 
 
-def brief(result: Result) -> str:
-    """Return what is said of a run that ended in a sweep: its time and its metrics."""
-    seconds = result.record.timings.get("optimize_s", 0.0)
-    state = "done before" if result.skipped else f"{seconds:.1f} s"
-    return f"{state}  {_line(result.record.metrics)}"
-
-
 def show_result(result: Result) -> None:
     """Print where the picture and the record are, and the metrics."""
     console = _console()
@@ -117,12 +110,6 @@ def _metrics_table(result: Result) -> Table:
             better = "" if higher is None else "higher" if higher else "lower"
             table.add_row(Text(each), value, better, known[1] if known else "")
     return table
-
-
-def _line(metrics: dict[str, float]) -> str:
-    # Of metrics that are many numbers, the one that sums them up.
-    shown = {n: v for n, v in metrics.items() if "/" not in n or n.endswith("/others")}
-    return " ".join(f"{name} {value:.3g}" for name, value in shown.items())
 
 
 def _console() -> Console:

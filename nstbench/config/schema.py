@@ -33,10 +33,12 @@ Weight = Annotated[float, Field(ge=0)]
 Unit = Literal["paper", "unit", "gradient"]
 """What a weight of 1 means: `nstbench.objective.units`."""
 Resample = Literal["bicubic", "pillow"]
+"""How pictures are resized: `nstbench.pictures.resize`."""
+ColourControl = Literal["none", "luminance", "histogram", "cholesky", "pca", "symmetric"]
+"""How the colours of the result are chosen: `nstbench.pictures.colour_control`."""
 
 NOISES = ("uniform", "gatys", "neural_style", "gordicaleksa", "grey")
 """Names that ``canvas.noise`` takes; their distributions are in `nstbench.canvas.noise`."""
-"""How pictures are resized: `nstbench.pictures.resize`."""
 Role = Literal["content", "style", "regularizer"]
 """What a term is for."""
 
@@ -114,7 +116,7 @@ class ColourSettings:
             ``symmetric`` roots.
     """
 
-    control: Literal["none", "luminance", "histogram", "cholesky", "pca", "symmetric"]
+    control: ColourControl
 
 
 @dataclass(config=_STRICT)

@@ -10,7 +10,6 @@ from nstbench.cost.prediction import PAIR, Cost, StageCost, predict
 from nstbench.cost.trials import encoded_at_once, history_size_of
 from nstbench.errors import UserError
 from nstbench.formatting import bytes_as_said
-from nstbench.runs.inputs import canvas_shape
 from nstbench.runs.preparation import Prepared, check_blockwise
 from nstbench.runtime.device import free_memory, held_memory
 
@@ -32,18 +31,18 @@ def check_memory(config: Config, prepared: Prepared) -> None:
     Raises:
         UserError: naming the size, what it would take, and settings that fit.
     """
-    device, inputs = prepared.device, prepared.inputs
-    pixels = max(math.prod(canvas_shape(config, inputs, s.size)) for s in config.schedule.stages)
+    device = prepared.device
+    pixels = max(stage.pixels for stage in prepared.stages)
     if not config.trainer.check_memory or pixels * _AT_MOST < free_memory(device) + held_memory(device):
         return
     cost = predict(config, prepared, seconds=_SECONDS)
-    refuse(config, prepared, cost)
+    raise_if_too_large(config, prepared, cost)
     if cost.memory > _SAFE * cost.free:
         need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
         log.warning("this run is expected to take about %s of the %s that are free", need, free)
 
 
-def refuse(config: Config, prepared: Prepared, cost: Cost) -> None:
+def raise_if_too_large(config: Config, prepared: Prepared, cost: Cost) -> None:
     """Raise if a run does not fit.
 
     Raises:
@@ -92,7 +91,7 @@ def _in_blocks(config: Config, prepared: Prepared, stage: StageCost) -> float:
     if config.blockwise.tile is not None:
         return math.inf
     try:
-        check_blockwise(config, prepared.encoder, prepared.terms, prepared.inputs, _TILE)
+        check_blockwise(prepared.stages, prepared.encoder, prepared.terms, _TILE)
     except UserError:
         return math.inf
     # All but the canvas's own numbers are there for one block only.

@@ -22,16 +22,16 @@ from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, StageSettings
 from nstbench.cost.trials import (
     Trial,
-    at,
     encoded,
     encoded_at_once,
+    extrapolate,
     growth_per_pixel,
     history_size_of,
     trials_of,
 )
 from nstbench.modules.precision import AUTO_SHARE
 from nstbench.pictures.shape import Shape
-from nstbench.runs.inputs import canvas_shape
+from nstbench.runs.plan import canvas_shape
 from nstbench.runs.preparation import Prepared
 from nstbench.runtime.device import fast_bf16, free_memory, held_memory
 
@@ -136,7 +136,7 @@ def _of_stage(
         part = replace(stage, precision=precision)
         trials = trials_of(config, prepared, part, seconds, metrics=last)
         parts.append((_cost(config, prepared, part, trials), share))
-        after = at(trials, "after", parts[0][0].pixels)
+        after = extrapolate(trials, "after", parts[0][0].pixels)
     whole = max((cost for cost, _ in parts), key=lambda cost: cost.memory)
     step = sum(share * cost.step for cost, share in parts)
     start = max(cost.seconds - stage.steps * cost.step for cost, _ in parts)
@@ -157,7 +157,7 @@ def _phases(
 
 def _cost(config: Config, prepared: Prepared, stage: StageSettings, trials: Sequence[Trial]) -> StageCost:
     """Return what trials say of a stage."""
-    last, shape = trials[-1], canvas_shape(config, prepared.inputs, stage.size)
+    last, shape = trials[-1], canvas_shape(config.pictures, prepared.inputs, stage.size)
     pixels = math.prod(shape)
     grown = 1.0 if last.size == stage.size else _grown(config, prepared, trials, stage.size)
     parameters = round(last.parameters * pixels / last.pixels)
@@ -169,7 +169,7 @@ def _cost(config: Config, prepared: Prepared, stage: StageSettings, trials: Sequ
     more = max(0, history - last.remembered) * PAIR
     slope, grows = _memory(config, prepared, trials, stage.size, more)
     memory = round(last.memory + grows) + more * parameters
-    before = at(trials, "before", pixels)
+    before = extrapolate(trials, "before", pixels)
     return StageCost(
         stage=stage,
         step=step,
@@ -194,7 +194,7 @@ def _memory(
         more: bytes for every parameter that the optimiser will remember, and did not in the last trial.
     """
     last, tile = trials[-1], config.blockwise.tile
-    further = math.prod(canvas_shape(config, prepared.inputs, size)) - last.pixels
+    further = math.prod(canvas_shape(config.pictures, prepared.inputs, size)) - last.pixels
     kept = [trial.kept for trial in trials if trial.kept]
     per_pixel = last.parameters / last.pixels
     slope = growth_per_pixel(trials, "memory")
@@ -221,7 +221,7 @@ def _grown(config: Config, prepared: Prepared, trials: Sequence[Trial], size: in
     def flops(pixels: int) -> float:
         return (per_pixel + per_pair * pixels) * pixels
 
-    return flops(math.prod(canvas_shape(config, prepared.inputs, size))) / flops(last.pixels)
+    return flops(math.prod(canvas_shape(config.pictures, prepared.inputs, size))) / flops(last.pixels)
 
 
 def _per_remembered(config: Config, parameters: int, device: torch.device) -> float:

@@ -25,8 +25,10 @@ from nstbench.config.schema import Config, StageSettings
 from nstbench.errors import UserError
 from nstbench.losses.base import CANVAS
 from nstbench.modules.footprint import kept_by, memory_of
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
-from nstbench.runs.inputs import canvas_shape
+from nstbench.modules.image_optimization import OptimizerFactory
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
+from nstbench.objective.objective import Objective
+from nstbench.runs.plan import canvas_shape, plan_stages
 from nstbench.runs.preparation import Prepared, check_sizes
 from nstbench.runs.run import run
 from nstbench.runtime.device import free_memory, held_memory, peak_memory, reset_peak_memory
@@ -76,12 +78,12 @@ def trials_of(
     for size in _sizes(config, prepared, stage):
         steps = many
         if len(trials) >= 1:
-            pixels = math.prod(canvas_shape(config, prepared.inputs, size))
+            pixels = math.prod(canvas_shape(config.pictures, prepared.inputs, size))
             grown = encoded(config, prepared, size) / encoded(config, prepared, trials[-1].size)
             expected = trials[-1].step * grown * 1.2
             steps = max(few, min(many, int(seconds / expected)))
             too_slow = steps * expected + trials[-1].before * grown > seconds
-            too_large = at(trials, "memory", pixels) > room
+            too_large = extrapolate(trials, "memory", pixels) > room
             if len(trials) >= 2 and (too_slow or too_large):
                 break
         trials.append(_try(config, prepared, stage, size, steps, metrics=metrics))
@@ -105,7 +107,7 @@ def _sizes(config: Config, prepared: Prepared, stage: StageSettings) -> list[int
 def _is_possible(config: Config, prepared: Prepared, size: int) -> bool:
     try:
         small = _with(config, [replace(config.schedule.stages[-1], size=size)])
-        check_sizes(small, prepared.encoder, prepared.terms, prepared.inputs)
+        check_sizes(plan_stages(small, prepared.inputs), prepared.encoder, prepared.terms)
     except UserError:
         return False
     return True
@@ -124,42 +126,46 @@ class _Clock(EvaluationCallback):
     """Notes when steps end, and how many numbers a canvas has; counts the FLOPs of an evaluation.
 
     Args:
-        counts: which takes time, and more memory than the evaluation itself, both of which are left out.
+        make_optimizer: Function from parameters to the optimiser.
+        counts: Whether to count FLOPs, which takes time, and more memory than the evaluation itself; both are
+            left out.
     """
 
-    def __init__(self, *, counts: bool) -> None:
-        self.counts = counts
+    def __init__(self, make_optimizer: OptimizerFactory, *, counts: bool) -> None:
+        self.make_optimizer, self.counts = make_optimizer, counts
         self.ends: list[float] = []
         self.parameters, self.memory = 0, 0
         self.kept, self.flops, self.counting = 0.0, 0.0, 0.0
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         """Count, once."""
-        self.parameters = sum(p.numel() for p in module.canvas.parameters())
+        self.parameters = sum(p.numel() for p in member.canvas.parameters())
         if self.kept or not self.counts:
             return
         began = time.perf_counter()
-        self.memory = peak_memory(module.device)
-        if module.blocks is None:
-            self._count(module, evaluation.picture)
+        self.memory = peak_memory(member.device)
+        if member.blocks is None:
+            self._count(member, evaluation.picture)
         else:
-            self._count_block(module, evaluation.picture)
+            self._count_block(member, evaluation.picture)
         free_cached_memory()
-        reset_peak_memory(module.device)
+        reset_peak_memory(member.device)
         self.counting = time.perf_counter() - began
 
-    def _count(self, module: ImageOptimization, picture: Tensor) -> None:
+    def _count(self, member: Member, picture: Tensor) -> None:
         leaf = picture.clone().requires_grad_()
         with torch.enable_grad(), FlopCounterMode(display=False) as counter:
-            module.objective(module.encode(leaf), leaf).total.sum().backward()  # type: ignore[no-untyped-call]
+            total, _ = Objective([member.terms], member.device)(member.encode(leaf), leaf)
+            total.sum().backward()  # type: ignore[no-untyped-call]
+        optimizer = self.make_optimizer(member.canvas.parameters())
         self.flops = float(counter.get_total_flops())
-        self.kept = memory_of(module) / picture[0, 0].numel()
+        self.kept = memory_of(member, optimizer) / picture[0, 0].numel()
 
-    def _count_block(self, module: ImageOptimization, picture: Tensor) -> None:
-        assert module.blocks is not None
-        tile = module.blocks.tile
+    def _count_block(self, member: Member, picture: Tensor) -> None:
+        assert member.blocks is not None
+        tile = member.blocks.tile
         block = picture[..., :tile, :tile].clone().requires_grad_()
-        self.kept = kept_by(module, lambda: module.encode(block)) / block[0, 0].numel()
+        self.kept = kept_by(member, lambda: member.encode(block)) / block[0, 0].numel()
 
     def on_train_batch_end(self, *_: Any) -> None:
         """Note the time."""
@@ -170,7 +176,7 @@ def _try(
     config: Config, prepared: Prepared, stage: StageSettings, size: int, steps: int, *, metrics: bool
 ) -> Trial:
     """Make a run of a few steps, in a folder that is removed."""
-    clock = _Clock(counts=size != stage.size)  # of its own size all is measured
+    clock = _Clock(build(config.optimizer), counts=size != stage.size)  # of its own size all is measured
     free_cached_memory()
     with tempfile.TemporaryDirectory() as output:
         small = _with(
@@ -182,12 +188,13 @@ def _try(
             record=replace(config.record, progress=False),
             trainer=replace(config.trainer, compile=config.trainer.compile and size == stage.size),
         )
-        record = run(small, callbacks=[clock], prepared=prepared).record
+        parts = replace(prepared, stages=plan_stages(small, prepared.inputs))
+        record = run(small, callbacks=[clock], prepared=parts).record
     # The first step warms up.
     step = statistics.median(b - a for a, b in itertools.pairwise(clock.ends))
     return Trial(
         size=size,
-        pixels=math.prod(canvas_shape(config, prepared.inputs, size)),
+        pixels=math.prod(canvas_shape(config.pictures, prepared.inputs, size)),
         flops=clock.flops,
         step=step,
         before=max(0.0, record.timings["optimize_s"] - steps * step - clock.counting),
@@ -216,8 +223,8 @@ def growth_per_pixel(trials: Sequence[Trial], what: str) -> float:
     return max(0.0, grown / (b.pixels - a.pixels))
 
 
-def at(trials: Sequence[Trial], what: str, pixels: int) -> float:
-    """Return what trials say of another number of pixels: along a line through the last two."""
+def extrapolate(trials: Sequence[Trial], what: str, pixels: int) -> float:
+    """Return a measurement extrapolated to another number of pixels, along a line through the last two."""
     last = trials[-1]
     return float(getattr(last, what)) + growth_per_pixel(trials, what) * (pixels - last.pixels)
 
@@ -234,7 +241,7 @@ def encoded_at_once(config: Config, prepared: Prepared, size: int, tile: int | N
 
 def _crops(config: Config, prepared: Prepared, size: int, tile: int | None) -> list[int]:
     """Return the pixels of each block, with its halo."""
-    shape = canvas_shape(config, prepared.inputs, size)
+    shape = canvas_shape(config.pictures, prepared.inputs, size)
     layers = dict.fromkeys(
         layer for term in prepared.terms for layer in term.layers_needed if layer != CANVAS
     )

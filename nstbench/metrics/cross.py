@@ -18,7 +18,6 @@ from nstbench.losses.base import CANVAS
 from nstbench.metrics.base import Metric, Subject, Unavailable, styles_of
 from nstbench.metrics.judging import JudgingEncoder
 from nstbench.objective.build import build_term
-from nstbench.objective.objective import Objective
 from nstbench.objective.term import Term
 from nstbench.objective.units import set_units
 
@@ -91,7 +90,7 @@ class CrossEvaluation(Metric):
     def _distance(self, name: str, terms: Sequence[Term], pair: _Pair) -> float:
         for term in terms:
             term.compute_targets([[features] for features in pair.styles], pair.blend)
-        set_units(Objective(terms), "unit", lambda _: {}, pair.picture[CANVAS])
+        set_units(terms, "unit", lambda _: {}, pair.picture[CANVAS])
         key = f"{name} {pair.sha256}"
         if key not in self._ends:  # a sweep judges many pictures of one pair
             # A blend of styles is not a picture: what it would score is taken to be 0.

@@ -7,25 +7,28 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.modules.member import Member
 from nstbench.optimizers.lbfgs import LBFGS
 
 
-def memory_of(module: ImageOptimization) -> int:
-    """Return the bytes that a canvas needs: those that one evaluation keeps, which are counted, and the
-    optimiser's.
+def memory_of(member: Member, optimizer: torch.optim.Optimizer) -> int:
+    """Return the bytes that one more canvas takes in a batch.
 
-    What several canvases of a batch share, such as the encoder, is left out.
+    These are what one evaluation keeps for its gradient, which is counted, and the optimiser's. What
+    canvases of a batch share, such as the encoder, is left out.
+
+    Args:
+        member: Canvas with its objective.
+        optimizer: Optimiser of the canvas's parameters.
     """
-    numbers = sum(p.numel() * p.element_size() for p in module.canvas.parameters())
-    single = module.make_optimizer(module.canvas.parameters())
-    history: int = 2 * single.param_groups[0].get("history_size", 1)
-    with_temporaries = 8 if isinstance(single, LBFGS | torch.optim.LBFGS) else 4
-    return kept_by(module, module.values) + (history + with_temporaries) * numbers
+    numbers = sum(p.numel() * p.element_size() for p in member.canvas.parameters())
+    history: int = 2 * optimizer.param_groups[0].get("history_size", 1)
+    with_temporaries = 8 if isinstance(optimizer, LBFGS | torch.optim.LBFGS) else 4
+    return kept_by(member, member.evaluate) + (history + with_temporaries) * numbers
 
 
-def kept_by(module: ImageOptimization, evaluate: Callable[[], object]) -> int:
-    """Return the bytes that are kept for the way back while something is evaluated, weights left out."""
+def kept_by(member: Member, evaluate: Callable[[], object]) -> int:
+    """Return the bytes that are kept for the gradient while something is evaluated, weights left out."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(x: Tensor) -> None:
@@ -34,7 +37,7 @@ def kept_by(module: ImageOptimization, evaluate: Callable[[], object]) -> int:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         evaluate()
-    for shared in module.encoder.parameters():
+    for shared in member.encoding.encoder.parameters():
         kept.pop(shared.untyped_storage().data_ptr(), None)
     sizes = [storage.nbytes() for storage in kept.values()]
     # On the way back, gradients of two layers are held at a time.

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder
 from nstbench.encoders.geometry import map_shapes, wraps_around
 from nstbench.errors import UserError
@@ -25,22 +24,20 @@ from nstbench.pictures.shape import Shape
 def guides_for(
     term: Term,
     encoder: Encoder,
-    config: Config,
+    how: Propagation,
     masks: Mapping[str, Masks],
     shape: Shape,
     styles: Sequence[Shape],
-    device: torch.device | str = "cpu",
 ) -> dict[str, Guides]:
     """Return how much each position of each view of a term counts in every region.
 
     Args:
-        term: with regions.
-        encoder: whose layers it looks at.
-        config: checked.
-        masks: of the regions.
-        shape: of the canvas.
-        styles: shapes of the style pictures.
-        device: of the guides.
+        term: Term with regions.
+        encoder: Encoder whose layers the term compares.
+        how: Propagation of a mask to the positions of a layer.
+        masks: Masks of the regions.
+        shape: Height and width of the canvas.
+        styles: Heights and widths of the style pictures.
 
     Raises:
         UserError: a region has no position at a layer.
@@ -51,9 +48,7 @@ def guides_for(
         canvas, style = mask_at(own.content, shape), mask_at(own.style, styles[region.picture])
 
         def of_views(mask: Tensor, setting: str) -> dict[str, Tensor]:
-            how = config.pictures.guide_propagation
-            of_mask = _of_views(term, encoder, mask, how, setting)
-            return {view: guide.to(device) for view, guide in of_mask.items()}
+            return _of_views(term, encoder, mask, how, setting)
 
         found[region.name] = Guides(
             None if canvas is None else of_views(canvas, f"{setting}.content"),
@@ -99,7 +94,7 @@ def _map_shapes(term: Term, encoder: Encoder, shape: Shape) -> dict[str, Shape]:
 
 
 def check_guides(
-    config: Config,
+    how: Propagation,
     encoder: Encoder,
     terms: Sequence[Term],
     masks: Mapping[str, Masks],
@@ -108,22 +103,21 @@ def check_guides(
     """Refuse, before anything is written, guides that leave a layer no position or a loss cannot use.
 
     Args:
-        config: checked.
-        encoder: frozen.
-        terms: of the objective.
-        masks: of the regions.
-        stages: of each, the shapes of the canvas and of the style pictures.
+        how: Propagation of a mask to the positions of a layer.
+        encoder: Frozen encoder.
+        terms: Terms of the objective.
+        masks: Masks of the regions.
+        stages: Shapes of the canvas and of the style pictures in each stage.
 
     Raises:
-        UserError: naming the mask or the loss.
+        UserError: A mask or a loss cannot be used; it is named.
     """
-    how = config.pictures.guide_propagation
     if masks and how != "simple" and wraps_around(encoder):
         reason = "with circular padding, positions at a border see the opposite one"
         raise UserError("pictures.guide_propagation", how, reason, "Use simple, or encoder.padding=zeros.")
     for term in (term for term in terms if term.regions):
         for shape, styles in stages:
-            for name, guides in guides_for(term, encoder, config, masks, shape, styles).items():
+            for name, guides in guides_for(term, encoder, how, masks, shape, styles).items():
                 of_style = guides.style[0] if guides.style else None
                 _try(term, encoder, name, [g for g in (guides.canvas, of_style) if g])
 

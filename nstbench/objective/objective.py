@@ -1,76 +1,200 @@
-"""The objective: the weighted sum of terms that a canvas minimises."""
+"""The objective of a batch of canvases: for each, a weighted sum of its terms.
+
+What canvases have in common is computed once for all: terms of one formulation, with targets of one form, are
+evaluated on the whole batch, with the targets, units and weights of each canvas. Other terms are evaluated
+for each canvas on its own feature maps. A single canvas is a batch of one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nstbench.losses.base import CANVAS, Target
+from nstbench.losses.base import CANVAS
 from nstbench.objective.term import Term
+from nstbench.objective.values import BatchValues, TermValues
 
 
 @dataclass(frozen=True)
-class Values:
-    """One evaluation of the objective; every tensor is ``(B,)``, one value per canvas.
+class JointTerm:
+    """A term that some canvases of a batch have in common.
 
     Attributes:
-        total: the objective.
-        unweighted: each term's value.
-        weighted: each term's share; they sum to ``total``.
+        term: Term with the targets and units of all these canvases.
+        rows: Places of the canvases in the batch.
+        weights: Weight of the term in the objective of each, ``(len(rows),)``; one number for a single
+            canvas.
     """
 
-    total: Tensor
-    unweighted: dict[str, Tensor]
-    weighted: dict[str, Tensor]
+    term: Term
+    rows: list[int]
+    weights: Tensor | float
+
+
+class TermError(Exception):
+    """A term could not be evaluated.
+
+    Args:
+        rows: Places of the canvases that it was evaluated for.
+        error: Cause.
+    """
+
+    def __init__(self, rows: Sequence[int], error: Exception) -> None:
+        self.rows, self.error = list(rows), error
+        super().__init__(str(error))
 
 
 class Objective:
-    """The weighted sum of terms: L = Σ weight_t · term_t.
+    """The weighted sum of terms of every canvas b of a batch: L_b = Σ_t weight_bt · term_bt.
 
     Args:
-        terms: with their targets remembered.
+        terms: Terms of each canvas, with their targets and units, in the order of the batch.
+        device: Device of the canvases.
 
     Raises:
-        ValueError: if there is no term, or two have one name.
+        ValueError: A canvas has no term, or two with one name.
     """
 
-    def __init__(self, terms: Sequence[Term]) -> None:
-        if not terms or len({t.name for t in terms}) != len(terms):
-            raise ValueError("an objective needs terms, each with a name of its own")
-        self.terms = list(terms)
-
-    @property
-    def layers(self) -> list[str]:
-        """The encoder's layers that the terms ask for, each once."""
-        return list(dict.fromkeys(layer for t in self.terms for layer in t.layers_needed if layer != CANVAS))
-
-    @property
-    def targets(self) -> dict[str, dict[str, Target]]:
-        """What every term remembers, to be set again."""
-        return {term.name: dict(term.targets) for term in self.terms}
-
-    @targets.setter
-    def targets(self, targets: Mapping[str, Mapping[str, Target]]) -> None:
-        for term in self.terms:
-            term.targets = dict(targets[term.name])
+    def __init__(self, terms: Sequence[Sequence[Term]], device: torch.device | None = None) -> None:
+        for of_canvas in terms:
+            check_terms(of_canvas)
+        self.terms = [list(of_canvas) for of_canvas in terms]
+        self.names = [[term.name for term in of_canvas] for of_canvas in self.terms]
+        self.layers = layers_of(term for of_canvas in self.terms for term in of_canvas)
+        alike: dict[Any, list[tuple[int, Term]]] = {}
+        for row, of_canvas in enumerate(self.terms):
+            for term in of_canvas:
+                key = (_joint_key(term) if len(self.terms) > 1 else None) or (row, term.name)
+                alike.setdefault(key, []).append((row, term))
+        self.joint = [_join(group, device or torch.device("cpu")) for group in alike.values()]
 
     def set_draw(self, step: int) -> None:
-        """Set what every term samples to the draw that belongs to a step of the run."""
-        for term in self.terms:
-            term.set_draw(step)
+        """Set what every term samples to the draw that belongs to a step of the runs."""
+        for of_canvas in self.terms:
+            for term in of_canvas:
+                term.set_draw(step)
 
-    @property
-    def draws(self) -> dict[str, int]:
-        """The number of the present draw of every term that samples."""
-        return {t.name: t.draw for t in self.terms if t.loss.redraw_every}
+    def __call__(self, features: Mapping[str, Tensor], canvases: Tensor) -> tuple[Tensor, BatchValues]:
+        """Evaluate every term on the canvases ``(B, 3, H, W)`` and their feature maps.
 
-    def __call__(self, features: Mapping[str, Tensor], canvas: Tensor) -> Values:
-        """Evaluate every term on the canvas ``(B, 3, H, W)`` and its feature maps."""
-        seen = {**features, CANVAS: canvas}
-        unweighted = {t.name: t(seen) for t in self.terms}
-        weighted = {t.name: t.weight * unweighted[t.name] for t in self.terms}
-        total = torch.stack(list(weighted.values())).sum(0)
-        return Values(total, unweighted, weighted)
+        Returns:
+            The objective of each canvas, ``(B,)``, and all values, to be read later.
+
+        Raises:
+            TermError: A term cannot be evaluated.
+            ValueError: There are more or fewer canvases than the objective is of.
+        """
+        if len(canvases) != len(self.terms):
+            raise ValueError(f"an objective of {len(self.terms)} canvases is given {len(canvases)}")
+        maps = _FeatureMaps({**features, CANVAS: canvases})
+        total = canvases.new_zeros(len(canvases))
+        values = []
+        for joint in self.joint:
+            try:
+                unweighted = joint.term(maps.of(joint.term, joint.rows))
+            except torch.OutOfMemoryError:  # which concerns the whole batch
+                raise
+            except Exception as error:
+                raise TermError(joint.rows, error) from error
+            weights = joint.weights.to(unweighted) if isinstance(joint.weights, Tensor) else joint.weights
+            weighted = weights * unweighted
+            if len(joint.rows) == len(canvases):
+                total = total + weighted
+            else:
+                rows = torch.tensor(joint.rows, device=total.device)
+                total = total.index_add(0, rows, weighted.to(total))
+            values.append(TermValues(joint.term.name, joint.rows, unweighted.detach(), weighted.detach()))
+        return total, BatchValues(total.detach(), values, self.names)
+
+
+def check_terms(terms: Sequence[Term]) -> None:
+    """Check that terms can be an objective.
+
+    Raises:
+        ValueError: There is no term, or two have one name.
+    """
+    if not terms or len({term.name for term in terms}) != len(terms):
+        raise ValueError("an objective needs terms, each with a name of its own")
+
+
+def layers_of(terms: Iterable[Term]) -> list[str]:
+    """Return the encoder's layers that terms need, each once."""
+    return list(dict.fromkeys(layer for t in terms for layer in t.layers_needed if layer != CANVAS))
+
+
+class _FeatureMaps:
+    """The feature maps of a batch, and of some of its canvases."""
+
+    def __init__(self, features: dict[str, Tensor]) -> None:
+        self.whole = features
+        self.size = len(features[CANVAS])
+        self._single: dict[str, Sequence[Tensor]] = {}
+
+    def of(self, term: Term, rows: Sequence[int]) -> Mapping[str, Tensor]:
+        """Return the maps that a term needs, of the canvases that have it."""
+        if len(rows) == self.size:
+            return self.whole
+        return {layer: self._some(layer, rows) for layer in term.layers_needed}
+
+    def _some(self, layer: str, rows: Sequence[int]) -> Tensor:
+        # Split once, its gradient is put together once; slices would each fill a whole batch with zeros.
+        single = self._single.setdefault(layer, torch.split(self.whole[layer], 1))
+        return single[rows[0]] if len(rows) == 1 else torch.cat([single[row] for row in rows])
+
+
+def _joint_key(term: Term) -> Any:
+    """Return what terms must have in common to be evaluated as one; None: the term is evaluated alone."""
+    settings = {k: v for k, v in vars(term.loss).items() if not k.startswith("_") and k != "seed"}
+    if not term.loss.stackable or not _is_plain(list(settings.values())) or term.regions:
+        return None
+    scales = {key: scale.shape for key, scale in term.scales.items()}
+    return repr((term.name, type(term.loss), settings, term.layers, scales, _form(term.targets)))
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether equal values have equal representations."""
+    if isinstance(value, list | tuple):
+        return all(_is_plain(each) for each in value)
+    return isinstance(value, int | float | str | None)
+
+
+def _form(target: Any) -> Any:
+    """Return the form of a target: what must be equal for several to be one of a batch."""
+    if isinstance(target, Tensor):
+        return tuple(target.shape), target.dtype
+    if isinstance(target, Mapping):
+        return {key: _form(value) for key, value in target.items()}
+    if is_dataclass(target):
+        return {f.name: _form(getattr(target, f.name)) for f in fields(target)}
+    return [_form(each) for each in target] if isinstance(target, list | tuple) else target
+
+
+def _join(group: Sequence[tuple[int, Term]], device: torch.device) -> JointTerm:
+    """Return one term with the targets and units of several."""
+    rows, terms = [row for row, _ in group], [term for _, term in group]
+    first = terms[0]
+    if len(terms) == 1:
+        return JointTerm(first, rows, first.weight)
+    joined = replace(
+        first,
+        targets={key: _stack([t.targets[key] for t in terms]) for key in first.targets},
+        scales={key: torch.cat([t.scales[key] for t in terms]).to(device) for key in first.scales},
+    )
+    return JointTerm(joined, rows, torch.tensor([term.weight for term in terms], device=device))
+
+
+def _stack(targets: Sequence[Any]) -> Any:
+    """Return the target of a batch from those of its canvases; one that all share stays one."""
+    first = targets[0]
+    if isinstance(first, Tensor):
+        return first if all(t is first for t in targets) else torch.cat(list(targets))
+    if is_dataclass(first) and not isinstance(first, type):
+        parts = {f.name: _stack([getattr(t, f.name) for t in targets]) for f in fields(first)}
+        return type(first)(**parts)
+    if isinstance(first, list | tuple):
+        return type(first)([_stack(each) for each in zip(*targets, strict=True)])
+    return first

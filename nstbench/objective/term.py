@@ -40,6 +40,17 @@ class Guides:
     canvas: Mapping[str, Tensor] | None
     style: Sequence[Mapping[str, Tensor]] | None
 
+    def to(self, device: torch.device) -> Guides:
+        """Return the guides on a device."""
+
+        def move(views: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return {view: guide.to(device) for view, guide in views.items()}
+
+        return Guides(
+            None if self.canvas is None else move(self.canvas),
+            None if self.style is None else [move(views) for views in self.style],
+        )
+
 
 @dataclass(frozen=True)
 class Part:

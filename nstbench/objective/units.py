@@ -1,7 +1,7 @@
 """Units of weights: what a weight of 1 means.
 
-Published weights belong to published formulas: "style 1000" of one paper and "style 100" of another
-say nothing about which pulls harder. `paper` takes formulas as they are; `unit` and `gradient`
+Published weights belong to published formulas: from "style 1000" of one paper and "style 100" of another
+nothing follows about which gradient is larger. `paper` takes formulas as they are; `unit` and `gradient`
 bring all formulations to one scale before they are weighted.
 """
 
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from nstbench.config.schema import Unit
 from nstbench.losses.base import CANVAS
-from nstbench.objective.objective import Objective
 from nstbench.objective.term import Term
 
 Encode = Callable[[Tensor], Mapping[str, Tensor]]
@@ -25,7 +24,7 @@ Measure = Callable[[Sequence[Term], Tensor], Mapping[str, tuple[Tensor, Tensor]]
 
 
 def set_units(
-    objective: Objective, unit: Unit, encode: Encode, canvas: Tensor, measure: Measure | None = None
+    terms: Sequence[Term], unit: Unit, encode: Encode, canvas: Tensor, measure: Measure | None = None
 ) -> None:
     """Set the scales of every term so that weights are in ``unit``.
 
@@ -34,7 +33,7 @@ def set_units(
       target's mean square, so that a canvas without features has the value Σ w_l, whatever the
       encoder and the formula's constants; for those whose value has no scale, 1.
     - ``gradient``: each term scaled once so that the norm of its gradient on the initial canvas
-      equals its weight: formulations given one weight start with one pull.
+      equals its weight: formulations given one weight start with gradients of one length.
 
     A term without a gradient on the initial canvas, such as the content when the canvas starts as
     the content picture, is measured on a canvas of noise instead, always the same: no choice of
@@ -42,24 +41,24 @@ def set_units(
     penalty on values outside [0, 1], keeps its published unit.
 
     Args:
-        objective: its terms' ``scales`` are replaced.
-        unit: of the weights.
-        encode: from a canvas to the feature maps of ``objective.layers``.
-        canvas: the initial canvas, ``(B, 3, H, W)``.
-        measure: how to measure terms, where the canvas is too large to encode at once.
+        terms: Terms of an objective, whose ``scales`` are replaced.
+        unit: Unit of the weights.
+        encode: Function from a canvas to the feature maps of the terms' layers.
+        canvas: Initial canvas, ``(B, 3, H, W)``.
+        measure: Function that measures terms, where the canvas is too large to encode at once.
     """
     measure = measure or partial(measured, encode)
-    for term in objective.terms:
+    for term in terms:
         term.scales = {}
     if unit == "unit":
-        for term in objective.terms:
+        for term in terms:
             units = {part.key: term.unit(part) for part in term.parts}
             term.scales = {key: 1 / _or_one(u) for key, u in units.items()}
     elif unit == "gradient":
-        here = measure(objective.terms, canvas)
+        here = measure(terms, canvas)
         noise = torch.rand(canvas.shape[1:], generator=torch.Generator().manual_seed(0))
-        elsewhere = measure(objective.terms, noise.to(canvas).expand_as(canvas))
-        for term in objective.terms:
+        elsewhere = measure(terms, noise.to(canvas).expand_as(canvas))
+        for term in terms:
             (value, norm), (of_noise, on_noise) = here[term.name], elsewhere[term.name]
             # At its target a term is rounding, in bf16 some 1e-4 of a real value, and its gradient
             # has no meaning: at the kink of an absolute value it need not even be small.
@@ -78,7 +77,7 @@ def measured(encode: Encode, terms: Sequence[Term], canvas: Tensor) -> dict[str,
 def gradients(
     terms: Sequence[Term], encode: Encode, canvas: Tensor
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
-    """Return what every term says of a canvas ``(B, 3, H, W)``, before its weight.
+    """Return the value and the gradient of every term on a canvas ``(B, 3, H, W)``, before its weight.
 
     Returns:
         each term's value per layer, ``(B,)``, and its gradient on the canvas, ``(B, 3, H, W)``.
@@ -107,12 +106,12 @@ def gradient_norms(terms: Sequence[Term], encode: Encode, canvas: Tensor) -> dic
 
 @dataclass(frozen=True)
 class Start:
-    """How a term starts, as means over the batch.
+    """Value and gradient of a term on the initial canvas, as means over the batch.
 
     Attributes:
-        weight: of the term.
-        value: of the initial canvas, in the run's unit, before the weight.
-        gradient_norm: of the weighted term on the initial canvas.
+        weight: Weight of the term.
+        value: Value on the initial canvas, in the run's unit, before the weight.
+        gradient_norm: Norm of the weighted term's gradient on the initial canvas.
     """
 
     weight: float
@@ -121,12 +120,12 @@ class Start:
 
 
 def starts(
-    objective: Objective, encode: Encode, canvas: Tensor, measure: Measure | None = None
+    terms: Sequence[Term], encode: Encode, canvas: Tensor, measure: Measure | None = None
 ) -> dict[str, Start]:
-    """Return how every term starts on the initial canvas, ``(B, 3, H, W)``: who pulls how hard."""
-    found = (measure or partial(measured, encode))(objective.terms, canvas)
+    """Return the weight, value and gradient of every term on the initial canvas, ``(B, 3, H, W)``."""
+    found = (measure or partial(measured, encode))(terms, canvas)
     begun = {}
-    for term in objective.terms:
+    for term in terms:
         value, norm = (float(x.mean()) for x in found[term.name])
         begun[term.name] = Start(term.weight, value, term.weight * norm)
     return begun

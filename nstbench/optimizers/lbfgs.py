@@ -31,7 +31,8 @@ class LBFGS(torch.optim.Optimizer):
         history_size: m, the number of pairs remembered.
         tolerance_grad: Largest derivative at which a canvas counts as converged.
         tolerance_change: Slope along the step below which a canvas no longer moves.
-        relative_curvature: ε, to remember pairs with ``y·s > ε·‖y‖·‖s‖``; null: pairs with ``y·s > 1e-10``, as
+        relative_curvature: ε, to remember pairs with ``y·s > ε·‖y‖·‖s‖``; null: pairs with ``y·s >
+        1e-10``, as
             PyTorch does, with which nothing is learnt of an objective with tiny values.
 
     Raises:

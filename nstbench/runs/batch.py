@@ -1,188 +1,129 @@
-"""Carrying out attempts at runs in batches: which go together, how many fit, and what becomes of each."""
+"""Batches: which runs of a sweep are optimised together, and how many fit into memory."""
 
 from __future__ import annotations
 
-import gc
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
-from functools import partial
-from typing import TypeVar
+from collections.abc import Hashable, Sequence
+from typing import Protocol
 
-import pytorch_lightning as pl
-import torch
-
-from nstbench.callbacks.batch_checkpoint import BatchCheckpoint
-from nstbench.callbacks.checkpoint import Stop, warn_of_other_company
-from nstbench.modules.batch_optimization import BatchOptimization
+from nstbench.config.instantiate import build
 from nstbench.modules.footprint import memory_of
-from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.optimizers.rows import can_be_batched
-from nstbench.runs.attempts import Fit, Waiting, finish_stage
-from nstbench.runs.targets import shared_encodings
+from nstbench.runs.run import Run
+from nstbench.runs.stages import optimize
+from nstbench.runs.targets import EncodedPictures
 from nstbench.runtime.device import free_memory
-from nstbench.runtime.trainer import fit as fit_module
-
-T = TypeVar("T")
 
 # On a CPU a batch gains while its feature maps are small: large ones leave the caches, and are fetched from
 # the system and given back at every layer (`python -m benchmarks.batching`).
 _PIXELS_ON_CPU = 8 * 128 * 128
-_FEWEST_ON_CPU = 4  # of larger canvases, of which fewer have room, two are slower than one after the other
+_FEWEST_ON_CPU = 4  # of larger canvases, of which fewer fit, two are slower than one after the other
 _SHARE_OF_MEMORY = 0.5  # of what is free: what is measured leaves out workspaces, targets and fragments
 _MOST = 64  # beyond, there is nothing left to gain
 
 
-def in_batches(jobs: Sequence[Callable[[], Waiting[T] | T]], size: int | None) -> list[T]:
-    """Carry out attempts that may go together, ``size`` at a time; return what they return, in order.
+class Job(Protocol):
+    """A run of a sweep; its methods record its errors, and raise only KeyboardInterrupt and SystemExit."""
 
-    Jobs that are finished already keep their places, so that a sweep that is continued makes the batches
+    @property
+    def run(self) -> Run:
+        """The run, once it is open."""
+
+    def begin(self, encoded: EncodedPictures | None = None) -> bool:
+        """Open the run and begin its first stage; return whether there is one."""
+
+    def go_on(self, encoded: EncodedPictures | None = None) -> bool:
+        """End the stage that was optimised, and begin the next; return whether there is one."""
+
+    def close(self) -> None:
+        """Close the run where it can be continued, if it is open."""
+
+
+def run_jobs(jobs: Sequence[Job], size: int | None = 1) -> None:
+    """Carry out jobs that may go together, ``size`` at a time.
+
+    Runs that are finished already keep their places, so that a sweep that is continued makes the batches
     that it made before: another number of canvases is rounded otherwise, and ends in other last bits.
 
     Args:
-        jobs: each begins an attempt: it returns what that waits for, or its result.
-        size: of the batches; None: as many as memory has room for.
+        jobs: Jobs.
+        size: Number of runs in a batch; None: as many as fit into memory.
 
     Raises:
-        KeyboardInterrupt: the user asked to stop; all that had begun have stopped where they can go on.
+        KeyboardInterrupt: The user has asked to stop; the runs stop where they can be continued.
     """
-    results: dict[int, T] = {}
-    todo = deque(enumerate(jobs))
+    todo = deque(jobs)
     while todo:
-        waiting: dict[int, Waiting[T]] = {}
-        room, places = size, 0
+        begun: list[Job] = []
         try:
-            with shared_encodings():
-                while todo and (room is None or places < room):
-                    number, job = todo.popleft()
-                    now = job()
-                    places += 1
-                    if not isinstance(now, Waiting):
-                        results[number] = now
-                        continue
-                    waiting[number] = now
-                    if room is None:
-                        room = max_batch_size(now.fit)
-                        places = (places - 1) % room + 1  # whole batches before it are finished
-            _carry_on(waiting, results)
+            _begin_batch(todo, begun, size)
+            _optimize_all(begun)
         finally:
-            for each in waiting.values():
-                each.attempt.close()
-    return [results[number] for number in range(len(jobs))]
+            for job in begun:
+                job.close()
 
 
-def _carry_on(waiting: dict[int, Waiting[T]], results: dict[int, T]) -> None:
-    """Optimise all that attempts wait for, until there is nothing left; those that end leave ``waiting``."""
-    while waiting:
-        kinds = {number: batch_key(each.fit) for number, each in waiting.items()}
-        # The hindmost first, so that it may catch up with others.
-        first = min(waiting, key=lambda number: (waiting[number].fit.module.step, number))
-        alike = [number for number in waiting if kinds[number] == kinds[first]]
-        if kinds[first] is None or len(alike) == 1:
-            _take(waiting, results, first, finish_stage)
-            continue
-        errors = fit_together([waiting[number].fit for number in alike])
-        interruption: BaseException | None = None
-        with shared_encodings():
-            for number, error in zip(alike, errors, strict=True):
-                try:
-                    _take(waiting, results, number, partial(Waiting.go_on, error=error))
-                except (KeyboardInterrupt, SystemExit) as stop:
-                    interruption = stop
-        if interruption is not None:
-            raise interruption
+def _begin_batch(todo: deque[Job], begun: list[Job], size: int | None) -> None:
+    """Move the jobs of a batch from ``todo`` to ``begun``, but for those that end at once."""
+    limit, places, encoded = size, 0, EncodedPictures()
+    while todo and (limit is None or places < limit):
+        job = todo.popleft()
+        begun.append(job)
+        places += 1
+        if not job.begin(encoded if limit != 1 else None):
+            begun.remove(job)
+        elif limit is None:
+            limit = max_batch_size(job.run)
+            places = (places - 1) % limit + 1  # whole batches before it are finished
 
 
-def _take(
-    waiting: dict[int, Waiting[T]],
-    results: dict[int, T],
-    number: int,
-    step: Callable[[Waiting[T]], Waiting[T] | T],
-) -> None:
-    now = step(waiting.pop(number))
-    if isinstance(now, Waiting):
-        waiting[number] = now
-    else:
-        results[number] = now
-
-
-def fit_together(fits: Sequence[Fit], callbacks: Sequence[pl.Callback] = ()) -> list[BaseException | None]:
-    """Optimise one stage of several runs as one batch.
-
-    A batch for which memory does not suffice is halved.
-
-    Args:
-        fits: of one kind.
-        callbacks: of the caller's own, for the batch as a whole.
-
-    Returns:
-        for each why it did not finish the stage, or None.
-    """
-    if len(fits) == 1:
+def _optimize_all(jobs: list[Job]) -> None:
+    """Optimise all stages of all jobs, those that agree together; jobs that end leave the list."""
+    while jobs:
+        # Those with the fewest steps first, so that they may catch up with others.
+        first = min(jobs, key=lambda job: job.run.member.progress.step)
+        key = batch_key(first.run)
+        together = [job for job in jobs if job is first or (key and batch_key(job.run) == key)]
         try:
-            fits[0].alone()
-        except BaseException as error:
-            return [error]
-        return [None]
-    first = fits[0].module
-    if first.is_at_end:
-        return [None] * len(fits)  # their checkpoints have all of the stage's steps
-    for fit in fits:
-        warn_of_other_company(fit.folder.name, fit.company, [each.folder.name for each in fits])
-    before = first.evaluations
-    module = BatchOptimization(fits)
-    config, stopped = fits[0].config, None
-    try:
-        fit_module(
-            module,
-            accelerator=config.trainer.accelerator,
-            max_steps=first.stage_steps - first.stage_step,
-            callbacks=[BatchCheckpoint(), *callbacks, Stop()],
-            deterministic=config.trainer.deterministic,
-            default_root_dir=fits[0].folder,
-        )
-    except BaseException as error:
-        stopped = error
-    if isinstance(stopped, torch.OutOfMemoryError) and first.evaluations == before:
-        del module
-        stopped = stopped.with_traceback(None)  # it holds the batch
-        free_cached_memory()
-        half = len(fits) // 2
-        return [*fit_together(fits[:half], callbacks), *fit_together(fits[half:], callbacks)]
-    return [module.errors.get(str(fit.folder), stopped) for fit in fits]
+            optimize([job.run for job in together])
+        except (KeyboardInterrupt, SystemExit):
+            _go_on([job for job in together if job.run.member.error], jobs)  # these have failed
+            raise
+        _go_on(together, jobs)
 
 
-def batch_key(fit: Fit) -> Hashable:
-    """Return what stages must have in common to be optimised as one batch; None: it cannot be."""
-    module, config = fit.module, fit.config
-    parameters = [tuple(p.shape) for p in module.canvas.parameters()]
-    single = module.make_optimizer(module.canvas.parameters())
-    ours = type(module) is ImageOptimization and all(shape[:1] == (1,) for shape in parameters)
-    # Whose steps depend on how its objective falls, that changes its precision or ends when others do not.
-    goes_its_own_way = fit.stage.precision == "auto" or module.plateau is not None
-    goes_its_own_way |= module.blocks is not None  # too large to be encoded at once
-    if not ours or goes_its_own_way or not can_be_batched(single):
+def _go_on(ended: Sequence[Job], jobs: list[Job]) -> None:
+    encoded = EncodedPictures() if len(ended) > 1 else None
+    for job in ended:
+        if not job.go_on(encoded):
+            jobs.remove(job)
+
+
+def batch_key(run: Run) -> Hashable | None:
+    """Return what runs must have in common to be optimised as one batch; None: the run is optimised alone."""
+    member, config, stage = run.member, run.config, run.stages_left[0]
+    progress = member.progress
+    parameters = [tuple(p.shape) for p in member.canvas.parameters()]
+    optimizer = build(config.optimizer)(member.canvas.parameters())
+    # Whose precision, steps or memory depend on how its own objective falls, or is computed.
+    alone = stage.precision == "auto" or progress.plateau is not None or member.blocks is not None
+    if alone or any(shape[:1] != (1,) for shape in parameters) or not can_be_batched(optimizer):
         return None
     of_config = config.encoder, config.canvas.parametrization, config.colour, config.optimizer, config.trainer
     # Runs that continue do so in the batch in which they began: another one ends in other last bits.
-    of_stage = fit.stage, module.stage, module.steps_before, module.stage_step, fit.company
-    return repr((of_config, of_stage, parameters, sorted(module.objective.layers)))
+    of_stage = stage.size, stage.steps, stage.precision, progress.stage, run.company
+    reached = progress.steps_before, progress.stage_step
+    return repr((of_config, of_stage, reached, parameters, sorted(member.layers)))
 
 
-def max_batch_size(fit: Fit) -> int:
+def max_batch_size(run: Run) -> int:
     """Return how many canvases like this one a batch may have."""
-    if batch_key(fit) is None:
+    if batch_key(run) is None:
         return 1
-    device = next(fit.module.canvas.parameters()).device
-    most = int(_SHARE_OF_MEMORY * free_memory(device) / memory_of(fit.module))
-    if device.type == "cpu":
-        height, width = fit.module.canvas().shape[2:]
-        room = _PIXELS_ON_CPU // (height * width)
-        most = min(most, room if room >= _FEWEST_ON_CPU else 1)
+    member = run.member
+    optimizer = build(run.config.optimizer)(member.canvas.parameters())
+    most = int(_SHARE_OF_MEMORY * free_memory(member.device) / memory_of(member, optimizer))
+    if member.device.type == "cpu":
+        fit = _PIXELS_ON_CPU // run.stages_left[0].pixels
+        most = min(most, fit if fit >= _FEWEST_ON_CPU else 1)
     return max(1, min(_MOST, most))
-
-
-def free_cached_memory() -> None:
-    """Give back what is no longer used, so that it counts as free memory."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from nstbench.canvas.noise import NOISES, Noise, draw
-from nstbench.config.schema import Config, Resample
+from nstbench.config.schema import CanvasSettings, ColourControl, Config, NoiseSettings, Resample
 from nstbench.objective.masks import Masks, check_masks
 from nstbench.pictures.colour_control import luminance, match_histogram, match_moments, matched_luminance
 from nstbench.pictures.resize import resize, shape_for
@@ -25,12 +25,12 @@ class Inputs:
     """The pictures of a run, at their own sizes.
 
     Attributes:
-        content: None in texture synthesis.
-        styles: none in content reconstruction.
-        blend: weight of each style picture; they sum to 1.
-        start: the picture the canvas starts from, where that is a file of its own.
-        masks: of every region that has a style of its own, by its name.
-        resample: how they are resized.
+        content: Content picture; None in texture synthesis.
+        styles: Style pictures; empty in content reconstruction.
+        blend: Weight of each style picture; they sum to 1.
+        start: Picture that the canvas starts from, where it is a file of its own.
+        masks: Masks of every region that has a style of its own, by its name.
+        resample: Method by which they are resized.
     """
 
     content: Picture | None
@@ -123,28 +123,35 @@ def content_at(inputs: Inputs, shape: Shape) -> Tensor | None:
     return resize(inputs.content.pixels, shape, inputs.resample) if inputs.content else None
 
 
-def styles_at(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Tensor]:
-    """Return the style pictures for a stage: measured like the content, or stretched to the canvas."""
-    shapes = style_shapes(config, inputs, shape, size)
+def styles_at(inputs: Inputs, shapes: Sequence[Shape]) -> list[Tensor]:
+    """Return the style pictures at their shapes in a stage."""
     return [resize(s.pixels, own, inputs.resample) for s, own in zip(inputs.styles, shapes, strict=True)]
 
 
-def content_to_match(config: Config, inputs: Inputs, shape: Shape) -> Tensor | None:
-    """Return what content terms remember: the content picture, or its luminance."""
+def content_to_match(inputs: Inputs, shape: Shape, control: ColourControl) -> Tensor | None:
+    """Return the picture of which content terms compute targets: the content picture, or its luminance."""
     content = content_at(inputs, shape)
-    if content is not None and config.colour.control == "luminance":
+    if content is not None and control == "luminance":
         return luminance(content)
     return content
 
 
-def styles_to_match(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Tensor]:
-    """Return what style terms remember: the style pictures, in the colours that are asked for."""
+def styles_to_match(
+    inputs: Inputs, shape: Shape, style_shapes: Sequence[Shape], control: ColourControl
+) -> list[Tensor]:
+    """Return the pictures of which style terms compute targets: the style pictures, in the colours asked for.
+
+    Args:
+        inputs: Pictures of the run.
+        shape: Height and width of the canvas.
+        style_shapes: Height and width of every style picture.
+        control: Colour control.
+    """
     content = content_at(inputs, shape)
-    return [_coloured(config, style, content) for style in styles_at(config, inputs, shape, size)]
+    return [_coloured(control, style, content) for style in styles_at(inputs, style_shapes)]
 
 
-def _coloured(config: Config, style: Tensor, content: Tensor | None) -> Tensor:
-    control = config.colour.control
+def _coloured(control: ColourControl, style: Tensor, content: Tensor | None) -> Tensor:
     if control == "none":
         return style
     assert content is not None
@@ -157,39 +164,32 @@ def _coloured(config: Config, style: Tensor, content: Tensor | None) -> Tensor:
     return matched.clamp(0, 1)
 
 
-def start_at(config: Config, inputs: Inputs, shape: Shape) -> Tensor:
-    """Return what the canvas starts as, ``(1, 3, H, W)``; noise comes from the run's seed."""
-    noise = draw(_noise(config), shape, torch.Generator().manual_seed(config.seed))
-    if config.canvas.start == "noise":
+def start_at(
+    canvas: CanvasSettings, seed: int, inputs: Inputs, shape: Shape, control: ColourControl
+) -> Tensor:
+    """Return the initial canvas, ``(1, 3, H, W)``; its noise comes from the run's seed.
+
+    Args:
+        canvas: Settings of the canvas.
+        seed: Seed of the run.
+        inputs: Pictures of the run.
+        shape: Height and width of the canvas.
+        control: Colour control.
+    """
+    noise = draw(_noise(canvas.noise), shape, torch.Generator().manual_seed(seed))
+    if canvas.start == "noise":
         return noise
     chosen = {"content": inputs.content, "style": inputs.styles[0] if inputs.styles else None}
-    picture = chosen.get(config.canvas.start, inputs.start)
+    picture = chosen.get(canvas.start, inputs.start)
     assert picture is not None
     pixels = resize(picture.pixels, shape, inputs.resample)
-    if config.canvas.start == "style":
-        pixels = _coloured(config, pixels, content_at(inputs, shape))
-    return torch.lerp(pixels, noise, config.canvas.noise_share)
+    if canvas.start == "style":
+        pixels = _coloured(control, pixels, content_at(inputs, shape))
+    return torch.lerp(pixels, noise, canvas.noise_share)
 
 
-def _noise(config: Config) -> Noise:
-    noise = config.canvas.noise
+def _noise(noise: str | NoiseSettings) -> Noise:
     if isinstance(noise, str):
         return NOISES[noise]
     red, green, blue = noise.mean
     return Noise(noise.distribution, (red, green, blue), noise.std)
-
-
-def canvas_shape(config: Config, inputs: Inputs, size: int) -> Shape:
-    """Return the canvas's height and width in a stage of ``size``: the content's, or else the style's."""
-    model = inputs.content or inputs.styles[0]
-    return shape_for(*model.shape, size, config.pictures.size_is)
-
-
-def style_shapes(config: Config, inputs: Inputs, shape: Shape, size: int) -> list[Shape]:
-    """Return the height and width of every style picture in a stage of ``size``."""
-    pictures = config.pictures
-    if pictures.style_fit == "content":
-        height, width = (max(1, round(edge * pictures.style_scale)) for edge in shape)
-        return [(height, width)] * len(inputs.styles)
-    scaled = max(1, round(size * pictures.style_scale))
-    return [shape_for(*style.shape, scaled, pictures.size_is) for style in inputs.styles]

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
-from nstbench.config.schema import Config, Node
-from nstbench.encoders.base import Encoder
+from nstbench.config.schema import Node
 from nstbench.errors import UserError
 from nstbench.metrics.base import Subject
 from nstbench.metrics.evaluate import Judgement, judge
 from nstbench.pictures.io import read_picture
-from nstbench.runs.inputs import Inputs, canvas_shape, content_at, styles_at
+from nstbench.runs.inputs import content_at, styles_at
+from nstbench.runs.preparation import Prepared
 from nstbench.runtime.files import storage
 from nstbench.tracking.record import RunRecord
 
 
 def compute_metrics(
-    config: Config, metrics: Mapping[str, Node], folder: Path, inputs: Inputs, encoder: Encoder
+    metrics: Mapping[str, Node], folder: Path, prepared: Prepared, formulations: Sequence[str]
 ) -> Judgement:
-    """Judge the picture as it was written, in 8 bits, against the pictures at its size."""
-    size = config.schedule.stages[-1].size
-    shape = canvas_shape(config, inputs, size)
+    """Evaluate metrics on the picture as it was written, in 8 bits, against the pictures at its size.
+
+    Args:
+        metrics: Nodes of the metrics, by name.
+        folder: Folder of the run.
+        prepared: Parts of the run.
+        formulations: Style losses that the run optimised.
+    """
+    stage, inputs = prepared.stages[-1], prepared.inputs
     subject = Subject(
         picture=_read_canvas(folder),
-        content=content_at(inputs, shape),
-        styles=styles_at(config, inputs, shape, size),
+        content=content_at(inputs, stage.shape),
+        styles=styles_at(inputs, stage.style_shapes),
         blend=inputs.blend,
-        optimized=encoder,
-        formulations=list(config.loss.style),
+        optimized=prepared.encoder,
+        formulations=list(formulations),
     )
     return judge(metrics, subject)
 
@@ -45,18 +51,14 @@ def _read_canvas(folder: Path) -> Tensor:
         raise
 
 
-def add_missing_metrics(
-    config: Config, record: RunRecord, folder: Path, inputs: Inputs, encoder: Encoder
-) -> RunRecord:
-    """Add the metrics that a finished run was not asked for when it ran."""
-    asked = {name for name in config.metrics if record.config["metrics"].get(name) != config.metrics[name]}
-    asked |= config.metrics.keys() & record.unavailable_metrics.keys()
-    if asked:
-        metrics = {name: node for name, node in config.metrics.items() if name in asked}
-        record.config["metrics"].update(metrics)
-        store_metrics(record, compute_metrics(config, metrics, folder, inputs, encoder))
-        record.write(folder)
-    return record
+def missing_metrics(record: RunRecord, asked: Mapping[str, Node]) -> dict[str, Node]:
+    """Return the nodes of the metrics that the record of a finished run does not have."""
+    recorded = record.config["metrics"]
+    return {
+        name: node
+        for name, node in asked.items()
+        if recorded.get(name) != node or name in record.unavailable_metrics
+    }
 
 
 def store_metrics(record: RunRecord, judgement: Judgement) -> None:

@@ -25,7 +25,8 @@ from nstbench.objective.build import build_terms
 from nstbench.objective.guides import check_guides
 from nstbench.objective.term import Term
 from nstbench.pictures.shape import Shape
-from nstbench.runs.inputs import Inputs, canvas_shape, load_inputs, style_shapes
+from nstbench.runs.inputs import Inputs, load_inputs
+from nstbench.runs.plan import StagePlan, plan_stages
 from nstbench.runtime.device import choose_device
 
 
@@ -34,17 +35,19 @@ class Prepared:
     """The parts of a run, checked together.
 
     Attributes:
-        device: where it will compute.
-        inputs: its pictures, at their own sizes.
-        encoder: frozen, not yet on the device.
-        terms: of the objective, before they have seen a picture.
-        seconds: that it took.
+        device: Device on which the run computes.
+        inputs: Pictures, at their own sizes.
+        encoder: Frozen encoder, not yet on the device.
+        terms: Terms of the objective, without targets.
+        stages: Stages of the schedule.
+        seconds: Seconds that preparing took.
     """
 
     device: torch.device
     inputs: Inputs
     encoder: Encoder
     terms: Sequence[Term]
+    stages: Sequence[StagePlan]
     seconds: float
 
 
@@ -60,20 +63,16 @@ def prepare(config: Config) -> Prepared:
     encoder = build_encoder(config.encoder)
     terms = build_terms(config, encoder)
     _check_deterministic(config, encoder, device)
-    check_sizes(config, encoder, terms, inputs)
+    stages = plan_stages(config, inputs)
+    check_sizes(stages, encoder, terms)
     if config.blockwise.tile is not None:
-        check_blockwise(config, encoder, terms, inputs, config.blockwise.tile)
-    check_guides(config, encoder, terms, inputs.masks, _stages(config, inputs))
+        check_blockwise(stages, encoder, terms, config.blockwise.tile)
+    shapes = [(stage.shape, list(stage.style_shapes)) for stage in stages]
+    check_guides(config.pictures.guide_propagation, encoder, terms, inputs.masks, shapes)
     build_metrics(config.metrics)
     if config.trainer.compile:
         check_compiles(device)
-    return Prepared(device, inputs, encoder, terms, time.monotonic() - began)
-
-
-def _stages(config: Config, inputs: Inputs) -> list[tuple[Shape, list[Shape]]]:
-    """Return the shapes of the canvas and of the style pictures in every stage."""
-    shapes = [(stage.size, canvas_shape(config, inputs, stage.size)) for stage in config.schedule.stages]
-    return [(shape, style_shapes(config, inputs, shape, size)) for size, shape in shapes]
+    return Prepared(device, inputs, encoder, terms, stages, time.monotonic() - began)
 
 
 def _check_deterministic(config: Config, encoder: Encoder, device: torch.device) -> None:
@@ -84,7 +83,7 @@ def _check_deterministic(config: Config, encoder: Encoder, device: torch.device)
         raise UserError("trainer.deterministic", "true", reason, "Add encoder.padding=zeros.")
 
 
-def check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs) -> None:
+def check_sizes(stages: Sequence[StagePlan], encoder: Encoder, terms: Sequence[Term]) -> None:
     """Refuse pictures that leave no position at the deepest layer, before anything is written.
 
     Raises:
@@ -92,10 +91,9 @@ def check_sizes(config: Config, encoder: Encoder, terms: Sequence[Term], inputs:
     """
     layers = [layer for term in terms for layer in term.layers_needed if layer != CANVAS]
     smallest = encoder.smallest_picture(layers)
-    for stage in config.schedule.stages:
-        shape = canvas_shape(config, inputs, stage.size)
-        styles = style_shapes(config, inputs, shape, stage.size)
-        for what, (height, width) in [("canvas", shape), *(("style picture", s) for s in styles)]:
+    for stage in stages:
+        styles = [("style picture", shape) for shape in stage.style_shapes]
+        for what, (height, width) in [("canvas", stage.shape), *styles]:
             if min(height, width) < smallest:
                 reason = (
                     f"the {what} would be {width}×{height} pixels, too small for the layers of this encoder"
@@ -123,15 +121,13 @@ def _check_maps(encoder: Encoder, terms: Sequence[Term], what: str, shape: Shape
                 raise UserError(setting, term.layers_needed, reason, hint)
 
 
-def check_blockwise(
-    config: Config, encoder: Encoder, terms: Sequence[Term], inputs: Inputs, tile: int
-) -> None:
+def check_blockwise(stages: Sequence[StagePlan], encoder: Encoder, terms: Sequence[Term], tile: int) -> None:
     """Refuse terms and encoders that cannot be computed exactly in blocks of ``tile``.
 
     Raises:
         UserError: naming the first term that cannot, and the losses that can; or the encoder.
     """
-    shapes = [shape for canvas, styles in _stages(config, inputs) for shape in (canvas, *styles)]
+    shapes = [shape for stage in stages for shape in (stage.shape, *stage.style_shapes)]
     for term in terms:
         for view in term.layers:
             if kind(term, view) == "neither":

@@ -12,7 +12,7 @@ import torch
 
 from nstbench.callbacks.checkpoint import NAME, PREVIOUS, read_checkpoint
 from nstbench.config.schema import Config
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord
 
@@ -27,7 +27,7 @@ class StopAt(EvaluationCallback):
         self.evaluation = evaluation
         self.first: int | None = None
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         self.first = evaluation.index if self.first is None else self.first
         if evaluation.index == self.evaluation:
             raise RuntimeError("killed")

@@ -17,7 +17,7 @@ from nstbench.canvas.spectral import COLOUR_ROOT, Spectral, spectral_gain
 from nstbench.config.schema import Config
 from nstbench.encoders.calibration import calibration_pictures
 from nstbench.errors import UserError
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import read_picture
 from nstbench.runs.run import Result, run
 
@@ -227,7 +227,7 @@ class See(EvaluationCallback):
         self.dtypes: set[torch.dtype] = set()
         self.scales: list[Tensor] = []
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         self.first.setdefault(evaluation.stage, evaluation.picture)
         assert isinstance(module.canvas, Spectral | Pixels)
         self.dtypes |= {evaluation.picture.dtype, *(p.dtype for p in module.canvas.parameters())}
@@ -258,7 +258,7 @@ class StopAt(EvaluationCallback):
     def __init__(self, evaluation: int) -> None:
         self.evaluation = evaluation
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == self.evaluation:
             raise RuntimeError("killed")
 

@@ -17,7 +17,7 @@ from nstbench.config.schema import Config
 from nstbench.encoders.random import RandomVGG
 from nstbench.errors import UserError
 from nstbench.modules import precision
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.modules.plateau import Plateau
 from nstbench.modules.precision import Encoding, with_bf16_weights
 from nstbench.runs.preparation import prepare
@@ -46,7 +46,7 @@ class Watch(EvaluationCallback):
         self.kill_at = kill_at
         self.dtypes: list[torch.dtype] = []
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == self.kill_at:
             raise RuntimeError("killed")
         self.dtypes.append(module.encode(evaluation.picture)["relu2_1"].dtype)
@@ -172,7 +172,7 @@ def test_a_canvas_in_bfloat16_is_compared_with_targets_in_bfloat16(compose_confi
     seen: list[float] = []
 
     class See(EvaluationCallback):
-        def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
             seen.append(float(evaluation.values.unweighted["content/features"]))
 
     run(compose_config("schedule.precision=bf16", "steps=1"), callbacks=[See()])

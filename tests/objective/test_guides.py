@@ -276,7 +276,7 @@ def test_each_region_is_pulled_by_its_own_style_only(
         prepared = prepare(config)
         (term,), encoder = prepared.terms, prepared.encoder
         shape, styles = (144, 192), [(192, 192), (192, 192)]
-        guides = guides_for(term, encoder, config, prepared.inputs.masks, shape, styles)
+        guides = guides_for(term, encoder, config.pictures.guide_propagation, prepared.inputs.masks, shape, styles)
         pictures = [
             torch.nn.functional.interpolate(p.pixels, s)
             for p, s in zip(prepared.inputs.styles, styles, strict=True)
@@ -446,6 +446,6 @@ def test_what_a_cut_out_leaves_transparent_is_no_part_of_it(compose_config: Comp
     config = compose_config("+pictures.guides.cut={content: cut.png}", "layers.style=[relu1_1]")
     prepared = prepare(config)
     (term,) = (t for t in build_terms(config, prepared.encoder) if t.role == "style")
-    guides = guides_for(term, prepared.encoder, config, prepared.inputs.masks, (36, 48), [(48, 48)])
+    guides = guides_for(term, prepared.encoder, config.pictures.guide_propagation, prepared.inputs.masks, (36, 48), [(48, 48)])
     assert guides["cut"].canvas is not None
     torch.testing.assert_close(guides["cut"].canvas["relu1_1"], left(36, 48, 24))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nstbench.config.schema import Config
 from nstbench.errors import UserError
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.colour_control import luminance
 from nstbench.pictures.io import read_picture
 from nstbench.runs.inputs import (
@@ -34,7 +34,7 @@ class See(EvaluationCallback):
     def __init__(self) -> None:
         self.pictures: list[Tensor] = []
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         self.pictures.append(evaluation.picture)
 
 
@@ -116,7 +116,7 @@ def test_starts_take_the_colours_too(compose_config: Compose, start: str) -> Non
 
 def test_a_run_of_luminance_that_was_stopped_ends_with_the_same_bytes(compose_config: Compose) -> None:
     class StopAt(EvaluationCallback):
-        def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
             if evaluation.index == 5:
                 raise RuntimeError("killed")
 

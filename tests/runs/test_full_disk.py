@@ -23,7 +23,7 @@ from nstbench.callbacks.sweep_progress import Reporting
 from nstbench.cli import main
 from nstbench.config.schema import Config
 from nstbench.errors import StorageError
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback
+from nstbench.modules.member import Evaluation, EvaluationCallback
 from nstbench.runs.run import _logged_to, run
 from nstbench.tracking.ledger import Entry, Ledger
 from nstbench.tracking.record import RunRecord
@@ -265,7 +265,7 @@ class Breaking(EvaluationCallback):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def on_evaluation(self, module: pl.LightningModule, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == 3:
             (folder,) = Path("outputs").glob(f"*/*/{self.name}")
             shutil.rmtree(folder)
@@ -333,7 +333,7 @@ def test_a_log_that_finds_no_room_prints_no_traceback(
 
 def test_a_caller_is_told_which_folder_cannot_be_written(compose_config: Compose) -> None:
     class Remove(EvaluationCallback):
-        def on_evaluation(self, module: pl.LightningModule, evaluation: Evaluation) -> None:
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
             if evaluation.index == 2:
                 (self.folder,) = Path("outputs").glob("*/*-s0-*")
                 shutil.rmtree(self.folder)

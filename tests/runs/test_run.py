@@ -16,7 +16,7 @@ from torch import Tensor
 
 from nstbench.config.schema import Config
 from nstbench.errors import NonFiniteObjectiveError, UserError
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import read_picture, read_provenance
 from nstbench.runs.inputs import canvas_shape, load_inputs, start_at
 from nstbench.runs.run import Result, run
@@ -39,7 +39,7 @@ class StopAt(EvaluationCallback):
     def __init__(self, evaluation: int) -> None:
         self.evaluation = evaluation
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == self.evaluation:
             raise RuntimeError("killed")
 
@@ -165,7 +165,7 @@ def test_the_encoder_stays_out_of_checkpoints(compose_config: Compose) -> None:
 class Poison(EvaluationCallback):
     """Make the canvas infinite before an evaluation, as a step that is too long would."""
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         self.last = evaluation.picture
         if evaluation.index == 2:
             module.canvas.pixels.data.fill_(float("inf"))
@@ -200,7 +200,7 @@ def test_a_learning_rate_that_explodes_is_caught_even_in_the_last_step(
 
 def test_two_processes_never_work_on_one_run(compose_config: Compose) -> None:
     class Again(EvaluationCallback):
-        def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
             with pytest.raises(UserError, match="another process is at work"):
                 run(compose_config())
 
@@ -262,7 +262,7 @@ def test_the_canvas_is_carried_up_the_stages(compose_config: Compose) -> None:
     seen: list[tuple[int, Tensor]] = []
 
     class See(EvaluationCallback):
-        def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
             seen.append((evaluation.stage, evaluation.picture))
 
     run(compose_config(STAGES, "size=192", "optimizer=sgd", "optimizer.lr=0", "steps=1"), callbacks=[See()])
@@ -281,7 +281,7 @@ def test_each_stage_encodes_in_its_precision_and_the_rest_is_float32(
     seen = set()
 
     class See(EvaluationCallback):
-        def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
             encoded = module.encode(evaluation.picture)["relu2_1"].dtype
             seen.add((encoded, evaluation.picture.dtype, evaluation.values.total.dtype))
 
@@ -314,7 +314,7 @@ def test_the_canvas_may_start_from_each_of_its_beginnings(
     first: dict[str, Tensor] = {}
 
     class See(EvaluationCallback):
-        def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
             first.setdefault(name, evaluation.picture)
 
     starts = {"content": [], "style": [], "file": [f"canvas.start={pair['painting']}"], "noise": []}

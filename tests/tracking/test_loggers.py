@@ -23,7 +23,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 from nstbench.config.schema import Config
 from nstbench.errors import UserError
-from nstbench.modules.image_optimization import Evaluation, EvaluationCallback, ImageOptimization
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.runs.run import Result, run
 from nstbench.tracking import loggers
 from nstbench.tracking.loggers import RunInfo, finish, wandb_logger
@@ -38,7 +38,7 @@ class StopAt(EvaluationCallback):
     def __init__(self, evaluation: int) -> None:
         self.evaluation = evaluation
 
-    def on_evaluation(self, module: ImageOptimization, evaluation: Evaluation) -> None:
+    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == self.evaluation:
             raise RuntimeError("killed")
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
-from hydra.core.utils import JobReturn, run_job
-from hydra.types import HydraContext, TaskFunction
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from nstbench.errors import UserError
-from nstbench.runs.attempts import waiting_for_others
-from nstbench.runtime.interruption import stop_requested
+from nstbench.sweeps.job import Criteria, SweepJob
 
 # What runs of a batch share. The rest (pictures, losses, weights, seeds, start) each has for itself;
 # that layers and shapes agree as well is seen when the pictures have been read.
@@ -32,10 +29,10 @@ _LARGEST = 4096
 
 
 def checked_size(size: Any) -> int | None:
-    """Return the checked size of batches; None: as many as memory has room for.
+    """Return the checked size of batches; None: as many as fit into memory.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: The size cannot be used.
     """
     if size == "auto":
         return None
@@ -45,56 +42,58 @@ def checked_size(size: Any) -> int | None:
     raise UserError("hydra.launcher.size", size, reason, "Type hydra.launcher.size=8, for example.")
 
 
-class Jobs:
-    """The jobs of a sweep.
+class SweepTask(Protocol):
+    """What Hydra calls for every configuration of a sweep."""
+
+    def job(self, composed: DictConfig) -> SweepJob:
+        """Return a run of the sweep, not yet begun, from its configuration with the node ``hydra``."""
+
+
+class BatchedSweep:
+    """The runs of a sweep, which are optimised in batches.
 
     Args:
-        context: Hydra's.
-        config: of the sweep.
-        task: what runs one composed configuration.
+        context: Hydra's context.
+        config: Configuration of the sweep.
+        task: Task that Hydra was given.
     """
 
-    def __init__(self, context: HydraContext, config: DictConfig, task: TaskFunction) -> None:
+    def __init__(self, context: HydraContext, config: DictConfig, task: SweepTask) -> None:
         self.context, self.config, self.task = context, config, task
 
-    def launch(self, overrides: Sequence[Sequence[str]], first: int, size: int | None) -> list[Any]:
-        """Run all jobs; return what they return, NaN for those that failed.
+    def launch(self, overrides: Sequence[Sequence[str]], first: int, size: int | None) -> list[Criteria]:
+        """Carry out all runs; return the values of their criteria, NaN for those that failed.
+
+        Args:
+            overrides: Overrides of each run.
+            first: Number of the first run in the sweep.
+            size: Number of runs in a batch; None: as many as fit into memory.
 
         Raises:
-            KeyboardInterrupt: the user asked to stop, and all runs have.
+            KeyboardInterrupt: The user has asked to stop, and all runs have.
         """
-        from nstbench.runs.batch import in_batches  # loads torch
+        from nstbench.runs.batch import run_jobs  # loads torch
 
-        composed = [self._composed(list(each), first + i) for i, each in enumerate(overrides)]
+        composed = [self._compose(list(each), first + i) for i, each in enumerate(overrides)]
         groups: dict[str, list[int]] = {}
         for number, config in enumerate(composed):
             groups.setdefault(_common(config), []).append(number)
-        values: dict[int, Any] = {}
-        for numbers in groups.values():
-            numbers.sort(key=lambda number: str(composed[number].pictures.get("content")))
-            jobs = [partial(self._begin, composed[number]) for number in numbers]
-            values.update(zip(numbers, in_batches(jobs, size), strict=True))
-        return [values.get(number, math.nan) for number in range(len(composed))]
+        jobs: dict[int, SweepJob] = {}
+        before = HydraConfig.instance().cfg
+        try:
+            for numbers in groups.values():
+                numbers.sort(key=lambda number: str(composed[number].pictures.get("content")))
+                jobs |= {number: self.task.job(composed[number]) for number in numbers}
+                run_jobs([jobs[number] for number in numbers], size)
+        finally:
+            HydraConfig.instance().cfg = before
+        return [jobs[number].value for number in range(len(composed))]
 
-    def _composed(self, overrides: list[str], number: int) -> DictConfig:
+    def _compose(self, overrides: list[str], number: int) -> DictConfig:
         config = self.context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
         return config
-
-    def _begin(self, config: DictConfig) -> Any:
-        """Begin a job; return what it waits for, or its result."""
-        if stop_requested():
-            raise KeyboardInterrupt
-        with waiting_for_others():
-            done: JobReturn = run_job(
-                hydra_context=self.context,
-                task_function=self.task,
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
-        return done.return_value
 
 
 def _common(config: DictConfig) -> str:
