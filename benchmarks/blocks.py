@@ -53,11 +53,11 @@ def objective(
         Term("style/gram", Gram(), dict.fromkeys(STYLE, 0.25), 1e3),
         Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 0.1),
     ]
-    whole = Objective(terms)
+    whole = Objective([terms], device)
     content, style, canvas = (_picture(size, seed).to(device, dtype) for seed in range(3))
     pictures = {"content/features": content, "style/gram": style, "regularizer/tv": content}
     if tile is not None:
-        blocks = BlockwiseObjective(encoder, encoder, whole, tile)
+        blocks = BlockwiseObjective(encoder, encoder, terms, tile)
         for term in terms:
             blocks.compute_targets(term, [pictures[term.name]])
         return lambda: blocks(canvas)[1]
@@ -70,7 +70,7 @@ def objective(
 
     def gradient() -> Tensor:
         leaf = canvas.clone().requires_grad_()
-        whole(encoder(leaf, whole.layers), leaf).total.sum().backward()  # type: ignore[no-untyped-call]
+        whole(encoder(leaf, whole.layers), leaf)[0].sum().backward()  # type: ignore[no-untyped-call]
         assert leaf.grad is not None
         return leaf.grad
 

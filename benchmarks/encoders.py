@@ -53,7 +53,8 @@ from nstbench.losses.functional.gram import gram_matrix
 from nstbench.pictures.io import read_picture, write_png
 from nstbench.pictures.resize import resize
 from nstbench.pictures.sheet import contact_sheet
-from nstbench.runs.inputs import canvas_shape, load_inputs, start_at, styles_at
+from nstbench.runs.inputs import load_inputs, start_at, styles_at
+from nstbench.runs.plan import plan_stages
 from nstbench.runs.run import run
 from nstbench.runtime.files import write_text
 from nstbench.tracking.record import RunRecord
@@ -169,10 +170,13 @@ def _quoted(text: str) -> str:
 
 def pair_of(config: Config) -> tuple[Tensor, Tensor]:
     """Return the content picture, or the noise, and the style picture at the size of the last stage."""
-    inputs, size = load_inputs(config), config.schedule.stages[-1].size
-    shape = canvas_shape(config, inputs, size)
-    content = resize(inputs.content.pixels, shape) if inputs.content else start_at(config, inputs, shape)
-    return content, styles_at(config, inputs, shape, size)[0]
+    inputs = load_inputs(config)
+    stage, control = plan_stages(config, inputs)[-1], config.colour.control
+    if inputs.content:
+        content = resize(inputs.content.pixels, stage.shape)
+    else:
+        content = start_at(config.canvas, config.seed, inputs, stage.shape, control)
+    return content, styles_at(inputs, stage.style_shapes)[0]
 
 
 def paint(configs: Mapping[Case, Config]) -> Done:

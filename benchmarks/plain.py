@@ -10,7 +10,8 @@ from torch import Tensor
 
 from nstbench.config.schema import Config
 from nstbench.encoders.build import build_encoder
-from nstbench.runs.inputs import canvas_shape, content_at, load_inputs, styles_at
+from nstbench.runs.inputs import content_at, load_inputs, styles_at
+from nstbench.runs.plan import plan_stages
 from nstbench.runtime.device import choose_device
 
 
@@ -40,11 +41,11 @@ class PlainLoop:
         self.device = choose_device(config.trainer.accelerator, config.trainer.threads)
         self.encoder = build_encoder(config.encoder).to(self.device)
         inputs = load_inputs(config)
-        shape = canvas_shape(config, inputs, config.size)
-        found = content_at(inputs, shape)
+        stage = plan_stages(config, inputs)[-1]
+        found = content_at(inputs, stage.shape)
         assert found is not None
         content = found.to(self.device)
-        style = styles_at(config, inputs, shape, config.size)[0].to(self.device)
+        style = styles_at(inputs, stage.style_shapes)[0].to(self.device)
         (self.deep,), self.shallow = (self.encoder.default_layers[role] for role in ("content", "style"))
         self.weights, self.roughness = config.weights, _variation(content)
         began = time.perf_counter()

@@ -131,7 +131,7 @@ def our_step(
         Term("style/gram", Gram(), dict.fromkeys(shallow, 1.0), 1.0),
         Term("regularizer/tv", TotalVariation(), {CANVAS: 1.0}, 1.0),
     ]
-    objective = Objective(terms)
+    objective = Objective([terms], canvas.device)
     encoding = Encoding(
         encoder, variant.precision, compile=variant.compiled, channels_last=variant.channels_last
     )
@@ -147,7 +147,7 @@ def our_step(
         if variant.graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
         with encoding.in_force(canvas.device):
-            total = objective(encode(canvas, objective.layers), canvas).total.sum()
+            total = objective(encode(canvas, objective.layers), canvas)[0].sum()
             torch.autograd.backward(total)
         return total
 

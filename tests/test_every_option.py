@@ -117,6 +117,7 @@ def test_anything_in_torch_optim_is_an_optimizer(name: str, compose_config: Call
 
 def test_lbfgs_with_a_line_search_counts_its_evaluations(compose_config: Callable[..., Config]) -> None:
     search = [
+        "optimizer=lbfgs_torch",
         "optimizer.line_search_fn=strong_wolfe",
         "optimizer.max_iter=5",
         "steps=3",

@@ -30,7 +30,7 @@ from nstbench.losses.nearest_neighbor import NearestNeighbor
 from nstbench.losses.relaxed_emd import RelaxedEMD
 from nstbench.losses.shifted_gram import ShiftedGram
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.objective.objective import Objective, Values
+from nstbench.objective.objective import layers_of
 from nstbench.objective.term import Guides, Region, Term
 from nstbench.objective.units import set_units
 
@@ -83,30 +83,31 @@ class Case:
     ) -> None:
         dtype = next(encoder.parameters()).dtype
         self.encoder = encoder
-        self.whole, in_blocks = Objective(make()), Objective(make())
+        self.whole, in_blocks = make(), make()
         self.blocks = BlockwiseObjective(encoder, encoder, in_blocks, tile)
-        for term, same in zip(self.whole.terms, in_blocks.terms, strict=True):
+        for term, same in zip(self.whole, in_blocks, strict=True):
             own = [p.to(dtype) for p in pictures[term.role]]
             blend = [1 / len(own)] * len(own) if len(own) > 1 and not term.regions else (1.0,)
             term.compute_targets([[self.see(p)] for p in own], blend, guides if term.regions else None)
             self.blocks.compute_targets(same, own, blend, guides if term.regions else None)
 
     def see(self, x: Tensor) -> dict[str, Tensor]:
-        return {**self.encoder(x, self.whole.layers), CANVAS: x}
+        return {**self.encoder(x, layers_of(self.whole)), CANVAS: x}
 
-    def dense(self, canvas: Tensor) -> tuple[Values, Tensor]:
+    def dense(self, canvas: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         leaf = canvas.clone().requires_grad_()
-        values = self.whole(self.see(leaf), leaf)
-        (gradient,) = torch.autograd.grad(values.total.sum(), leaf)
-        return values, gradient
+        values = {term.name: term(self.see(leaf)) for term in self.whole}
+        (gradient,) = torch.autograd.grad(self.total(values).sum(), leaf)
+        return {name: value.detach() for name, value in values.items()}, gradient
+
+    def total(self, values: Mapping[str, Tensor]) -> Tensor:
+        return torch.stack([term.weight * values[term.name] for term in self.whole]).sum(0)
 
     def assert_alike(self, canvas: Tensor, tolerance: float) -> None:
         (values, gradient), (found, slope) = self.dense(canvas), self.blocks(canvas)
-        for name, value in values.unweighted.items():
-            torch.testing.assert_close(found.unweighted[name], value.detach(), rtol=tolerance, atol=0)
-            weighted = values.weighted[name].detach()
-            torch.testing.assert_close(found.weighted[name], weighted, rtol=tolerance, atol=0)
-        torch.testing.assert_close(found.total, values.total.detach(), rtol=tolerance, atol=0)
+        for name, value in values.items():
+            torch.testing.assert_close(found[name], value, rtol=tolerance, atol=0)
+        torch.testing.assert_close(self.total(found), self.total(values), rtol=tolerance, atol=0)
         assert slope.shape == gradient.shape
         assert (slope - gradient).norm() <= tolerance * gradient.norm()
         assert (slope - gradient).abs().max() <= 10 * tolerance * gradient.abs().max()
@@ -163,8 +164,9 @@ def test_means_far_from_zero_lose_no_digits(loss: Formulation) -> None:  # type:
     found, slope = case.blocks(flat)
     dense, own = case.dense(flat)
     # What float32 costs the features themselves, it costs both.
-    allowed = 1e-5 + 2 * float((dense.total - truth.total).detach().abs() / truth.total.detach())
-    assert float((found.total - truth.total.detach()).abs() / truth.total.detach()) <= allowed
+    true, whole, in_blocks = (case.total(values) for values in (truth, dense, found))
+    allowed = 1e-5 + 2 * float((whole - true).abs() / true)
+    assert float((in_blocks - true).abs() / true) <= allowed
     assert (slope - gradient).norm() <= 1e-5 * gradient.norm() + 2 * (own - gradient).norm()
 
 
@@ -219,7 +221,7 @@ def test_units_are_those_of_the_whole(unit: str) -> None:
     case = Case(make, encoder("zeros, max", torch.float64), pictures, 24)
     start = picture(61, 70, 5).double()
     set_units(case.whole, unit, case.see, start)  # type: ignore[arg-type]
-    set_units(case.blocks.objective, unit, case.see, start, case.blocks.measured)  # type: ignore[arg-type]
+    set_units(case.blocks.terms, unit, case.see, start, case.blocks.measured)  # type: ignore[arg-type]
     case.assert_alike(picture(61, 70, 3).double(), 1e-10)
 
 
@@ -231,9 +233,9 @@ def test_nothing_is_asked_of_the_encoder_but_crops() -> None:
         sizes.append(max(x.shape[2:]))
         return eyes(x, layers)  # type: ignore[no-any-return]
 
-    objective = Objective(terms(Gram())())
+    objective = terms(Gram())()
     blocks = BlockwiseObjective(eyes, encode, objective, 32)
-    blocks.compute_targets(objective.terms[0], [picture(400, 300, 1)])
+    blocks.compute_targets(objective[0], [picture(400, 300, 1)])
     blocks(picture(300, 400, 2))
     assert max(sizes) <= 32 + 4 + 2 * 24
 
@@ -241,7 +243,8 @@ def test_nothing_is_asked_of_the_encoder_but_crops() -> None:
 def test_a_value_without_a_gradient_is_the_same() -> None:
     case = Case(terms(FeatureReconstruction()), encoder("zeros, max"), {"style": [picture(75, 83, 2)]}, 24)
     canvas = picture(75, 83, 1)
-    assert torch.equal(case.blocks(canvas, gradient=False)[0].total, case.blocks(canvas)[0].total)
+    without, with_gradient = (case.blocks(canvas, gradient=g)[0] for g in (False, True))
+    assert torch.equal(case.total(without), case.total(with_gradient))
 
 
 def test_pictures_of_another_size_have_no_positions_to_compare() -> None:
@@ -266,15 +269,15 @@ def test_a_term_that_blocks_cannot_compute_is_refused_by_name_and_not_counted_as
         ValueError, match=rf"style/it \({type(loss).__name__} of .*cannot be computed in blocks"
     )
     with refused:
-        BlockwiseObjective(eyes, eyes, Objective(terms(loss)()), 32)
-    objective = Objective(terms(Gram())())
+        BlockwiseObjective(eyes, eyes, terms(loss)(), 32)
+    objective = terms(Gram())()
     blocks = BlockwiseObjective(eyes, eyes, objective, 32)
-    blocks.compute_targets(objective.terms[0], [picture(60, 60, 1)])
+    blocks.compute_targets(objective[0], [picture(60, 60, 1)])
     with refused:
         blocks.compute_targets(terms(loss)()[0], [picture(60, 60, 1)])
     with refused:
         blocks.measured(terms(loss)(), picture(60, 60, 2))
-    objective.terms.append(terms(loss)()[0])
+    objective.append(terms(loss)()[0])
     with refused:
         blocks(picture(60, 60, 2))
 
@@ -284,6 +287,6 @@ def test_a_term_without_a_position_that_counts_is_refused_by_name() -> None:
     guides = {"sky": Guides(nowhere, [nowhere])}
     term = Term("style/it", Gram(), {"relu1_1": 1.0}, 1.0, regions=[Region("sky", 1.0)])
     eyes = encoder("zeros, max")
-    blocks = BlockwiseObjective(eyes, eyes, Objective([term]), 32)
+    blocks = BlockwiseObjective(eyes, eyes, [term], 32)
     with pytest.raises(ValueError, match=r"style/it: no position of the picture counts for relu1_1@sky"):
         blocks.compute_targets(term, [picture(60, 60, 1)], guides=guides)

@@ -12,6 +12,7 @@ import torch
 
 from nstbench.callbacks.checkpoint import NAME, PREVIOUS, read_checkpoint
 from nstbench.config.schema import Config
+from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord
@@ -191,7 +192,8 @@ def test_a_canvas_that_was_not_optimised_completes_nothing(
 
     def repainted(self: ImageOptimization) -> None:
         trained(self)
-        self.canvas.paint(torch.zeros_like(self.canvas()))
+        for parameter in self.canvas.parameters():
+            parameter.data.zero_()
 
     monkeypatch.setattr(ImageOptimization, "on_train_end", repainted)
     with pytest.raises(RuntimeError, match="the canvas is not the one that was optimised"):

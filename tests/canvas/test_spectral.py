@@ -229,10 +229,10 @@ class See(EvaluationCallback):
 
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         self.first.setdefault(evaluation.stage, evaluation.picture)
-        assert isinstance(module.canvas, Spectral | Pixels)
-        self.dtypes |= {evaluation.picture.dtype, *(p.dtype for p in module.canvas.parameters())}
+        assert isinstance(member.canvas, Spectral | Pixels)
+        self.dtypes |= {evaluation.picture.dtype, *(p.dtype for p in member.canvas.parameters())}
         if evaluation.index == 0:
-            self.scales = [s for term in module.objective.terms for s in term.scales.values()]
+            self.scales = [s for term in member.terms for s in term.scales.values()]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -29,7 +29,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "network": ("max", "zeros", False),
         "pictures": ("short_edge", "own"),
         "canvas": ("nstbench.canvas.pixels.Pixels", "content"),
-        "optimizer": ("torch.optim.LBFGS", 1.0, 1, 100),
+        "optimizer": ("nstbench.optimizers.lbfgs.LBFGS", 1.0, 100),
         "stages": [(512, 500)],
     },
 }
@@ -57,7 +57,7 @@ PUBLISHED |= {
         "gram": ("paper", "sum"),
         "weights": ("paper", 0.0, 1e9, 0.0),
         "pictures": ("area", "own"),
-        "optimizer": ("torch.optim.LBFGS", 1.0, 1, 20),
+        "optimizer": ("nstbench.optimizers.lbfgs.LBFGS", 1.0, 20),
         "stages": [(256, 2000)],
     },
 }
@@ -117,7 +117,7 @@ def said(config: Config) -> dict[str, Any]:
         "network": tuple(encoder[key] for key in ("pooling", "padding", "normalize_activations")),
         "pictures": (config.pictures.size_is, config.pictures.style_fit),
         "canvas": (config.canvas.parametrization["_target_"], config.canvas.start),
-        "optimizer": tuple(o[key] for key in ("_target_", "lr", "max_iter", "history_size")),
+        "optimizer": tuple(o[key] for key in ("_target_", "lr", "history_size")),
         "stages": [(stage.size, stage.steps) for stage in config.schedule.stages],
     }
 

@@ -16,18 +16,18 @@ import torch
 from conftest import TINY
 
 from nstbench.cli import main
+from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, StageSettings
 from nstbench.cost import memory as room_module
 from nstbench.cost import prediction as cost_module
-from nstbench.cost.memory import check_memory, refuse, settings_that_fit
+from nstbench.cost.memory import check_memory, raise_if_too_large, settings_that_fit
 from nstbench.cost.prediction import Cost, predict
 from nstbench.cost.trials import Trial, encoded_at_once
 from nstbench.errors import UserError
 from nstbench.modules.footprint import memory_of
-from nstbench.runs.attempts import Waiting, begin
-from nstbench.runs.inputs import canvas_shape
+from nstbench.runs.plan import canvas_shape
 from nstbench.runs.preparation import Prepared, prepare
-from nstbench.runs.run import attempt, run
+from nstbench.runs.run import Run, run
 from nstbench.runtime import device as device_module
 from nstbench.runtime.device import free_memory, held_memory, peak_memory, reset_peak_memory
 from nstbench.runtime.files import write_atomically
@@ -173,7 +173,7 @@ def world(
     made = []
     for size in (stage.size // 2, stage.size):
         encoded = encoded_at_once(config, parts, size, config.blockwise.tile)
-        pixels = math.prod(canvas_shape(config, parts.inputs, size))
+        pixels = math.prod(canvas_shape(config.pictures, parts.inputs, size))
         vectors = (6 * 2 * 4 + 32) * 3 * pixels
         memory = 1_000_000_000 + 2000 * encoded + vectors
         made.append(trial(size, pixels=pixels, memory=memory, parameters=3 * pixels, remembered=6))
@@ -199,7 +199,7 @@ def test_a_run_that_does_not_fit_is_refused_with_settings_that_do(
     """Of about 3300 bytes a pixel, 1300 are vectors of L-BFGS and the canvas."""
     settings = ("size=2048", "optimizer.history_size=50", "steps=200")
     config, parts = prepared(compose_config(*settings))
-    pixels = math.prod(canvas_shape(config, parts.inputs, 2048))
+    pixels = math.prod(canvas_shape(config.pictures, parts.inputs, 2048))
     free = int((1e9 + per_pixel * pixels) / 0.85) if per_pixel else 10**9
     monkeypatch.setattr(cost_module, "trials_of", world)
     monkeypatch.setattr(cost_module, "held_memory", lambda device: 0)
@@ -226,7 +226,7 @@ def test_blocks_are_not_offered_to_losses_that_cannot_be_computed_so(
     cost = replace(predict(config, parts), free=1000)
     assert settings_that_fit(config, parts, cost) == []
     with pytest.raises(UserError, match=r"is free\. Give a smaller size\. With trainer\.check_memory"):
-        refuse(config, parts, cost)
+        raise_if_too_large(config, parts, cost)
 
 
 def test_a_run_that_fits_narrowly_is_begun_with_a_warning(
@@ -365,12 +365,12 @@ def test_a_checkpoint_is_not_made_in_memory_first(tmp_path: Path) -> None:
 
 
 def test_counting_what_is_kept_keeps_nothing(compose_config: Compose) -> None:
-    waiting = begin(attempt(compose_config("size=256", "encoder.width=0.25")))
-    assert isinstance(waiting, Waiting)
-    module = waiting.fit.module
-    need = memory_of(module)
-    before = held_memory(CPU)
-    for _ in range(5):
-        assert memory_of(module) == need
-    assert held_memory(CPU) - before < need
-    waiting.attempt.close()
+    config, parts = prepared(compose_config("size=256", "encoder.width=0.25"))
+    with Run.open(config, parts) as opened:
+        opened.begin_stage()
+        optimizer = build(config.optimizer)(opened.member.canvas.parameters())
+        need = memory_of(opened.member, optimizer)
+        before = held_memory(CPU)
+        for _ in range(5):
+            assert memory_of(opened.member, optimizer) == need
+        assert held_memory(CPU) - before < need

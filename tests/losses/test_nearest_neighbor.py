@@ -135,7 +135,7 @@ def test_layers_are_seen_together_or_split_with_the_canvas_for_its_size_alone() 
     assert NearestNeighbor(split=True).views(layers) == ["canvas+relu1_1", "canvas+relu2_1"]
     loss = NearestNeighbor(stride=2)
     term = Term("style/nearest_neighbor", loss, dict.fromkeys(loss.views(layers), 1.0), 1.0)
-    assert Objective([term]).layers == layers
+    assert Objective([[term]]).layers == layers
     names = ("canvas", *layers)
     term.compute_targets([[dict(zip(names, seen(1, seed=1), strict=False))]])
     picture, *maps = seen(1)

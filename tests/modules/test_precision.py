@@ -49,7 +49,7 @@ class Watch(EvaluationCallback):
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == self.kill_at:
             raise RuntimeError("killed")
-        self.dtypes.append(module.encode(evaluation.picture)["relu2_1"].dtype)
+        self.dtypes.append(member.encode(evaluation.picture)["relu2_1"].dtype)
 
 
 def outcome(result: Result) -> tuple[bytes, list[list[str]], object, object]:

@@ -26,7 +26,6 @@ from nstbench.losses.functional.gram import gram_matrix
 from nstbench.losses.gram import Gram
 from nstbench.objective.build import build_term, build_terms
 from nstbench.objective.guides import guides_for
-from nstbench.objective.objective import Objective
 from nstbench.objective.propagation import propagate
 from nstbench.objective.term import Guides, Region, Term
 from nstbench.objective.units import set_units
@@ -221,7 +220,7 @@ def test_the_value_of_a_term_is_the_shares_of_its_regions() -> None:
     expected = 0.75 * (0.9 * sky["a"] + 0.1 * sky["b"]) + 0.25 * (0.9 * ground["a"] + 0.1 * ground["b"])
     torch.testing.assert_close(term(maps), expected)
     assert [*term.per_layer(maps)] == ["a@sky", "a@ground", "b@sky", "b@ground"]
-    set_units(Objective([term]), "unit", lambda _: {}, noise(1, 3, 8, 8))
+    set_units([term], "unit", lambda _: {}, noise(1, 3, 8, 8))
     nothing = {k: torch.zeros_like(f) for k, f in maps.items()}
     assert term(nothing).item() == pytest.approx(1.0)  # each region in a unit of its own
 
@@ -276,7 +275,9 @@ def test_each_region_is_pulled_by_its_own_style_only(
         prepared = prepare(config)
         (term,), encoder = prepared.terms, prepared.encoder
         shape, styles = (144, 192), [(192, 192), (192, 192)]
-        guides = guides_for(term, encoder, config.pictures.guide_propagation, prepared.inputs.masks, shape, styles)
+        guides = guides_for(
+            term, encoder, config.pictures.guide_propagation, prepared.inputs.masks, shape, styles
+        )
         pictures = [
             torch.nn.functional.interpolate(p.pixels, s)
             for p, s in zip(prepared.inputs.styles, styles, strict=True)
@@ -446,6 +447,8 @@ def test_what_a_cut_out_leaves_transparent_is_no_part_of_it(compose_config: Comp
     config = compose_config("+pictures.guides.cut={content: cut.png}", "layers.style=[relu1_1]")
     prepared = prepare(config)
     (term,) = (t for t in build_terms(config, prepared.encoder) if t.role == "style")
-    guides = guides_for(term, prepared.encoder, config.pictures.guide_propagation, prepared.inputs.masks, (36, 48), [(48, 48)])
+    guides = guides_for(
+        term, prepared.encoder, config.pictures.guide_propagation, prepared.inputs.masks, (36, 48), [(48, 48)]
+    )
     assert guides["cut"].canvas is not None
     torch.testing.assert_close(guides["cut"].canvas["relu1_1"], left(36, 48, 24))

@@ -17,6 +17,7 @@ from nstbench.losses.total_variation import TotalVariation
 from nstbench.objective.objective import Objective
 from nstbench.objective.term import Term
 from nstbench.objective.units import gradient_norms, set_units
+from nstbench.objective.values import Values
 
 MIX = torch.randn(8, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -34,7 +35,7 @@ def picture(seed: int, batch: int = 1, size: int = 8) -> Tensor:
     )
 
 
-def make(style_weight: float = 10.0, normalization: str = "paper") -> Objective:
+def make(style_weight: float = 10.0, normalization: str = "paper") -> list[Term]:
     terms = [
         Term("content/features", FeatureReconstruction(), {"second": 1.0}, 2.0),
         Term("style/gram", Gram(normalization), {"first": 0.5, "second": 0.5}, style_weight),
@@ -42,60 +43,68 @@ def make(style_weight: float = 10.0, normalization: str = "paper") -> Objective:
     ]
     terms[0].compute_targets([[encode(picture(1))]])
     terms[1].compute_targets([[encode(picture(2, size=6))]])
-    return Objective(terms)
+    return terms
+
+
+def evaluate(terms: list[Term], canvases: Tensor) -> tuple[Tensor, list[Values]]:
+    """Evaluate one objective on every canvas of a batch."""
+    total, values = Objective([terms] * len(canvases))(encode(canvases), canvases)
+    return total, values.read()
 
 
 def test_the_total_is_the_sum_of_weighted_terms_and_terms_of_weighted_layers() -> None:
-    objective, canvas = make(), picture(3, batch=2)
-    values = objective(encode(canvas), canvas)
-    assert values.total.shape == (2,)
-    torch.testing.assert_close(values.total, sum(values.weighted.values()))
-    torch.testing.assert_close(values.weighted["style/gram"], 10.0 * values.unweighted["style/gram"])
+    canvas = picture(3, batch=2)
+    total, values = evaluate(make(), canvas)
+    assert total.tolist() == [each.total for each in values]
+    for each in values:
+        assert each.total == pytest.approx(sum(each.weighted.values()))
+        assert each.weighted["style/gram"] == pytest.approx(10.0 * each.unweighted["style/gram"])
     loss, features = Gram(), encode(canvas)
     by_hand = sum(
         0.5 * loss(features[layer], loss.target(encode(picture(2, size=6))[layer])) for layer in features
     )
-    torch.testing.assert_close(values.unweighted["style/gram"], by_hand)
+    assert isinstance(by_hand, Tensor)
+    assert [each.unweighted["style/gram"] for each in values] == pytest.approx(by_hand.tolist())
 
 
 def test_the_objective_of_a_canvas_is_its_own() -> None:
-    objective, canvas = make(), picture(3, batch=3)
-    together = objective(encode(canvas), canvas).total
-    alone = torch.cat([objective(encode(c[None]), c[None]).total for c in canvas])
+    terms, canvas = make(), picture(3, batch=3)
+    together = evaluate(terms, canvas)[0]
+    alone = torch.cat([evaluate(terms, c[None])[0] for c in canvas])
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=0)
 
 
 def test_layers_are_asked_of_the_encoder_once_and_the_canvas_never() -> None:
-    assert make().layers == ["second", "first"]
+    assert Objective([make()]).layers == ["second", "first"]
 
 
 def test_an_objective_without_terms_or_with_two_of_one_name_is_refused() -> None:
     term = Term("style/gram", Gram(), {"first": 1.0}, 1.0)
     for terms in ([], [term, term]):
         with pytest.raises(ValueError, match="terms"):
-            Objective(terms)
+            Objective([terms])
 
 
 def test_paper_units_leave_the_formulas_alone() -> None:
-    objective, canvas = make(), picture(3)
-    before = objective(encode(canvas), canvas).total
-    set_units(objective, "paper", encode, canvas)
-    torch.testing.assert_close(objective(encode(canvas), canvas).total, before)
+    terms, canvas = make(), picture(3)
+    before = evaluate(terms, canvas)[0]
+    set_units(terms, "paper", encode, canvas)
+    torch.testing.assert_close(evaluate(terms, canvas)[0], before)
 
 
 def test_in_units_of_the_target_a_canvas_without_features_has_the_value_one() -> None:
-    objective, canvas = make(), picture(3)
-    set_units(objective, "unit", encode, canvas)
+    terms, canvas = make(), picture(3)
+    set_units(terms, "unit", encode, canvas)
     nothing = {layer: torch.zeros_like(f) for layer, f in encode(canvas).items()}
-    values = objective(nothing, canvas).unweighted
-    assert values["content/features"].item() == pytest.approx(1.0)
-    assert values["style/gram"].item() == pytest.approx(1.0)
+    (values,) = Objective([terms])(nothing, canvas)[1].read()
+    assert values.unweighted["content/features"] == pytest.approx(1.0)
+    assert values.unweighted["style/gram"] == pytest.approx(1.0)
 
 
 def in_unit(unit: str, normalization: str) -> float:
-    objective, canvas = make(normalization=normalization), picture(3)
-    set_units(objective, unit, encode, canvas)
-    return objective(encode(canvas), canvas).unweighted["style/gram"].item()
+    terms, canvas = make(normalization=normalization), picture(3)
+    set_units(terms, unit, encode, canvas)
+    return evaluate(terms, canvas)[1][0].unweighted["style/gram"]
 
 
 def test_constants_of_a_formula_do_not_matter_but_in_paper_units() -> None:
@@ -111,10 +120,10 @@ def test_gradient_units_keep_a_formulas_balance_of_layers() -> None:
 
 
 def test_in_gradient_units_every_term_pulls_with_its_weight() -> None:
-    objective, canvas = make(style_weight=7.0), picture(3, batch=2)
-    set_units(objective, "gradient", encode, canvas)
-    norms = gradient_norms(objective.terms, encode, canvas)
-    for term in objective.terms:
+    terms, canvas = make(style_weight=7.0), picture(3, batch=2)
+    set_units(terms, "gradient", encode, canvas)
+    norms = gradient_norms(terms, encode, canvas)
+    for term in terms:
         pull = term.weight * norms[term.name]
         torch.testing.assert_close(
             pull, torch.full((2,), term.weight, dtype=torch.float64), rtol=1e-6, atol=0
@@ -122,12 +131,12 @@ def test_in_gradient_units_every_term_pulls_with_its_weight() -> None:
 
 
 def test_content_at_the_content_picture_is_measured_on_noise() -> None:
-    objective = make()
-    set_units(objective, "gradient", encode, picture(1))
-    scale = objective.terms[0].scales["second"].item()
-    objective.terms[0].scales = {}
+    terms = make()
+    set_units(terms, "gradient", encode, picture(1))
+    scale = terms[0].scales["second"].item()
+    terms[0].scales = {}
     noise = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))[None].double()
-    expected = gradient_norms(objective.terms, encode, noise)["content/features"].item()
+    expected = gradient_norms(terms, encode, noise)["content/features"].item()
     assert scale == pytest.approx(1 / expected, rel=1e-9)
 
 
@@ -135,9 +144,9 @@ def test_content_at_the_content_picture_is_measured_on_noise() -> None:
 def test_a_kink_at_the_content_picture_is_not_taken_for_a_gradient(rounding: float) -> None:
     term = Term("content/l1", Absolute(), {"second": 1.0}, 1.0)
     term.compute_targets([[encode(picture(1))]])
-    set_units(Objective([term]), "gradient", encode, picture(1))
+    set_units([term], "gradient", encode, picture(1))
     expected = term.scales["second"].item()
-    set_units(Objective([term]), "gradient", encode, picture(1) + rounding * picture(2))
+    set_units([term], "gradient", encode, picture(1) + rounding * picture(2))
     assert expected != 1
     assert term.scales["second"].item() == pytest.approx(expected)
 
@@ -153,9 +162,9 @@ class Absolute(Loss):
 
 
 def test_a_term_that_pulls_nowhere_keeps_its_published_unit() -> None:
-    objective = Objective([Term("regularizer/range", PixelRange(), {CANVAS: 1.0}, 1.0)])
-    set_units(objective, "gradient", encode, torch.full((1, 3, 8, 8), 0.5))
-    assert objective.terms[0].scales[CANVAS].item() == 1.0
+    terms = [Term("regularizer/range", PixelRange(), {CANVAS: 1.0}, 1.0)]
+    set_units(terms, "gradient", encode, torch.full((1, 3, 8, 8), 0.5))
+    assert terms[0].scales[CANVAS].item() == 1.0
 
 
 def test_several_style_pictures_blend() -> None:
@@ -211,7 +220,7 @@ class Pairs(JointLoss):
 def test_a_joint_loss_sees_its_layers_together() -> None:
     loss = Pairs()
     term = Term("style/pairs", loss, dict.fromkeys(loss.views(["first", "second"]), 1.0), 1.0)
-    assert Objective([term]).layers == ["first", "second"]
+    assert Objective([[term]]).layers == ["first", "second"]
     term.compute_targets([[encode(picture(1))]])
     seen, other = encode(picture(1)), encode(picture(2))
     assert term(seen).item() == 0

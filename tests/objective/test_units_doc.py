@@ -170,7 +170,7 @@ def objective_of(config: Config, maps: Mapping[str, Mapping[str, torch.Tensor]])
     terms = build_terms(config, build_encoder(config.encoder))
     for term in terms:
         term.compute_targets([[maps[term.role]]])
-    return float(Objective(terms)(maps["canvas"], torch.zeros(1, 3, 1, 1)).total)
+    return float(Objective([terms])(maps["canvas"], torch.zeros(1, 3, 1, 1))[0])
 
 
 def layers_of(config: Config) -> tuple[str, list[str]]:
@@ -281,15 +281,17 @@ def found(config: Config) -> Found:
     encoder = build_encoder(config.encoder)
     random = torch.Generator().manual_seed(3)
     canvas, *others = (torch.rand(1, 3, 48, 40, generator=random) for _ in range(3))
-    objective = Objective(build_terms(config, encoder))
-    for term in objective.terms:
+    terms = build_terms(config, encoder)
+    objective = Objective([terms])
+    for term in terms:
         picture = others[term.role == "style"]
         term.compute_targets([[encoder(picture, objective.layers)]])
     canvas.requires_grad_()
     features = encoder(canvas, objective.layers)
-    values = objective(features, canvas)
-    (gradient,) = torch.autograd.grad(values.total.sum(), canvas)
-    roles = (float(values.weighted[name].detach()) for name in ("content/features", "style/gram"))
+    total, pending = objective(features, canvas)
+    (values,) = pending.read()
+    (gradient,) = torch.autograd.grad(total.sum(), canvas)
+    roles = (values.weighted[name] for name in ("content/features", "style/gram"))
     return Found(*roles, gradient, features[layers_of(config)[0]][0].numel())
 
 

@@ -9,19 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from nstbench.config.schema import Config
+from nstbench.config.schema import Config, StageSettings
 from nstbench.errors import UserError
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.colour_control import luminance
 from nstbench.pictures.io import read_picture
 from nstbench.runs.inputs import (
-    canvas_shape,
     content_at,
     content_to_match,
     load_inputs,
     styles_at,
     styles_to_match,
 )
+from nstbench.runs.plan import plan_stage
 from nstbench.runs.run import run
 
 Compose = Callable[..., Config]
@@ -61,7 +61,10 @@ def test_of_luminance_control_the_hues_are_the_contents(compose_config: Compose,
 def test_of_luminance_control_the_losses_see_grey_pictures_of_one_contrast(compose_config: Compose) -> None:
     config = compose_config("colour=luminance")
     inputs, shape = load_inputs(config), (36, 48)
-    content, (style,) = content_to_match(config, inputs, shape), styles_to_match(config, inputs, shape, 48)
+    content, (style,) = (
+        content_to_match(inputs, shape, "luminance"),
+        styles_to_match(inputs, shape, [shape], "luminance"),
+    )
     assert content is not None
     for picture in (content, style):
         torch.testing.assert_close(picture, luminance(picture), rtol=0, atol=1e-6)
@@ -77,16 +80,16 @@ def test_the_style_picture_takes_the_contents_colours_at_every_size(
     config = compose_config(f"colour={control}")
     inputs = load_inputs(config)
     for size in (24, 48):
-        shape = canvas_shape(config, inputs, size)
-        content, before = content_at(inputs, shape), styles_at(config, inputs, shape, size)[0]
-        (style,) = styles_to_match(config, inputs, shape, size)
+        stage = plan_stage(config.pictures, inputs, StageSettings(size, 1, "fp32"))
+        content, before = content_at(inputs, stage.shape), styles_at(inputs, stage.style_shapes)[0]
+        (style,) = styles_to_match(inputs, stage.shape, stage.style_shapes, config.colour.control)
         assert content is not None
         assert style.shape == before.shape
         assert style.min() >= 0
         assert style.max() <= 1
         far = (before.mean((2, 3)) - content.mean((2, 3))).norm()
         assert (style.mean((2, 3)) - content.mean((2, 3))).norm() < 0.3 * far
-        torch.testing.assert_close(content_to_match(config, inputs, shape), content)
+        torch.testing.assert_close(content_to_match(inputs, stage.shape, config.colour.control), content)
 
 
 def test_metrics_compare_with_the_pictures_that_were_given(compose_config: Compose) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import pytorch_lightning as pl
 from conftest import TINY
 from small_disk import SmallDisk, small_disk
 
@@ -23,10 +22,11 @@ from nstbench.callbacks.sweep_progress import Reporting
 from nstbench.cli import main
 from nstbench.config.schema import Config
 from nstbench.errors import StorageError
-from nstbench.modules.member import Evaluation, EvaluationCallback
-from nstbench.runs.run import _logged_to, run
+from nstbench.modules.member import Evaluation, EvaluationCallback, Member
+from nstbench.runs.run import run
 from nstbench.tracking.ledger import Entry, Ledger
 from nstbench.tracking.record import RunRecord
+from nstbench.tracking.run_log import RunLog
 
 Compose = Callable[..., Config]
 FULL = r"(the disk is full|a file would exceed the limit on file sizes)\. .*then type the same command"
@@ -320,11 +320,13 @@ def test_a_log_that_finds_no_room_prints_no_traceback(
 ) -> None:
     raising, logging.raiseExceptions = logging.raiseExceptions, True
     try:
-        with _logged_to(disk.folder / "run.log"):
+        log = RunLog(disk.folder / "run.log")
+        with log.attached():
             disk.leave(0)
             for _ in range(100):
                 logging.getLogger("nstbench").warning("x" * 1000)
             disk.enlarge()
+        log.close()
     finally:
         logging.raiseExceptions = raising
     assert not NO_TRACEBACK.search("".join(capfd.readouterr()))

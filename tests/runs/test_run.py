@@ -14,11 +14,14 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from nstbench.canvas.base import Canvas
 from nstbench.config.schema import Config
 from nstbench.errors import NonFiniteObjectiveError, UserError
+from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import read_picture, read_provenance
-from nstbench.runs.inputs import canvas_shape, load_inputs, start_at
+from nstbench.runs.inputs import load_inputs, start_at
+from nstbench.runs.plan import plan_stages
 from nstbench.runs.run import Result, run
 
 Compose = Callable[..., Config]
@@ -86,7 +89,7 @@ def test_the_picture_says_how_it_was_made(compose_config: Compose) -> None:
     result = run(compose_config())
     said = read_provenance(result.folder / "canvas.png")
     assert said["nstbench:fingerprint"] == result.record.fingerprint
-    assert json.loads(said["nstbench:config"])["optimizer"]["_target_"] == "torch.optim.LBFGS"
+    assert json.loads(said["nstbench:config"])["optimizer"]["_target_"] == "nstbench.optimizers.lbfgs.LBFGS"
     assert read_picture(result.folder / "canvas.png").shape == (1, 3, 36, 48)
 
 
@@ -168,7 +171,7 @@ class Poison(EvaluationCallback):
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         self.last = evaluation.picture
         if evaluation.index == 2:
-            module.canvas.pixels.data.fill_(float("inf"))
+            member.canvas.pixels.data.fill_(float("inf"))
 
 
 def test_a_non_finite_objective_fails_clearly_and_keeps_the_last_good_canvas(compose_config: Compose) -> None:
@@ -207,25 +210,27 @@ def test_two_processes_never_work_on_one_run(compose_config: Compose) -> None:
     assert run(compose_config(), callbacks=[Again()]).record.state == "completed"
 
 
-def test_after_a_stage_nothing_is_evaluated_before_the_module_is_back_on_its_device(
+def test_after_a_stage_nothing_is_evaluated_before_the_canvas_is_back_on_its_device(
     compose_config: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lightning moves the module to the CPU when a fit ends; on a GPU the targets stay behind."""
     events: list[str] = []
-    original = {name: getattr(ImageOptimization, name) for name in ("cpu", "to", "values")}
 
-    def spy_on(name: str) -> Callable[..., object]:
-        def spy(self: ImageOptimization, *args: object, **kwargs: object) -> object:
+    def spy_on(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def spy(self: object, *args: object, **kwargs: object) -> object:
             events.append(name)
-            return original[name](self, *args, **kwargs)
+            return original(self, *args, **kwargs)
 
-        return spy
+        monkeypatch.setattr(owner, name, spy)
 
-    for name in original:
-        monkeypatch.setattr(ImageOptimization, name, spy_on(name))
+    for owner, name in ((ImageOptimization, "cpu"), (Canvas, "to"), (Member, "evaluate")):
+        spy_on(owner, name)
     run(compose_config(STAGES, "size=192", "steps=1"))
     assert events.count("cpu") == 3
-    assert ("cpu", "values") not in set(pairwise(events))
+    assert events.count("evaluate") >= 1
+    assert ("cpu", "evaluate") not in set(pairwise(events))
 
 
 def test_a_mistake_in_a_metric_shows_before_the_run(compose_config: Compose) -> None:
@@ -282,8 +287,10 @@ def test_each_stage_encodes_in_its_precision_and_the_rest_is_float32(
 
     class See(EvaluationCallback):
         def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-            encoded = module.encode(evaluation.picture)["relu2_1"].dtype
-            seen.add((encoded, evaluation.picture.dtype, evaluation.values.total.dtype))
+            encoded = member.encode(evaluation.picture)["relu2_1"].dtype
+            targets = [target for term in member.terms for target in term.targets.values()]
+            dtypes = {target.dtype for target in targets if isinstance(target, torch.Tensor)}
+            seen.add((encoded, evaluation.picture.dtype, *dtypes))
 
     result = run(compose_config(f"schedule.precision={precision}"), callbacks=[See()])
     wanted = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
@@ -343,7 +350,7 @@ def test_white_noise_is_the_noise_that_was_published(
     compose_config: Compose, noise: str, mean: float, std: float
 ) -> None:
     config = compose_config("canvas.start=noise", f"canvas.noise={noise}")
-    picture = start_at(config, load_inputs(config), (200, 300)).double()
+    picture = start_at(config.canvas, config.seed, load_inputs(config), (200, 300), "none").double()
     assert picture.mean().item() == pytest.approx(mean, abs=0.01)
     assert picture.std(dim=(0, 2, 3)).mean().item() == pytest.approx(std, rel=0.02)
 
@@ -363,7 +370,8 @@ def test_a_start_can_be_a_picture_with_a_share_of_noise(compose_config: Callable
     def start(*overrides: str) -> torch.Tensor:
         config = compose_config(*overrides)
         inputs = load_inputs(config)
-        return start_at(config, inputs, canvas_shape(config, inputs, config.size))
+        (stage,) = plan_stages(config, inputs)
+        return start_at(config.canvas, config.seed, inputs, stage.shape, "none")
 
     photo, noise = start(), start("canvas.start=noise")
     torch.testing.assert_close(start("canvas.noise_share=0.25"), 0.75 * photo + 0.25 * noise)

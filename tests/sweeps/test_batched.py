@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -24,14 +24,14 @@ from nstbench.callbacks.checkpoint import read_checkpoint
 from nstbench.cli import main
 from nstbench.config.schema import Config
 from nstbench.encoders.build import build_encoder
-from nstbench.modules.batch_optimization import BatchOptimization
 from nstbench.modules.footprint import memory_of
-from nstbench.modules.image_optimization import ImageOptimization
+from nstbench.modules.image_optimization import ImageOptimization, OptimizerFactory
+from nstbench.modules.member import Member
 from nstbench.pictures.io import read_picture
-from nstbench.runs.attempts import Waiting, begin
 from nstbench.runs.batch import max_batch_size
 from nstbench.runs.inputs import Inputs, load_inputs, start_at
-from nstbench.runs.run import attempt
+from nstbench.runs.preparation import prepare
+from nstbench.runs.run import Run
 from nstbench.runtime.interruption import request_stop
 from nstbench.tracking.record import RunRecord
 
@@ -42,15 +42,20 @@ TOGETHER = ["hydra/launcher=batched", "hydra.launcher.size=8"]
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The sizes of the batches that are optimised."""
+    """The sizes of the batches of several runs that are optimised."""
     sizes: list[int] = []
 
-    def counting(self: BatchOptimization, fits: Any) -> None:
-        sizes.append(len(fits))
-        init(self, fits)
+    def counting(
+        self: ImageOptimization, members: Sequence[Member], make_optimizer: OptimizerFactory
+    ) -> None:
+        self: ImageOptimization, members: Sequence[Member], make_optimizer: OptimizerFactory
+    ) -> None:
+        if len(members) > 1:
+            sizes.append(len(members))
+        init(self, members, make_optimizer)
 
-    init = BatchOptimization.__init__
-    monkeypatch.setattr(BatchOptimization, "__init__", counting)
+    init = ImageOptimization.__init__
+    monkeypatch.setattr(ImageOptimization, "__init__", counting)
     return sizes
 
 
@@ -83,8 +88,12 @@ def same(one: Path, other: Path, tolerance: float = 1e-3) -> None:
         assert totals(a) == pytest.approx(totals(b), rel=tolerance)
         assert float((read_picture(a / "canvas.png") - read_picture(b / "canvas.png")).abs().mean()) < 0.01
         mine, theirs = record_of(a), record_of(b)
-        for key in ("state", "fingerprint", "steps", "evaluations", "inputs", "layers", "overrides"):
-            assert getattr(mine, key) == getattr(theirs, key) or key == "overrides"
+        for key in ("state", "fingerprint", "steps", "evaluations", "inputs", "layers"):
+            assert getattr(mine, key) == getattr(theirs, key)
+        mine_, theirs_ = (
+            [o for o in record.overrides if not o.startswith("study=")] for record in (mine, theirs)
+        )
+        assert mine_ == theirs_
         for name, start in theirs.starts.items():
             assert mine.starts[name] == pytest.approx(start, rel=1e-3)
 
@@ -121,7 +130,7 @@ def in_double(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "nstbench.runs.preparation.build_encoder", lambda node: deepcopy(build_encoder(node)).double()
     )
-    monkeypatch.setattr("nstbench.runs.stages.start_at", lambda *given: start_at(*given).double())
+    monkeypatch.setattr("nstbench.runs.run.start_at", lambda *given: start_at(*given).double())
 
 
 def test_so_it_is_with_lbfgs(pair: dict[str, str], batches: list[int], in_double: None) -> None:
@@ -165,7 +174,8 @@ def test_runs_that_share_too_little_run_alone(pair: dict[str, str], batches: lis
     seeds = ["steps=2", "size=48,64", "seed=0,1,2", "canvas.start=noise"]
     sweep("more", pair, *seeds, *TOGETHER, "hydra.launcher.size=2")
     assert batches == [2, 2]
-    searching = ["steps=2", "optimizer.line_search_fn=strong_wolfe", "weights.style=1,2"]
+    searching = ["steps=2", "optimizer=lbfgs_torch", "optimizer.line_search_fn=strong_wolfe"]
+    searching += ["weights.style=1,2"]
     sweep("searching", pair, *searching, *TOGETHER)
     assert batches == [2, 2]
     assert [len(runs(Path("outputs") / s)) for s in ("few", "more", "searching")] == [4, 6, 2]
@@ -179,8 +189,8 @@ def test_the_size_is_taken_from_free_memory(
     assert batches == [6]
     needs: list[int] = []
 
-    def need(module: ImageOptimization) -> int:
-        needs.append(memory_of(module))
+    def need(member: Member, optimizer: torch.optim.Optimizer) -> int:
+        needs.append(memory_of(member, optimizer))
         return needs[-1]
 
     monkeypatch.setattr("nstbench.runs.batch.memory_of", need)
@@ -290,14 +300,14 @@ def how(folder: Path) -> str:
 def test_memory_that_does_not_suffice_halves_the_batch(
     pair: dict[str, str], batches: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step = BatchOptimization._evaluate
+    step = ImageOptimization.training_step
 
-    def greedy(self: BatchOptimization) -> torch.Tensor:
-        if len(self.fits) > 2:
+    def greedy(self: ImageOptimization, batch: int, batch_idx: int) -> None:
+        if len(self.members) > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return step(self)
+        step(self, batch, batch_idx)
 
-    monkeypatch.setattr(BatchOptimization, "_evaluate", greedy)
+    monkeypatch.setattr(ImageOptimization, "training_step", greedy)
     study = sweep("halved", pair, "seed=range(5)", "canvas.start=noise", *TOGETHER)
     assert batches == [5, 2, 3, 2]
     assert {record_of(f).state for f in runs(study)} == {"completed"}
@@ -305,14 +315,14 @@ def test_memory_that_does_not_suffice_halves_the_batch(
 
 def stop_at(evaluation: int, patch: pytest.MonkeyPatch) -> None:
     """Stop a sweep as Ctrl-C does."""
-    note = ImageOptimization.note
+    record_evaluation = Member.record_evaluation
 
-    def stopping(self: ImageOptimization, *given: Any) -> None:
-        note(self, *given)
-        if self.evaluations == evaluation:
+    def stopping(self: Member, *given: Any) -> None:
+        record_evaluation(self, *given)
+        if self.progress.evaluations == evaluation:
             request_stop()
 
-    patch.setattr(ImageOptimization, "note", stopping)
+    patch.setattr(Member, "record_evaluation", stopping)
 
 
 def bytes_of(folder: Path) -> bytes:
@@ -436,9 +446,8 @@ class TestInterruptions:
 def test_on_a_cpu_canvases_that_gain_nothing_by_it_stay_alone(
     compose_config: Callable[..., Config], px: int, room: int
 ) -> None:
-    waiting = begin(attempt(compose_config(f"size={px}", "pictures.size_is=area")))
-    assert isinstance(waiting, Waiting)
-    height, width = waiting.fit.module.canvas().shape[2:]
-    assert height * width == pytest.approx(px**2, rel=0.02)
-    assert max_batch_size(waiting.fit) == pytest.approx(room, abs=1 if room > 1 else 0)
-    waiting.attempt.close()
+    config = compose_config(f"size={px}", "pictures.size_is=area")
+    with Run.open(config, prepare(config)) as run:
+        run.begin_stage()
+        assert run.stages_left[0].pixels == pytest.approx(px**2, rel=0.02)
+        assert max_batch_size(run) == pytest.approx(room, abs=1 if room > 1 else 0)

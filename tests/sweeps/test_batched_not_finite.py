@@ -12,7 +12,7 @@ from conftest import TINY
 from nstbench.cli import main
 from nstbench.config.files import groups
 from nstbench.config.schema import Role
-from nstbench.modules.batch_optimization import BatchOptimization
+from nstbench.modules.image_optimization import ImageOptimization
 from nstbench.tracking.record import RunRecord
 
 OPTIONS = {role: [o for o in groups()[f"loss/{role}"] if o != "none"] for role in get_args(Role)}
@@ -29,21 +29,21 @@ def sweep(pair: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
     The canvas of one of them, if any, is poisoned before the second step.
     """
-    training_step = BatchOptimization.training_step
+    training_step = ImageOptimization.training_step
 
     def run(
         study: str, *settings: str, poisoned: int | None = None, value: float = float("nan")
     ) -> dict[int, Path]:
         sizes = []
 
-        def poisoning(self: BatchOptimization, batch: int, batch_idx: int) -> None:
-            sizes.append(len(self.fits))
-            for row, fit in enumerate(self.fits):
-                if self.global_step == 1 and fit.config.seed == poisoned:
+        def poisoning(self: ImageOptimization, batch: int, batch_idx: int) -> None:
+            sizes.append(len(self.members))
+            for row, member in enumerate(self.members):
+                if self.global_step == 1 and member.terms[0].seed == poisoned:
                     self.canvas.pixels.data[row, :, 5, 5] = value  # type: ignore[union-attr, index, operator]
             training_step(self, batch, batch_idx)
 
-        monkeypatch.setattr(BatchOptimization, "training_step", poisoning)
+        monkeypatch.setattr(ImageOptimization, "training_step", poisoning)
         inputs = [f"content={pair['photo']}", f"style={pair['painting']}", f"study={study}"]
         status = main(["run", "-m", *TINY, *inputs, *SETTINGS, *settings])
         assert status == (poisoned is not None)

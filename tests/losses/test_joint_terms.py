@@ -14,11 +14,9 @@ from nstbench.config.schema import Role
 from nstbench.losses.base import CANVAS
 from nstbench.losses.gram import Gram
 from nstbench.losses.total_variation import TotalVariation
-from nstbench.objective.objective import Objective
+from nstbench.objective.objective import Objective, TermError
 from nstbench.objective.term import Term
-from nstbench.objective.together import TermError, Together
 
-CPU = torch.device("cpu")
 STACKABLE = [
     (role, option)
     for role in get_args(Role)
@@ -54,70 +52,71 @@ def view_of(role: str, option: str) -> str:
     return str(view)
 
 
-def evaluated(objectives: list[Objective], features: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], Any]:
+def evaluated(terms: list[list[Term]], features: dict[str, Tensor]) -> tuple[Tensor, list[Tensor], Any]:
     leaves = {name: f.clone().requires_grad_() for name, f in features.items()}
-    together = Together(objectives, CPU)
-    total, told = together({k: v for k, v in leaves.items() if k != CANVAS}, leaves[CANVAS])
+    maps = {k: v for k, v in leaves.items() if k != CANVAS}
+    total, values = Objective(terms)(maps, leaves[CANVAS])
     gradients = torch.autograd.grad(total.sum(), list(leaves.values()), allow_unused=True)
-    return total.detach(), [g for g in gradients if g is not None], told.read()
+    return total.detach(), [g for g in gradients if g is not None], values.read()
 
 
-def check(objectives: list[Objective], features: dict[str, Tensor]) -> None:
+def check(terms: list[list[Term]], features: dict[str, Tensor]) -> None:
     """Compare a batch with its canvases, each with its own objective alone."""
-    total, gradients, values = evaluated(objectives, features)
-    for i, objective in enumerate(objectives):
-        own = {name: f[i : i + 1].clone().requires_grad_() for name, f in features.items()}
-        expected = objective({k: v for k, v in own.items() if k != CANVAS}, own[CANVAS])
-        torch.testing.assert_close(total[i : i + 1], expected.total.detach(), rtol=1e-5, atol=1e-7)
-        torch.testing.assert_close(values[i].total, total[i : i + 1])
-        assert list(values[i].weighted) == list(expected.weighted)
-        for name in expected.weighted:
-            for kind in ("weighted", "unweighted"):
-                found, one = getattr(values[i], kind)[name], getattr(expected, kind)[name].detach()
-                torch.testing.assert_close(found, one, rtol=1e-5, atol=1e-7)
-        own_gradients = torch.autograd.grad(expected.total.sum(), list(own.values()), allow_unused=True)
-        for whole, one in zip(gradients, [g for g in own_gradients if g is not None], strict=True):
+    total, gradients, values = evaluated(terms, features)
+    for i, own in enumerate(terms):
+        of_canvas = {name: f[i : i + 1] for name, f in features.items()}
+        expected, own_gradients, (alone,) = evaluated([own], of_canvas)
+        torch.testing.assert_close(total[i : i + 1], expected, rtol=1e-5, atol=1e-7)
+        assert values[i].total == float(total[i])
+        assert list(values[i].weighted) == list(alone.weighted) == [term.name for term in own]
+        assert values[i].weighted == pytest.approx(alone.weighted, rel=1e-5, abs=1e-7)
+        assert values[i].unweighted == pytest.approx(alone.unweighted, rel=1e-5, abs=1e-7)
+        for whole, one in zip(gradients, own_gradients, strict=True):
             torch.testing.assert_close(whole[i : i + 1], one, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("role", "option"), STACKABLE, ids=[f"{r}={o}" for r, o in STACKABLE])
 def test_a_formulation_that_says_so_can_take_the_targets_of_a_batch(role: str, option: str) -> None:
     view = view_of(role, option)
-    objectives = [Objective([term(f"{role}/x", option, view, seed, 1.0 + seed)]) for seed in range(3)]
-    assert len(Together(objectives, CPU).shared) == 1
-    check(objectives, pictures(3, 9))
+    terms = [[term(f"{role}/x", option, view, seed, 1.0 + seed)] for seed in range(3)]
+    assert len(Objective(terms).joint) == 1
+    check(terms, pictures(3, 9))
 
 
 def test_runs_of_different_terms_have_each_their_own() -> None:
-    def of(*styles: str, seed: int) -> Objective:
+    def of(*styles: str, seed: int) -> list[Term]:
         terms = [term(f"style/{s}", s, "layer", seed, 1.0 + seed) for s in styles]
-        return Objective([*terms, term("regularizer/tv", "tv", CANVAS, seed, 0.5)])
+        return [*terms, term("regularizer/tv", "tv", CANVAS, seed, 0.5)]
 
-    objectives = [
+    terms = [
         of("gram", seed=0),
         of("sliced_wasserstein", seed=1),
         of("gram", "moments", seed=2),
         of("sliced_wasserstein", seed=3),
         of("moments", seed=4),
     ]
-    shared = {(s.term.name, *s.rows) for s in Together(objectives, CPU).shared}
-    assert shared == {
+    joint = {(j.term.name, *j.rows) for j in Objective(terms).joint}
+    assert joint == {
         ("style/gram", 0, 2),
         ("style/sliced_wasserstein", 1),  # it samples: each run has its own draw
         ("style/sliced_wasserstein", 3),
         ("style/moments", 2, 4),
         ("regularizer/tv", 0, 1, 2, 3, 4),
     }
-    check(objectives, pictures(5, 9))
+    check(terms, pictures(5, 9))
 
 
 def test_one_formulation_with_other_settings_is_another() -> None:
     terms = [Term("style/gram", Gram(n), {"layer": 1.0}, 1.0) for n in ("paper", "paper", "authors")]
     for own in terms:
         own.compute_targets([[pictures(1, 0)]])
-    objectives = [Objective([own]) for own in terms]
-    assert [s.rows for s in Together(objectives, CPU).shared] == [[0, 1], [2]]
-    check(objectives, pictures(3, 9))
+    assert [j.rows for j in Objective([[own] for own in terms]).joint] == [[0, 1], [2]]
+    check([[own] for own in terms], pictures(3, 9))
+
+
+def test_there_are_as_many_canvases_as_objectives() -> None:
+    with pytest.raises(ValueError, match="an objective of 1 canvases is given 2"):
+        Objective([[term("regularizer/tv", "tv", CANVAS, 0, 1.0)]])({}, torch.rand(2, 3, 8, 8))
 
 
 def test_a_term_that_raises_says_for_which_canvases() -> None:
@@ -129,5 +128,5 @@ def test_a_term_that_raises_says_for_which_canvases() -> None:
 
     good, bad = (Term("regularizer/tv", kind(), {CANVAS: 1.0}, 1.0) for kind in (TotalVariation, Broken))
     with pytest.raises(TermError, match="out of order") as failure:
-        Together([Objective([good]), Objective([bad])], CPU)({}, torch.rand(2, 3, 8, 8))
+        Objective([[good], [bad]])({}, torch.rand(2, 3, 8, 8))
     assert failure.value.rows == [1]
