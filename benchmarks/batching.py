@@ -25,13 +25,15 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from nstbench.config.files import conf_dir
+from nstbench.config.instantiate import build
 from nstbench.config.resolvers import register_resolvers
 from nstbench.config.validation import validate
 from nstbench.modules.footprint import memory_of
-from nstbench.runs.attempts import Fit, Waiting, begin
-from nstbench.runs.batch import fit_together, max_batch_size
-from nstbench.runs.run import attempt
-from nstbench.runs.targets import shared_encodings
+from nstbench.runs.batch import max_batch_size
+from nstbench.runs.preparation import prepare
+from nstbench.runs.run import Run
+from nstbench.runs.stages import optimize
+from nstbench.runs.targets import EncodedPictures
 from nstbench.runtime.device import device_name
 from nstbench.sweeps.plugins import register_launchers
 
@@ -67,31 +69,45 @@ class Stopwatch(pl.Callback):
         return time.perf_counter()
 
 
-def begun(output: str, runs: int, watch: Stopwatch, overrides: Sequence[str]) -> list[Waiting[Any]]:
-    """Begin as many runs; return them as they wait for their first stage."""
-    waiting = []
-    with shared_encodings():
-        for i in range(runs):
-            own = [f"seed={i}", f"pictures.style={STYLES[i % len(STYLES)]}", f"weights.style={10 + i}"]
-            with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-                config = validate(compose("config", overrides=[*overrides, *own, f"output={output}"]))
-            now = begin(attempt(config, callbacks=[watch]))
-            assert isinstance(now, Waiting)
-            waiting.append(now)
-    return waiting
+def begin(output: str, number: int, watch: Stopwatch, overrides: Sequence[str]) -> list[Run]:
+    """Open as many runs, and begin the first stage of each."""
+    runs, encoded = [], EncodedPictures()
+    for i in range(number):
+        own = [f"seed={i}", f"pictures.style={STYLES[i % len(STYLES)]}", f"weights.style={10 + i}"]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = validate(compose("config", overrides=[*overrides, *own, f"output={output}"]))
+        run = Run.open(config, prepare(config), callbacks=[watch] if i == 0 else [])
+        run.begin_stage(encoded)
+        runs.append(run)
+    return runs
 
 
-def measure(fits: Sequence[Fit], size: int, watch: Stopwatch, rounds: int) -> tuple[list[float], list[float]]:
+def repeat(runs: Sequence[Run]) -> None:
+    """Optimise the present stage of runs from its first step on; the canvases go on from where they are."""
+    for run in runs:
+        run.member.progress.stage_step = 0
+    optimize(runs)
+    for run in runs:
+        if run.member.error is not None:
+            raise run.member.error
+
+
+def measure(runs: Sequence[Run], size: int, watch: Stopwatch, rounds: int) -> tuple[list[float], list[float]]:
     """Return the seconds of each round of a stage: one after the other, and in batches of ``size``."""
     apart, together = [], []
+    for run in runs:
+        run.member.callbacks = [watch]
     for _ in range(rounds + 1):
-        for fit in fits:
-            fit.alone()
+        for run in runs:
+            repeat([run])
         apart.append(watch.read())
-        for at in range(0, len(fits), size):
-            for error in fit_together(fits[at : at + size], [watch] if size > 1 else []):
-                if error:
-                    raise error
+        for at in range(0, len(runs), size):
+            batch = runs[at : at + size]
+            for run in batch[1:]:
+                run.member.callbacks = []
+            repeat(batch)
+            for run in batch[1:]:
+                run.member.callbacks = [watch]
         together.append(watch.read())
     return apart[1:], together[1:]  # the first round allocates
 
@@ -131,15 +147,15 @@ def _row(
 ) -> str:
     watch = Stopwatch(device)
     with tempfile.TemporaryDirectory() as output:
-        runs = begun(output, given.runs, watch, overrides)
+        runs = begin(output, given.runs, watch, overrides)
         try:
-            fits = [each.fit for each in runs]
-            need = memory_of(fits[0].module)
-            size = given.runs if given.size == "all" else min(given.runs, max_batch_size(fits[0]))
-            apart, together = measure(fits, size, watch, given.rounds)
+            optimizer = build(runs[0].config.optimizer)(runs[0].member.canvas.parameters())
+            need = memory_of(runs[0].member, optimizer)
+            size = given.runs if given.size == "all" else min(given.runs, max_batch_size(runs[0]))
+            apart, together = measure(runs, size, watch, given.rounds)
         finally:
-            for each in runs:
-                each.attempt.close()
+            for run in runs:
+                run.fail(KeyboardInterrupt())
     ratios = [a / b for a, b in zip(apart, together, strict=True)]
     a, b = (1000 * statistics.median(x) / given.steps for x in (apart, together))
     spread = f"{min(ratios):.2f} … {max(ratios):.2f}"

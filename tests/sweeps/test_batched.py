@@ -45,14 +45,10 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The sizes of the batches of several runs that are optimised."""
     sizes: list[int] = []
 
-    def counting(
-        self: ImageOptimization, members: Sequence[Member], make_optimizer: OptimizerFactory
-    ) -> None:
-        self: ImageOptimization, members: Sequence[Member], make_optimizer: OptimizerFactory
-    ) -> None:
+    def counting(self: ImageOptimization, members: Sequence[Member], factory: OptimizerFactory) -> None:
         if len(members) > 1:
             sizes.append(len(members))
-        init(self, members, make_optimizer)
+        init(self, members, factory)
 
     init = ImageOptimization.__init__
     monkeypatch.setattr(ImageOptimization, "__init__", counting)
