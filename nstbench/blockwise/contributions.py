@@ -1,4 +1,4 @@
-"""What a block of a picture contributes to a term's value of a view."""
+"""What the blocks of a picture contribute to the value of a part of a term."""
 
 from __future__ import annotations
 
@@ -13,24 +13,33 @@ from nstbench.encoders.base import Encoder, Features
 from nstbench.losses.base import CANVAS, AdditiveLoss, JointLoss, PositionwiseLoss
 from nstbench.objective.term import Part, Term
 
-Kind = Literal["pixels", "additive", "positionwise", "neither"]
+BlockMode = Literal["pixels", "additive", "positionwise", "impossible"]
+"""How a term's value of a view is computed for pictures in blocks: on the pixels of the whole picture,
+from sums over positions, from the error of each position, or not at all."""
 
 
-def kind(term: Term, view: str) -> Kind:
-    """Tell how a term's value of a view is computed for pictures in blocks; ``neither``: it cannot be."""
+def block_mode(term: Term, view: str) -> BlockMode:
+    """Return how a term's value of a view is computed for pictures in blocks."""
     layers = view.split("+")
     if set(layers) == {CANVAS}:
         return "pixels"
     if CANVAS in layers:
-        return "neither"
+        return "impossible"
     if isinstance(term.loss, AdditiveLoss):
         return "additive"
-    return "positionwise" if isinstance(term.loss, PositionwiseLoss) else "neither"
+    return "positionwise" if isinstance(term.loss, PositionwiseLoss) else "impossible"
 
 
 @dataclass(frozen=True)
-class Share:
-    """A part of a term that is computed in blocks."""
+class Contribution:
+    """A part of a term that is computed in blocks.
+
+    Attributes:
+        term: Term.
+        part: Part of the term.
+        guide: Weight of each position, ``(1, 1, h, w)`` for the finest map; None: all count alike.
+        strides: Stride of each layer of the part's view.
+    """
 
     term: Term
     part: Part
@@ -39,21 +48,21 @@ class Share:
 
     @property
     def loss(self) -> Any:
-        """An `AdditiveLoss` or a `PositionwiseLoss`, as its kind says."""
+        """The term's loss: an `AdditiveLoss` or a `PositionwiseLoss`."""
         return self.term.loss
 
     @property
-    def unguided(self) -> Share:
+    def unguided(self) -> Contribution:
         """The same without a guide."""
         return replace(self, guide=None)
 
     @property
     def layers(self) -> list[str]:
-        """The layers that it sees together."""
+        """The layers whose maps are compared together."""
         return self.part.view.split("+")
 
-    def seen(self, features: Features, block: Block) -> tuple[Any, Tensor | None] | None:
-        """Return its maps and guide at the block's positions; None where it has none that count."""
+    def maps(self, features: Features, block: Block) -> tuple[Any, Tensor | None] | None:
+        """Return the maps and the guide at the block's positions; None if no position counts."""
         if any(layer not in block.inside for layer in self.layers):
             return None
         windows = [self._windows(block, i) for i in range(len(self.layers))]
@@ -80,16 +89,16 @@ class Share:
         return (rows, columns), (all_rows, all_columns)
 
 
-def contributions_of(terms: Sequence[Term], wanted: Kind, encoder: Encoder) -> list[Share]:
-    """Return the parts of terms that are of a kind, with the guides of the canvas."""
+def contributions_of(terms: Sequence[Term], wanted: BlockMode, encoder: Encoder) -> list[Contribution]:
+    """Return the parts of terms that are computed in one way, with the guides of the canvas."""
     return [
         contribution_of(term, part, term.guides.get(part.key), encoder)
         for term in terms
         for part in term.parts
-        if kind(term, part.view) == wanted
+        if block_mode(term, part.view) == wanted
     ]
 
 
-def contribution_of(term: Term, part: Part, guide: Tensor | None, encoder: Encoder) -> Share:
-    """Return a part as a share, with a guide of the picture that is looked at."""
-    return Share(term, part, guide, [encoder.layers[layer].stride for layer in part.view.split("+")])
+def contribution_of(term: Term, part: Part, guide: Tensor | None, encoder: Encoder) -> Contribution:
+    """Return the contribution of one part of a term, with a guide of the picture."""
+    return Contribution(term, part, guide, [encoder.layers[layer].stride for layer in part.view.split("+")])

@@ -5,7 +5,8 @@ changes with the sums. So there are two passes over the blocks (`nstbench.blockw
 
 1. without gradients, the sums S of every layer are added up; then the values, and their
    derivatives for the sums, ``∂L/∂S``, which are small matrices;
-2. with gradients, each block's share ``⟨∂L/∂S, S_block⟩`` is taken back to its pixels. As S = Σ S_block,
+2. with gradients, each block's contribution ``⟨∂L/∂S, S_block⟩`` is taken back to its pixels. As S = Σ
+S_block,
    these gradients add up to that of the whole, where halos overlap.
 
 Errors of single positions (content) are sums that need no first pass; the content's features are computed
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from nstbench.blockwise.blocks import Block, at, cut
-from nstbench.blockwise.contributions import Share, contribution_of, contributions_of, kind
+from nstbench.blockwise.contributions import Contribution, block_mode, contribution_of, contributions_of
 from nstbench.encoders.base import Encoder, Features
 from nstbench.losses.base import CANVAS, Target
 from nstbench.losses.functional.maps import at_least_float32
@@ -36,10 +37,10 @@ class BlockwiseObjective:
     """Evaluates the terms of an objective block by block, and computes their targets likewise.
 
     Args:
-        encoder: checked by `nstbench.blockwise.blocks.check_blocks`.
-        encode: from pictures and layers to feature maps, in the precision of the stage.
-        terms: Terms that can be computed in blocks (`nstbench.blockwise.contributions.kind`).
-        tile: about how many pixels a block has on a side, without its halo.
+        encoder: Encoder, checked by `nstbench.blockwise.blocks.check_blocks`.
+        encode: Function from pictures and layers to feature maps, in the precision of the stage.
+        terms: Terms that can be computed in blocks (`nstbench.blockwise.contributions.block_mode`).
+        tile: Approximate number of pixels on a side of a block, without its halo.
 
     Raises:
         ValueError: A term cannot be computed in blocks; likewise from `compute_targets`, `measured` and
@@ -49,7 +50,7 @@ class BlockwiseObjective:
     def __init__(self, encoder: Encoder, encode: Encode, terms: Sequence[Term], tile: int) -> None:
         _check(terms)
         self.encoder, self.encode, self.terms, self.tile = encoder, encode, terms, tile
-        self._remembered: dict[str, Tensor] = {}  # the picture of every term that compares positions
+        self._pictures: dict[str, Tensor] = {}  # the picture of every term that compares positions
         self._cut: dict[tuple[object, ...], list[Block]] = {}
 
     @torch.no_grad()
@@ -67,22 +68,23 @@ class BlockwiseObjective:
         _check([term])
         summaries = {}
         for i, picture in enumerate(pictures):
-            shares = [
+            contributions = [
                 contribution_of(term, part, _guide_of_style(part, guides), self.encoder)
                 for part in term.parts
-                if kind(term, part.view) == "additive" and (part.region is None or part.region.picture == i)
+                if block_mode(term, part.view) == "additive"
+                and (part.region is None or part.region.picture == i)
             ]
-            for share, sums in zip(shares, self._sums(picture, shares), strict=True):
-                summaries[share.part.key, i] = share.loss.summary(sums)
+            for each, sums in zip(contributions, self._sums(picture, contributions), strict=True):
+                summaries[each.part.key, i] = each.loss.summary(sums)
 
         def target(part: Part, i: int, of_style: Sequence[Mapping[str, Tensor]] | None) -> Target:
-            of_kind, picture = kind(term, part.view), pictures[i]
-            if of_kind == "additive":
+            mode, picture = block_mode(term, part.view), pictures[i]
+            if mode == "additive":
                 return summaries[part.key, i]
-            if of_kind == "pixels":
+            if mode == "pixels":
                 copies = [{CANVAS: copy} for copy in term.loss.copies(picture)]
                 return term.target(copies, part.view, of_style)
-            self._remembered[term.name] = picture
+            self._pictures[term.name] = picture
             term.units[part.key] = self._size(picture, contribution_of(term, part, None, self.encoder))
             return None
 
@@ -120,84 +122,84 @@ class BlockwiseObjective:
         )
         sums = self._sums(picture, additive)
         slopes = []
-        for share, of_all in zip(additive, sums, strict=True):
-            value, of_value = _compare(share, of_all)
-            values[share.term.name] += value
-            slopes.append([weights[share.term.name] * d for d in of_value])
+        for each, of_all in zip(additive, sums, strict=True):
+            value, of_value = _compare(each, of_all)
+            values[each.term.name] += value
+            slopes.append([weights[each.term.name] * d for d in of_value])
         for block in self._blocks(picture, [*(additive if gradient else []), *positionwise]):
             crop = at(picture, block.crop).clone().requires_grad_(gradient)
             with torch.set_grad_enabled(gradient):
                 features = self.encode(crop, block.layers)
-                pulls = _pulls(additive, sums, slopes, features, block) if gradient else []
-                for share, error in self._errors(positionwise, features, block, picture):
-                    values[share.term.name] += error.detach()
-                    pulls.append(weights[share.term.name] * error.sum())
-                if gradient and pulls:
-                    at(slope, block.crop).add_(*torch.autograd.grad(torch.stack(pulls).sum(), crop))
+                parts = _linear_terms(additive, sums, slopes, features, block) if gradient else []
+                for each, error in self._errors(positionwise, features, block, picture):
+                    values[each.term.name] += error.detach()
+                    parts.append(weights[each.term.name] * error.sum())
+                if gradient and parts:
+                    at(slope, block.crop).add_(*torch.autograd.grad(torch.stack(parts).sum(), crop))
         return {name: value.to(at_least_float32(picture)) for name, value in values.items()}, slope
 
     @torch.no_grad()
-    def _sums(self, picture: Tensor, shares: Sequence[Share]) -> list[Sums]:
-        """Return the sums that each share needs, over all positions: the first pass."""
+    def _sums(self, picture: Tensor, contributions: Sequence[Contribution]) -> list[Sums]:
+        """Return the sums that each contribution needs, over all positions: the first pass."""
         totals: dict[int, Sums] = {}
-        for block in self._blocks(picture, shares):
+        for block in self._blocks(picture, contributions):
             features = self.encode(at(picture, block.crop), block.layers)
-            for i, share in enumerate(shares):
-                seen = share.seen(features, block)
-                if seen is not None:
-                    found = share.loss.statistic(*seen).double()
-                    totals[i] = totals[i] + found if i in totals else found
-        for i, share in enumerate(shares):
+            for i, each in enumerate(contributions):
+                local = each.maps(features, block)
+                if local is not None:
+                    sums = each.loss.statistic(*local).double()
+                    totals[i] = totals[i] + sums if i in totals else sums
+        for i, each in enumerate(contributions):
             if i not in totals:
-                reason = f"no position of the picture counts for {share.part.key}"
+                reason = f"no position of the picture counts for {each.part.key}"
                 raise ValueError(
-                    f"{share.term.name}: {reason} (its map is empty, or its guide is 0 everywhere)"
+                    f"{each.term.name}: {reason} (its map is empty, or its guide is 0 everywhere)"
                 )
-        return [totals[i].about_mean() for i in range(len(shares))]
+        return [totals[i].about_mean() for i in range(len(contributions))]
 
     def _errors(
-        self, shares: Sequence[Share], features: Features, block: Block, picture: Tensor
-    ) -> Iterator[tuple[Share, Tensor]]:
-        """Yield what the block's positions add to the value, ``(B,)``, of terms that compare single ones."""
-        theirs: dict[int, Features] = {}  # of each remembered picture, computed once
-        for share in shares:
-            seen, remembered = share.seen(features, block), self._remembered[share.term.name]
-            if seen is None:
+        self, contributions: Sequence[Contribution], features: Features, block: Block, picture: Tensor
+    ) -> Iterator[tuple[Contribution, Tensor]]:
+        """Yield what a block adds to the value, ``(B,)``, of terms that compare single positions."""
+        encoded: dict[int, Features] = {}  # maps of each picture to match, computed once
+        for each in contributions:
+            local, matched = each.maps(features, block), self._pictures[each.term.name]
+            if local is None:
                 continue
-            if remembered.shape[2:] != picture.shape[2:]:
-                sizes = f"canvas {tuple(picture.shape)}, picture {tuple(remembered.shape)}"
-                raise ValueError(f"{share.term.name} needs one size: {sizes}")
-            if id(remembered) not in theirs:
-                layers = [x for x in block.layers if any(x in s.layers for s in shares)]
+            if matched.shape[2:] != picture.shape[2:]:
+                sizes = f"canvas {tuple(picture.shape)}, picture {tuple(matched.shape)}"
+                raise ValueError(f"{each.term.name} needs one size: {sizes}")
+            if id(matched) not in encoded:
+                layers = [x for x in block.layers if any(x in s.layers for s in contributions)]
                 with torch.no_grad():
-                    theirs[id(remembered)] = self.encode(at(remembered, block.crop), layers)
-            target = share.unguided.seen(theirs[id(remembered)], block)
+                    encoded[id(matched)] = self.encode(at(matched, block.crop), layers)
+            target = each.unguided.maps(encoded[id(matched)], block)
             assert target is not None
-            errors = share.loss.errors(seen[0], at_least_float32(target[0]), seen[1])
-            yield share, share.term.scaled(share.part, self._factor(share, picture) * in_double(errors))
+            errors = each.loss.errors(local[0], at_least_float32(target[0]), local[1])
+            yield each, each.term.scaled(each.part, self._factor(each, picture) * in_double(errors))
 
-    def _size(self, picture: Tensor, share: Share) -> Tensor:
-        """Return the unit of a share that compares positions with those of a picture: the value at F = 0."""
+    def _size(self, picture: Tensor, each: Contribution) -> Tensor:
+        """Return the unit of a part that compares single positions: its value at F = 0."""
         total = in_double(picture.new_zeros(len(picture)))
-        for block in self._blocks(picture, [share]):
-            seen = share.unguided.seen(self.encode(at(picture, block.crop), block.layers), block)
-            if seen is not None:
-                P = at_least_float32(seen[0])
-                total += share.loss.errors(torch.zeros_like(P), P)
-        return self._factor(share, picture) * total
+        for block in self._blocks(picture, [each]):
+            local = each.unguided.maps(self.encode(at(picture, block.crop), block.layers), block)
+            if local is not None:
+                P = at_least_float32(local[0])
+                total += each.loss.errors(torch.zeros_like(P), P)
+        return self._factor(each, picture) * total
 
-    def _factor(self, share: Share, picture: Tensor) -> float:
-        (layer,) = share.layers
-        windows = [block.whole[layer] for block in self._blocks(picture, [share]) if layer in block.whole]
+    def _factor(self, each: Contribution, picture: Tensor) -> float:
+        (layer,) = each.layers
+        windows = [block.whole[layer] for block in self._blocks(picture, [each]) if layer in block.whole]
         positions = sum((r.stop - r.start) * (c.stop - c.start) for r, c in windows)
         if not positions:
-            raise ValueError(f"{share.term.name}: no position of the picture counts for {share.part.key}")
-        factor: float = share.loss.factor(self.encoder.layers[layer].channels, positions)
+            raise ValueError(f"{each.term.name}: no position of the picture counts for {each.part.key}")
+        factor: float = each.loss.factor(self.encoder.layers[layer].channels, positions)
         return factor
 
-    def _blocks(self, picture: Tensor, shares: Sequence[Share]) -> list[Block]:
-        """Return the blocks of a picture for the layers of some shares; cut once for each size."""
-        layers = tuple(dict.fromkeys(layer for share in shares for layer in share.layers))
+    def _blocks(self, picture: Tensor, contributions: Sequence[Contribution]) -> list[Block]:
+        """Return the blocks of a picture for the layers of some contributions; cut once for each size."""
+        layers = tuple(dict.fromkeys(layer for each in contributions for layer in each.layers))
         if not layers:
             return []
         height, width = picture.shape[2:]
@@ -211,7 +213,7 @@ def _check(terms: Sequence[Term]) -> None:
     """Raise ValueError for a term that no blocks can give the value of: its value would be 0."""
     for term in terms:
         for part in term.parts:
-            if kind(term, part.view) == "neither":
+            if block_mode(term, part.view) == "impossible":
                 what = f"{term.name} ({type(term.loss).__name__} of {part.view})"
                 raise ValueError(
                     f"{what} cannot be computed in blocks: it is no sum over positions of the encoder's maps"
@@ -235,7 +237,7 @@ def _of_pixels(
     totals = []
     with torch.set_grad_enabled(gradient):
         for term in terms:
-            for part in (part for part in term.parts if kind(term, part.view) == "pixels"):
+            for part in (part for part in term.parts if block_mode(term, part.view) == "pixels"):
                 value = term.value_of(part, {CANVAS: leaf})
                 values[term.name] += in_double(value.detach())
                 totals.append(weights[term.name] * value.sum())
@@ -245,32 +247,32 @@ def _of_pixels(
     return values, slope
 
 
-def _compare(share: Share, sums: Sums) -> tuple[Tensor, Sequence[Tensor]]:
-    """Return a share's value, ``(B,)``, and its derivatives for the sums."""
+def _compare(each: Contribution, sums: Sums) -> tuple[Tensor, Sequence[Tensor]]:
+    """Return a contribution's value, ``(B,)``, and its derivatives for the sums."""
     leaves = sums.requiring_grad()
     with torch.enable_grad():
-        value = share.term.scaled(share.part, share.loss.compare(leaves, share.term.targets[share.part.key]))
+        value = each.term.scaled(each.part, each.loss.compare(leaves, each.term.targets[each.part.key]))
         slopes = torch.autograd.grad(value.sum(), leaves.sums, materialize_grads=True)
     return value.detach(), slopes
 
 
-def _pulls(
-    shares: Sequence[Share],
+def _linear_terms(
+    contributions: Sequence[Contribution],
     sums: Sequence[Sums],
     slopes: Sequence[Sequence[Tensor]],
     features: Features,
     block: Block,
 ) -> list[Tensor]:
-    """Return ``⟨∂L/∂S, S_block⟩`` of each share, the sums taken about the centres of the whole's."""
+    """Return ``⟨∂L/∂S, S_block⟩`` of each contribution, the sums taken about the centres of the whole's."""
     found = []
-    for share, of_all, of_share in zip(shares, sums, slopes, strict=True):
-        seen = share.seen(features, block)
-        if seen is None:
+    for each, of_all, of_sums in zip(contributions, sums, slopes, strict=True):
+        local = each.maps(features, block)
+        if local is None:
             continue
-        maps, guide = seen
+        maps, guide = local
         centre = of_all.centre
         if centre is not None:
             centre = centre.to(at_least_float32(maps))
-        for slope, S in zip(of_share, share.loss.statistic(maps, guide, centre).sums, strict=True):
+        for slope, S in zip(of_sums, each.loss.statistic(maps, guide, centre).sums, strict=True):
             found.append((slope.to(S) * S).sum().to(slope))
     return found

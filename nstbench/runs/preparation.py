@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from nstbench.blockwise.blocks import check_blocks
-from nstbench.blockwise.contributions import kind
+from nstbench.blockwise.contributions import block_mode
 from nstbench.config.files import formulations
 from nstbench.config.kinds import locate
 from nstbench.config.schema import Config
@@ -130,7 +130,7 @@ def check_blockwise(stages: Sequence[StagePlan], encoder: Encoder, terms: Sequen
     shapes = [shape for stage in stages for shape in (stage.shape, *stage.style_shapes)]
     for term in terms:
         for view in term.layers:
-            if kind(term, view) == "neither":
+            if block_mode(term, view) == "impossible":
                 setting = f"loss.{term.name.replace('/', '.')}"
                 reason = f"it is no sum over positions, and blockwise.tile={tile} cannot compute it exactly"
                 can = ", ".join(_computable(term.role))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nstbench.callbacks.checkpoint import Stop, warn_of_other_company
+from nstbench.callbacks.checkpoint import Saved, Stop, warn_of_other_company
 from nstbench.canvas.base import Canvas
 from nstbench.canvas.luminance import LuminanceOf
 from nstbench.config.instantiate import build
@@ -32,10 +33,27 @@ if TYPE_CHECKING:
     from nstbench.runs.run import Run
 
 
+log = logging.getLogger(__name__)
+
+
 def make_canvas(config: Config) -> Canvas:
     """Return the canvas of a configuration, not yet painted."""
     canvas: Canvas = build(config.canvas.parametrization)
     return LuminanceOf(canvas) if config.colour.control == "luminance" else canvas
+
+
+def usable_checkpoint(saved: Saved | None, config: Config, stages: Sequence[StagePlan]) -> Saved | None:
+    """Return a checkpoint if it fits the schedule and the canvas, which its fingerprint promises."""
+    if saved is None:
+        return None
+    if 0 <= saved.stage < len(stages) and 0 <= saved.stage_step <= stages[saved.stage].steps:
+        canvas = make_canvas(config)
+        canvas.paint(torch.zeros(1, 3, *stages[saved.stage].shape))
+        needed = {name: (value.shape, value.dtype) for name, value in canvas.state_dict().items()}
+        if needed == {name: (value.shape, value.dtype) for name, value in saved.canvas.items()}:
+            return saved
+    log.warning("the checkpoint is of another schedule or canvas; the run starts anew")
+    return None
 
 
 def make_member(

@@ -138,7 +138,7 @@ class SweepJob:
 
     def _failed(self, error: Exception) -> Entry:
         """Return the entry of a run that failed."""
-        from nstbench.runs.run import FailedBeforeError
+        from nstbench.runs.recording import FailedBeforeError
 
         mistake = isinstance(error, UserError)
         noted = self.ledger.of(self.entry.number) or self.entry

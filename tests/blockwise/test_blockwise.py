@@ -253,11 +253,11 @@ def test_pictures_of_another_size_have_no_positions_to_compare() -> None:
         case.blocks(picture(75, 80, 1))
 
 
-def test_losses_of_patches_are_of_no_kind() -> None:
-    from nstbench.blockwise.contributions import kind
+def test_losses_of_patches_cannot_be_computed_in_blocks() -> None:
+    from nstbench.blockwise.contributions import block_mode
 
-    assert kind(Term("style/mrf", MRF(), {"relu1_1": 1.0}, 1.0), "relu1_1") == "neither"
-    assert kind(Term("style/mrf", MRF(), {CANVAS: 1.0}, 1.0), CANVAS) == "pixels"
+    assert block_mode(Term("style/mrf", MRF(), {"relu1_1": 1.0}, 1.0), "relu1_1") == "impossible"
+    assert block_mode(Term("style/mrf", MRF(), {CANVAS: 1.0}, 1.0), CANVAS) == "pixels"
 
 
 @pytest.mark.parametrize("loss", [MRF(), Contextual(), NearestNeighbor(), RelaxedEMD()], ids=str)

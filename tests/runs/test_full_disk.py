@@ -12,11 +12,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import TINY
 from small_disk import SmallDisk, small_disk
 
+import nstbench.runs.recording as recording_module
 import nstbench.runs.run as run_module
 from nstbench.callbacks.sweep_progress import Reporting
 from nstbench.cli import main
@@ -157,15 +159,18 @@ def test_a_run_whose_folder_is_removed_fails_alone(
     assert len(pictures(tmp_path / "out")) == 3
 
 
-@pytest.mark.parametrize("name", ["write_png", "compute_metrics"])
+@pytest.mark.parametrize(
+    ("module", "name"), [(recording_module, "write_png"), (run_module, "compute_metrics")]
+)
 def test_a_folder_that_is_removed_before_its_picture_is_read_back_is_named(
     pair: dict[str, str],
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
+    module: ModuleType,
     name: str,
 ) -> None:
-    function = getattr(run_module, name)
+    function = getattr(module, name)
 
     def then_removed(*given: object) -> object:
         (folder,) = (tmp_path / "out" / "first").glob("*-*")
@@ -176,7 +181,7 @@ def test_a_folder_that_is_removed_before_its_picture_is_read_back_is_named(
 
     command = typed(pair, tmp_path / "out", "steps=2", "metrics=fast")
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, name, then_removed)
+        patch.setattr(module, name, then_removed)
         assert main(command) == 1
     printed = capfd.readouterr().err
     assert re.search(r"\S+: the folder was removed or moved\. Put it back", printed)
