@@ -14,7 +14,7 @@ class BatchedLauncher(Launcher):
     """Run all jobs in this process, in batches; see `nstbench.sweeps.launchers.batched`.
 
     Args:
-        size: runs in a batch; ``auto``: as many as memory has room for.
+        size: Runs in a batch; ``auto``: as many as memory has room for.
     """
 
     def __init__(self, size: int | str = "auto") -> None:
@@ -24,7 +24,7 @@ class BatchedLauncher(Launcher):
         """Remember what runs and with which configuration.
 
         Raises:
-            UserError: the size cannot be used. (Hydra would hide it if __init__ raised it.)
+            UserError: The size cannot be used. (Hydra would hide it if __init__ raised it.)
         """
         from nstbench.sweeps.launchers.batched import Jobs, checked_size
 

@@ -16,10 +16,10 @@ class PoolLauncher(Launcher):
     """Keep some runs going at a time; see `nstbench.sweeps.launchers.worker_pool`.
 
     Args:
-        workers: processes; null: one per GPU, or else one per core.
-        threads: of each; null: its share of the cores.
-        timeout: seconds that a run may take; null: any.
-        memory_limit: of a run's process, such as ``4GiB``; null: any.
+        workers: Processes; null: one per GPU, or else one per core.
+        threads: Of each; null: its share of the cores.
+        timeout: Seconds that a run may take; null: any.
+        memory_limit: Of a run's process, such as ``4GiB``; null: any.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class PoolLauncher(Launcher):
         """Remember what runs and with which configuration.
 
         Raises:
-            UserError: a setting of the launcher cannot be used. (Hydra would hide it if __init__ raised it.)
+            UserError: A setting of the launcher cannot be used. (Hydra would hide it if __init__ raised it.)
         """
         from nstbench.runtime.cores import check_threads
         from nstbench.sweeps.launchers.pool import count_workers, settings

@@ -13,7 +13,7 @@ class OptunaSweeper(Sweeper):
     """Search for the settings that are best by the setting ``criterion``; see `nstbench.sweeps.search`.
 
     Args:
-        **settings: as in ``conf/hydra/sweeper/optuna.yaml``.
+        **settings: As in ``conf/hydra/sweeper/optuna.yaml``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -24,7 +24,7 @@ class OptunaSweeper(Sweeper):
         """Check the settings, and prepare Optuna.
 
         Raises:
-            UserError: one of them cannot be used, or Optuna is not installed.
+            UserError: One of them cannot be used, or Optuna is not installed.
         """
         from nstbench.sweeps.search import Search
 
@@ -35,7 +35,7 @@ class OptunaSweeper(Sweeper):
         """Propose and launch runs.
 
         Args:
-            arguments: the overrides that were typed, Hydra's own left out.
+            arguments: The overrides that were typed, Hydra's own left out.
         """
         self.search.sweep(arguments)
         return None

@@ -36,7 +36,7 @@ class SlurmLauncher(Launcher):
     """Submit all runs as a job array and wait for them; see `nstbench.sweeps.launchers.slurm`.
 
     Args:
-        settings: of ``conf/hydra/launcher/slurm.yaml``.
+        settings: Of ``conf/hydra/launcher/slurm.yaml``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -46,7 +46,7 @@ class SlurmLauncher(Launcher):
         """Remember what runs and with which configuration.
 
         Raises:
-            UserError: a setting cannot be used, or Slurm cannot. (Hydra would hide it if __init__ raised it.)
+            UserError: A setting cannot be used, or Slurm cannot. (Hydra would hide it if __init__ raised it.)
         """
         from nstbench.sweeps.launchers.slurm import checked
 

@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     """Compare, print and write the files; return the exit status 0.
 
     Raises:
-        UserError: no such folder, nothing to compare, an unknown setting, metric or baseline, no trade-off
+        UserError: No such folder, nothing to compare, an unknown setting, metric or baseline, no trade-off
             though one was asked for.
     """
     from nstbench.analysis import comparison_files as files

@@ -37,10 +37,10 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        subject: what was looked at.
+        subject: What was looked at.
         state: ``ok``, ``note`` (works, could be better) or ``wrong``.
-        text: what was found.
-        mend: what to do about it.
+        text: What was found.
+        mend: What to do about it.
     """
 
     subject: str
@@ -162,7 +162,7 @@ def _cuda(i: int) -> Finding:
 
 
 def _compiler() -> Iterator[Finding]:
-    """Tell whether trainer.compile=true can work, by what it would look for."""
+    """Return whether trainer.compile=true can work, by what it would look for."""
     found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     triton = _installed("triton")
     text = f"C++ compiler: {found or 'none'}; Triton: {'installed' if triton else 'not installed'}"

@@ -36,7 +36,7 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
     """Print what would be run, how long it would take, and how much memory.
 
     Raises:
-        UserError: it cannot be run, or would not fit in memory.
+        UserError: It cannot be run, or would not fit in memory.
     """
     runs = jobs_of(flags, overrides)
     if runs is None:
@@ -68,9 +68,9 @@ class _Group:
     """Runs that cost the same.
 
     Attributes:
-        overrides: of the first.
-        composed: likewise, and so on.
-        runs: how many there are.
+        overrides: Of the first.
+        composed: Likewise, and so on.
+        runs: How many there are.
     """
 
     overrides: list[str]

@@ -144,7 +144,7 @@ def _matches(setting: str, part: str, pattern: str) -> list[str]:
 
 
 def _fits(file: str, pattern: str) -> bool:
-    """Tell whether a file is meant by an ``exclude`` pattern: by its whole path or by its name alone."""
+    """Return whether a file is meant by an ``exclude`` pattern: by its whole path or by its name alone."""
     return fnmatchcase(file, os.path.expanduser(pattern)) or fnmatchcase(Path(file).name, pattern)
 
 

@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nstbench.config.instantiate import check_kinds_only, refuse_targets
+from nstbench.config.instantiate import check_class_paths, refuse_class_paths
 from nstbench.config.kinds import locate
 from nstbench.errors import UserError
 
@@ -80,17 +80,17 @@ def _resolved(hydra: DictConfig, key: str) -> Any:
 def _check(hydra: Mapping[str, Any]) -> None:
     for key, value in hydra.items():
         if key in {"launcher", "sweeper"} and isinstance(value, dict):
-            check_kinds_only(f"hydra.{key}", value)
+            check_class_paths(f"hydra.{key}", value)
         elif key == "callbacks" and isinstance(value, dict):
             for name, node in value.items():
                 if not isinstance(node, dict):
                     hint = "Give it a _target_, or remove it."
                     raise UserError(f"hydra.callbacks.{name}", node, "it must be a mapping of settings", hint)
-                check_kinds_only(f"hydra.callbacks.{name}", node)
+                check_class_paths(f"hydra.callbacks.{name}", node)
         elif key in {"job_logging", "hydra_logging"}:
             _check_logging(f"hydra.{key}", value)
         else:
-            refuse_targets(f"hydra.{key}", value)
+            refuse_class_paths(f"hydra.{key}", value)
 
 
 def _check_logging(path: str, value: object) -> None:

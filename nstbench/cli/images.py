@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
     """Run one action and return the exit status: 1 when a picture could not be fetched or is damaged.
 
     Raises:
-        UserError: an unknown name, a file that is no picture, a sheet that cannot be written, or what is
+        UserError: An unknown name, a file that is no picture, a sheet that cannot be written, or what is
             asked of an action that does not know it.
     """
     action, words = (args.names[0], args.names[1:]) if args.names[:1] else ("", [])

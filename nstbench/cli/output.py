@@ -134,10 +134,10 @@ def report(failure: Exception, what: str, *, diverged: str, smaller: str) -> int
     """Say in one line why something failed, where that is no fault of the program's, or raise.
 
     Args:
-        failure: what was raised.
-        what: failed: "run".
-        diverged: what to do where the objective became infinite, unless the failure says so itself.
-        smaller: what to make smaller where there is not enough memory.
+        failure: What was raised.
+        what: Failed: "run".
+        diverged: What to do where the objective became infinite, unless the failure says so itself.
+        smaller: What to make smaller where there is not enough memory.
     """
     kind = type(failure).__name__
     if isinstance(failure, StorageError):

@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     """Write the report, and say where it is; return the exit status 0.
 
     Raises:
-        UserError: no such folder, no run in it, or the report cannot be written.
+        UserError: No such folder, no run in it, or the report cannot be written.
     """
     seconds = _interval(args.watch)
     from nstbench.analysis.output import output_folder

@@ -45,12 +45,12 @@ def split(value: str, prefix: re.Pattern[str] | None = None) -> list[str] | None
 
 
 def is_list(part: str) -> bool:
-    """Tell whether a part is a list: ``[a,b]`` from its first to its last character."""
+    """Return whether a part is a list: ``[a,b]`` from its first to its last character."""
     return part.startswith("[") and _leading(part) == len(part)
 
 
 def is_grammar(part: str) -> bool:
-    """Tell whether a part is written in Hydra's grammar: quoted, a mapping, a reference or a function."""
+    """Return whether a part is written in Hydra's grammar: quoted, a mapping, a reference or a function."""
     if "${" in part:
         return True
     return bool(part[:1] in {"'", '"', "{"} or _FUNCTION.match(part)) and _leading(part) == len(part)
@@ -111,7 +111,7 @@ def quote(text: str) -> str:
 
 
 def file_exists(value: str) -> bool:
-    """Tell whether there is a file or folder of a name; ``~`` is the home folder."""
+    """Return whether there is a file or folder of a name; ``~`` is the home folder."""
     try:
         return os.path.lexists(value) or (value.startswith("~") and Path(value).expanduser().exists())
     except (OSError, ValueError, RuntimeError):

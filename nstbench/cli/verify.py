@@ -58,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     """Run, or find the run that was made before, compare and print; return the exit status.
 
     Raises:
-        UserError: no such curve, a setting that cannot be used, or weights or pictures are missing.
+        UserError: No such curve, a setting that cannot be used, or weights or pictures are missing.
     """
     if args.curve not in PUBLISHED:
         hint = did_you_mean(args.curve, PUBLISHED, what="curves")

@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
     """Run one action and return the exit status: 1 when `verify` found a damaged file, else 0.
 
     Raises:
-        UserError: an unknown name, a download that failed, a file that is not what it should be.
+        UserError: An unknown name, a download that failed, a file that is not what it should be.
     """
     if args.action == "fetch":
         return _fetch(args.names, args.url)

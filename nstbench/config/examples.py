@@ -18,25 +18,25 @@ from nstbench.errors import as_typed
 
 Path = Sequence[str | int]
 
-# Texts that users choose freely: what was typed, quoted, is what they meant.
+# Texts that users choose freely: the example is the typed value in quotes.
 _FREE_TEXTS = frozenset({"study", "output", "panel"})
 _USUAL = frozenset({"200", "0.5"})
 _LISTS = ("[0.5]", "[1]", "[relu4_1]", "[{size: 256, steps: 100, precision: fp32}]")
 
 
-def fitting(
+def accepted_examples(
     name: str, path: Path, given: object, examples: Sequence[str], schema: Any, file: str
 ) -> list[tuple[str, str]]:
-    """Return settings and values to type, of which the schema takes each.
+    """Return settings with values to type that the schema accepts.
 
     The value that the setting has in ``conf/`` comes first where the examples are arbitrary numbers or texts.
 
     Args:
-        name: Setting in question.
+        name: Setting whose value was refused.
         path: Keys and indices of its value in ``given``.
         given: Configuration that was refused.
         examples: Candidates, as typed.
-        schema: Dataclass that describes ``given``; None: it is not known, and all examples are returned.
+        schema: Dataclass that describes ``given``; None: unknown, and all examples are returned.
         file: Name of the configuration file with the setting's default: ``config`` or ``train``.
 
     Returns:
@@ -64,7 +64,7 @@ def _candidates(name: str, examples: Sequence[str], default: object) -> list[str
 
 
 def _is_accepted(given: object, path: Path, example: str, schema: Any) -> bool:
-    """Tell whether a schema has nothing against an example at a path, whatever else it refuses."""
+    """Return whether a schema accepts an example at a path, whatever else it refuses."""
     try:
         value = yaml.safe_load(example)
     except yaml.YAMLError:  # text with quotes in it

@@ -1,4 +1,4 @@
-"""Checking that a configuration holds nothing but what a person can type and a record can keep."""
+"""Checking that a configuration holds only values that a person can type and a record can store."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from nstbench.errors import UserError
 
 LONGEST = 4096
-"""Characters of a text: as many as the path of a file can have."""
+"""Largest number of characters of a text: that of the path of a file."""
 DEEPEST = 40
-"""Mappings and lists inside each other."""
+"""Largest depth of mappings and lists inside each other."""
 MOST_VALUES = 10_000
-"""Values of a configuration; the largest of conf/ has 400."""
+"""Largest number of values of a configuration; the largest one in conf/ has 400."""
 _LARGEST = 2**63  # what PyTorch and YAML readers of other languages can hold
 _EXAMPLES = "Settings are texts, numbers, true, false, null, lists and mappings."
 
@@ -22,7 +22,7 @@ _EXAMPLES = "Settings are texts, numbers, true, false, null, lists and mappings.
 def plain_mapping(given: Mapping[Any, Any]) -> dict[str, Any]:
     """Return a configuration with texts as its keys.
 
-    Infinite values and NaN are left to `check_finite`: the schema says more about the settings it knows.
+    Infinite values and NaN are refused later, by `check_finite`, after the schema, whose messages say more.
 
     Raises:
         UserError: It holds a value of another type than YAML's plain ones, an integer of more than 64 bits, a
@@ -36,10 +36,10 @@ def plain_mapping(given: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def check_finite(value: object, path: str = "") -> None:
-    """Refuse NaN and infinite numbers wherever they stand.
+    """Refuse NaN and infinite numbers at any depth.
 
     Raises:
-        UserError: There is one.
+        UserError: A number is not finite.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(path, value, "it must be a finite number", f"Type {path}=0.5, for example.")
@@ -99,5 +99,5 @@ def _check_text(path: str, text: str) -> None:
     if odd is not None:
         what = {"\n": "a line break", "\t": "a tab"}.get(odd, f"the control character {ascii(odd)[1:-1]}")
         raise UserError(
-            path, text, f"it contains {what}", "Remove it; a file with one in its name needs another."
+            path, text, f"it contains {what}", "Remove it; rename a file that has one in its name."
         )

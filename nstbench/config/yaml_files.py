@@ -24,7 +24,7 @@ from nstbench.errors import UserError
 LARGEST = 262_144
 """Bytes of a file; the largest of conf/ has 3,000."""
 
-# The YAML types that a setting can have; !!binary, !!set, !!timestamp and Python's are none.
+# The YAML types that a setting can have; !!binary, !!set, !!timestamp and Python's own are refused.
 _PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 _TYPES = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in _PLAIN)}
 _FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -33,11 +33,11 @@ _FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def check_yaml(file: Path) -> None:
     """Check that a file of YAML can be read in bounded time and memory, and holds plain values.
 
-    What is no YAML at all is left to the reader to say.
+    Errors of syntax are not raised here: OmegaConf reports them when it reads the file.
 
     Raises:
-        UserError: It is no regular file, too large, too deep, stands for too many values, or has a tag
-            such as ``!!binary``.
+        UserError: It is not a regular file, is too large or nested too deeply, stands for too many values,
+            or has a tag such as ``!!binary``.
     """
     try:
         regular = stat.S_ISREG(os.stat(file).st_mode)
@@ -108,7 +108,7 @@ def _check_tag(where: str, tag: str | None) -> None:
 
 
 class CheckedFiles(FileConfigSource):
-    """Hydra's way to read the files of a folder, which checks each before it is loaded."""
+    """Hydra's source of configuration files, with a check of each file before it is loaded."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Return the configuration of a file.

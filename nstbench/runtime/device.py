@@ -21,7 +21,7 @@ def choose_device(accelerator: str, threads: int | None) -> torch.device:
     """Return the device of a run, and set the number of CPU threads.
 
     Raises:
-        UserError: if the accelerator asked for is not there, or fewer cores than threads.
+        UserError: The accelerator asked for is not there, or fewer cores than threads.
     """
     check_threads("trainer.threads", threads)
     if threads:
@@ -99,7 +99,7 @@ def _left_in_container() -> list[int]:
 
 @lru_cache(maxsize=1)  # asked at every evaluation
 def cpu_has_bf16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    """Return whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
@@ -108,7 +108,7 @@ def cpu_has_bf16() -> bool:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Tell whether bfloat16 is computed in hardware."""
+    """Return whether bfloat16 is computed in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and cpu_has_bf16()

@@ -33,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], *, durable: 
             it, a machine that loses power may leave an empty file.
 
     Raises:
-        StorageError: the file cannot be written; the old one is unchanged.
+        StorageError: The file cannot be written; the old one is unchanged.
     """
     part = path.with_name(f".{path.name[:_LONGEST]}.{os.getpid()}.part")
     with storage(path.parent, path):
@@ -71,7 +71,7 @@ def append_text(path: Path, text: str) -> None:
     """Append to a UTF-8 file, in one piece: where there is no room for all of it, nothing is appended.
 
     Raises:
-        StorageError: the text cannot be written; the file is as it was.
+        StorageError: The text cannot be written; the file is as it was.
     """
     content = text.encode("utf-8")
     with storage(path.parent, path), open_to_append(path) as opened:
@@ -91,7 +91,7 @@ def open_to_append(path: Path) -> TextIO:
     """Open a UTF-8 file to append to.
 
     Raises:
-        OSError: it cannot be opened, or is not a regular file: writing to a pipe might not end, and a link
+        OSError: It cannot be opened, or is not a regular file: writing to a pipe might not end, and a link
             may lead out of the study.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
@@ -118,7 +118,7 @@ def read_regular(path: Path, most: int = -1) -> bytes:
         most: Bytes to read at most; -1: all.
 
     Raises:
-        OSError: it cannot be read, or is not a regular file.
+        OSError: It cannot be read, or is not a regular file.
     """
     with open_regular(path) as file:
         return file.read(most)
@@ -128,7 +128,7 @@ def make_folder(path: Path) -> None:
     """Make a folder in one that exists, unless it is there.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: It cannot be made.
     """
     with storage(path.parent, path):
         try:

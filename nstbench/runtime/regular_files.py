@@ -33,8 +33,8 @@ def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
         follow_links: Whether the last component of the path may be a symbolic link.
 
     Raises:
-        NotRegularError: it is of another kind.
-        OSError: it cannot be opened.
+        NotRegularError: It is of another kind.
+        OSError: It cannot be opened.
     """
     _check(path.stat() if follow_links else path.lstat())
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -28,7 +28,7 @@ def fit(module: pl.LightningModule, checkpoint: Path | None = None, **trainer_se
         trainer_settings: Settings of ``pl.Trainer``.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C.
+        KeyboardInterrupt: After Ctrl-C.
         SystemExit: 143 after SIGTERM.
     """
     with quiet_lightning():

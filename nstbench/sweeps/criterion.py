@@ -31,7 +31,7 @@ def check_told(record: RunRecord, criterion: str | Sequence[str]) -> None:
     """Check that a finished run has the criteria's values.
 
     Raises:
-        UserError: it has not, so a search learns nothing from it.
+        UserError: It has not, so a search learns nothing from it.
     """
     known = {**record.metrics, **record.final_losses}
     for name in criteria_of(criterion):

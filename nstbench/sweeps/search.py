@@ -54,11 +54,11 @@ class Search:
     """Hydra's sweeper, for one command.
 
     Args:
-        given: the settings of ``hydra.sweeper``.
-        config: the composed configuration, swept settings left out.
+        given: The settings of ``hydra.sweeper``.
+        config: The composed configuration, swept settings left out.
 
     Raises:
-        UserError: a setting cannot be used, or Optuna is not installed.
+        UserError: A setting cannot be used, or Optuna is not installed.
     """
 
     def __init__(self, given: Mapping[str, Any], config: DictConfig) -> None:
@@ -96,7 +96,7 @@ class Search:
         """Propose and launch runs.
 
         Raises:
-            UserError: nothing is searched, a setting cannot be, or the runs do not have what the search is
+            UserError: Nothing is searched, a setting cannot be, or the runs do not have what the search is
                 to be told.
         """
         searched = searched_settings(arguments, self.params)
@@ -207,7 +207,7 @@ def directions(given: Any, names: list[str], config: DictConfig) -> list[str]:
     """Return ``minimize`` or ``maximize`` for each criterion: what was given, or what its metric says.
 
     Raises:
-        UserError: another number of directions was given, or a criterion is no metric.
+        UserError: Another number of directions was given, or a criterion is no metric.
     """
     if given is None:
         nodes: Any = OmegaConf.to_container(config.metrics, resolve=True)
@@ -223,8 +223,8 @@ def searched_settings(arguments: Sequence[str], params: Mapping[str, Any]) -> li
     """Return the names of the settings that a search is to vary.
 
     Args:
-        arguments: overrides that were typed.
-        params: of the configuration; what was typed goes before them.
+        arguments: Overrides that were typed.
+        params: Of the configuration; what was typed goes before them.
     """
     return list(_searched(arguments, params))
 
@@ -233,8 +233,8 @@ def check_space(arguments: Sequence[str], params: Mapping[str, Any]) -> None:
     """Check that values can be chosen for each setting of a search.
 
     Args:
-        arguments: as of `searched_settings`.
-        params: likewise.
+        arguments: As of `searched_settings`.
+        params: Likewise.
 
     Raises:
         UserError: Optuna does not take what a setting is to be chosen from.

@@ -27,9 +27,9 @@ class Found:
     """A run of a search.
 
     Attributes:
-        settings: that the search chose for it, by name, as typed.
-        values: of the criteria.
-        folder: of the run.
+        settings: That the search chose for it, by name, as typed.
+        values: Of the criteria.
+        folder: Of the run.
     """
 
     settings: dict[str, str]
@@ -41,8 +41,8 @@ def show_search(config: DictConfig | None, entries: Iterable[Entry]) -> None:
     """Print the best run of a search by one criterion, or the Pareto front by several.
 
     Args:
-        config: composed, with its ``hydra`` node; where it is not a search's, nothing is printed.
-        entries: of all its runs.
+        config: Composed, with its ``hydra`` node; where it is not a search's, nothing is printed.
+        entries: Of all its runs.
     """
     if config is None or not is_search(config):
         return
@@ -85,8 +85,8 @@ def best(runs: Sequence[Found], higher: Sequence[bool]) -> list[Found]:
     """Return the best run by one criterion; by several, those that none is better than in all.
 
     Args:
-        runs: with their values.
-        higher: of each criterion, whether higher is better.
+        runs: With their values.
+        higher: Of each criterion, whether higher is better.
 
     Returns:
         The Pareto front, in the order of the first criterion, best first; of runs that tie by one

@@ -27,11 +27,11 @@ class View:
     The live view is on standard error, where that is a terminal; a log file has the lines alone.
 
     Args:
-        ledger: of the sweep.
-        total: number of runs; None where that is not known.
-        before: those that ended in earlier batches.
-        common: overrides that all runs share, which tell nothing.
-        began: when the sweep did, by the monotonic clock.
+        ledger: Of the sweep.
+        total: Number of runs; None where that is not known.
+        before: Those that ended in earlier batches.
+        common: Overrides that all runs share, which tell nothing.
+        began: When the sweep did, by the monotonic clock.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
     """Write a row at the end of a table, in one piece, and its header if it is the first.
 
     Raises:
-        StorageError: it cannot be written; the table is as it was.
+        StorageError: It cannot be written; the table is as it was.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(row), lineterminator="\n")
@@ -38,7 +38,7 @@ def drop_rows(path: Path, start: int) -> None:
     """Keep the rows whose first number is below ``start``, and none that is incomplete or damaged.
 
     Raises:
-        StorageError: the table cannot be written, or something else is in its place.
+        StorageError: The table cannot be written, or something else is in its place.
     """
     with storage(path.parent, path):
         if not path.exists():
@@ -68,8 +68,8 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
     """Create and return ``<output>/<study>/<run_id>``.
 
     Raises:
-        UserError: if it cannot be written to.
-        StorageError: if there is no room left for it.
+        UserError: It cannot be written to.
+        StorageError: There is no room left for it.
     """
     folder = Path(output).expanduser() / study / run_id
     made: list[Path] = []

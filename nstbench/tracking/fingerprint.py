@@ -72,8 +72,8 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
     """Return 64 hexadecimal digits that identify the picture a run will make.
 
     Args:
-        config: the plain, resolved configuration.
-        inputs: hashes of the pictures and weights.
+        config: The plain, resolved configuration.
+        inputs: Hashes of the pictures and weights.
     """
     identity = {"config": fingerprinted_settings(config), "inputs": inputs}
     text = json.dumps(identity, sort_keys=True, default=str)

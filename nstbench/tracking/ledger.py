@@ -35,17 +35,17 @@ class Entry:
     """What is known of one run of a sweep.
 
     Attributes:
-        number: of the run in the sweep, from 0.
-        overrides: what was typed for it.
+        number: Of the run in the sweep, from 0.
+        overrides: What was typed for it.
         state: ``running``; ``completed``; ``skipped``, it was finished before; ``failed``; ``busy``,
             another process is at work on it, and it is tried again later; ``stopped``, by the user.
-        folder: of the run; "" while it has none.
-        error: why it failed, in one line.
-        mistake: whether that was a setting that cannot be used.
-        log: path of what the run logged, where there is one.
-        line: about a finished run, as it is printed.
-        step: that a running one has reached.
-        steps: of its whole schedule.
+        folder: Of the run; "" while it has none.
+        error: Why it failed, in one line.
+        mistake: Whether that was a setting that cannot be used.
+        log: Path of what the run logged, where there is one.
+        line: About a finished run, as it is printed.
+        step: That a running one has reached.
+        steps: Of its whole schedule.
     """
 
     number: int
@@ -151,10 +151,10 @@ class Ledger:
         """Note that a run ended without a word, unless it had its last word.
 
         Args:
-            number: of the run.
-            overrides: what was typed for it.
-            reason: as a clause: "killed by SIGSEGV".
-            log: path of what it logged; by default ``run.log`` in its folder.
+            number: Of the run.
+            overrides: What was typed for it.
+            reason: As a clause: "killed by SIGSEGV".
+            log: Path of what it logged; by default ``run.log`` in its folder.
         """
         before = self.of(number)
         if before and before.state in ENDED:

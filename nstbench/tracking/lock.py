@@ -32,8 +32,8 @@ class BusyError(UserError):
     """Another process is at work on the run.
 
     Args:
-        folder: of the run.
-        by: who that is, where it is known.
+        folder: Of the run.
+        by: Who that is, where it is known.
     """
 
     def __init__(self, folder: Path, by: str = "") -> None:
@@ -55,8 +55,8 @@ def alone_in(folder: Path) -> Iterator[None]:
     seconds, or the owner was a process of this machine that is no more, the folder is taken over.
 
     Raises:
-        BusyError: if another process holds it.
-        StorageError: if the lock cannot be written.
+        BusyError: Another process holds it.
+        StorageError: The lock cannot be written.
     """
     with storage(folder, folder / ".lock"):
         opened = open_to_append(folder / ".lock")  # nothing is written to it
@@ -120,7 +120,7 @@ def _owner(path: Path) -> dict[str, Any] | None:
 
 
 def _alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
-    """Tell whether the owner is still at work, given whether the operating system's lock could be had."""
+    """Return whether the owner is still at work, given whether the operating system's lock could be had."""
     try:
         beat = path.stat().st_mtime
     except OSError:

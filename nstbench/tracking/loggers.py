@@ -42,11 +42,11 @@ class RunInfo:
     """What a dashboard shows of a run besides its curves.
 
     Attributes:
-        run_id: its name.
-        study: its group.
-        folder: of the run.
-        tags: encoder, optimiser, style losses.
-        config: resolved, as a plain dict, with the fingerprint and the hashes of the inputs.
+        run_id: Its name.
+        study: Its group.
+        folder: Of the run.
+        tags: Encoder, optimiser, style losses.
+        config: Resolved, as a plain dict, with the fingerprint and the hashes of the inputs.
     """
 
     run_id: str
@@ -75,7 +75,7 @@ def build_loggers(nodes: Mapping[str, Mapping[str, Any]], run: RunInfo) -> list[
     """Return the dashboards of a configuration's checked ``logger`` nodes, without those that cannot write.
 
     Raises:
-        UserError: if one of them cannot be had; those built before it are closed.
+        UserError: One of them cannot be had; those built before it are closed.
     """
     loggers: list[Logger] = []
     try:
@@ -101,15 +101,15 @@ def wandb_logger(
     Every attempt at a run is a wandb run of its own: offline, wandb cannot continue one.
 
     Args:
-        run: what is logged.
-        project: in wandb.
-        entity: user or team in wandb.
+        run: What is logged.
+        project: In wandb.
+        entity: User or team in wandb.
         mode: ``auto`` is online for those who are logged in and reach the server, offline otherwise;
             the environment's ``WANDB_MODE`` goes before that. Offline runs are seen with
             ``wandb leet <output>/<study>/wandb`` and uploaded with ``wandb sync``.
 
     Raises:
-        UserError: if wandb refuses a setting, or online was asked for and cannot be had.
+        UserError: Wandb refuses a setting, or online was asked for and cannot be had.
     """
     import wandb
 
@@ -170,9 +170,9 @@ def tell_agent(nodes: Mapping[str, Mapping[str, Any]], record: RunRecord, folder
     """Log the result of a run that was finished before, if ``wandb agent`` waits for it.
 
     Args:
-        nodes: the configuration's checked ``logger`` nodes.
-        record: of the run.
-        folder: of the run.
+        nodes: The configuration's checked ``logger`` nodes.
+        record: Of the run.
+        folder: Of the run.
     """
     ours = {name: node for name, node in nodes.items() if str(node["_target_"]).endswith(".wandb_logger")}
     if not by_agent() or not ours:
@@ -186,7 +186,7 @@ def tensorboard_logger(run: RunInfo) -> Logger:
     """Return a TensorBoard logger: ``tensorboard --logdir <output>`` shows all runs.
 
     Raises:
-        UserError: if TensorBoard is not installed.
+        UserError: TensorBoard is not installed.
     """
     try:
         import torch.utils.tensorboard  # noqa: F401 - Lightning would be content with tensorboardX
@@ -245,10 +245,10 @@ def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, step: int
     The record is written by now: a dashboard that fails here spoils neither the run nor the others.
 
     Args:
-        loggers: of the run.
-        summary: final losses, named as in the curves, and ``metrics/<name>``.
-        step: evaluations made.
-        success: whether the run was completed.
+        loggers: Of the run.
+        summary: Final losses, named as in the curves, and ``metrics/<name>``.
+        step: Evaluations made.
+        success: Whether the run was completed.
     """
     for logger in loggers:
         with _abandoned_if_broken(logger, say=success) as usable:

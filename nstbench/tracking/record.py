@@ -26,34 +26,34 @@ class RunRecord:
     """What ``run.json`` holds.
 
     Attributes:
-        run_id: name of the folder: what the run is about, and the start of its fingerprint.
+        run_id: Name of the folder: what the run is about, and the start of its fingerprint.
         state: ``running`` also says: interrupted, if no process is at work on it.
-        fingerprint: what makes two runs the same (`nstbench.tracking.fingerprint`).
-        study: the folder above.
-        overrides: what was typed.
-        config: resolved, as a plain dict.
-        inputs: sha256 of the pictures and the weights.
-        versions: of what computes.
-        device: name of the device that optimised.
-        threads: of the CPU; another number adds up in another order, so ends in other last bits.
-        steps: optimiser steps made, over all stages.
-        evaluations: of the objective with its gradient, over all stages.
+        fingerprint: What makes two runs the same (`nstbench.tracking.fingerprint`).
+        study: The folder above.
+        overrides: What was typed.
+        config: Resolved, as a plain dict.
+        inputs: Sha256 of the pictures and the weights.
+        versions: Of what computes.
+        device: Name of the device that optimised.
+        threads: Of the CPU; another number adds up in another order, so ends in other last bits.
+        steps: Optimiser steps made, over all stages.
+        evaluations: Of the objective with its gradient, over all stages.
         timings: ``setup_s``, ``optimize_s`` (all attempts; in a batch, the time that all its runs took
             together), ``evaluate_s``.
-        peak_memory_bytes: of the device on a GPU; of the process on the CPU.
-        final_losses: each term of the final canvas, and ``total``; weighted.
-        metrics: name to value.
-        directions: name of a metric to ``max`` where higher is better, ``min`` where lower is; by the class
+        peak_memory_bytes: Of the device on a GPU; of the process on the CPU.
+        final_losses: Each term of the final canvas, and ``total``; weighted.
+        metrics: Name to value.
+        directions: Name of a metric to ``max`` where higher is better, ``min`` where lower is; by the class
             that computed it. Readers of records import nothing that a record names.
-        unavailable_metrics: name to the reason.
-        layers: the layer names that each term resolved to.
-        starts: each term's weight, value and weighted gradient norm on the initial canvas
+        unavailable_metrics: Name to the reason.
+        layers: The layer names that each term resolved to.
+        starts: Each term's weight, value and weighted gradient norm on the initial canvas
             (`nstbench.objective.units.Start`).
-        stages: of each: its size, the steps and evaluations made, how many steps in which ``precision``,
+        stages: Of each: its size, the steps and evaluations made, how many steps in which ``precision``,
             how many runs were optimised together at its end (``batch``), and why it ``stopped``: its
             ``steps`` were made, or the objective was on a ``plateau``.
         canvas_sha256: SHA-256 of ``canvas.png`` as it was written when the run was completed; empty before.
-        error: of a failed run.
+        error: Of a failed run.
     """
 
     run_id: str
@@ -84,7 +84,7 @@ class RunRecord:
         """Write ``run.json`` in one piece.
 
         Raises:
-            StorageError: it cannot be written; the record that was there is unchanged.
+            StorageError: It cannot be written; the record that was there is unchanged.
         """
         write_text(folder / "run.json", json.dumps(asdict(self), indent=2) + "\n")
 

@@ -28,14 +28,14 @@ def with_hydra(
     """Compose what was typed and call ``task`` with it, once or for every run of a sweep.
 
     Args:
-        task: must not raise: Hydra would print lines of its own.
-        flags: such as ``-m``.
-        overrides: in Hydra's grammar.
-        program: the command that they were typed after.
+        task: Must not raise: Hydra would print lines of its own.
+        flags: Such as ``-m``.
+        overrides: In Hydra's grammar.
+        program: The command that they were typed after.
 
     Raises:
-        UserError: the configuration cannot be composed, or a sweep's folder cannot be written.
-        StorageError: there is no room left in it.
+        UserError: The configuration cannot be composed, or a sweep's folder cannot be written.
+        StorageError: There is no room left in it.
     """
     # Hydra prints errors its own way, without suggestions, unless it is told to raise them.
     os.environ["HYDRA_FULL_ERROR"] = "1"

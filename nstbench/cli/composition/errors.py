@@ -16,7 +16,7 @@ from nstbench.cli.other_tools import look_up
 from nstbench.config.instantiate import parameters_of
 from nstbench.config.messages import NO_SUCH_SETTING
 from nstbench.config.schema import list_settings
-from nstbench.config.validation import referred
+from nstbench.config.validation import follow_references
 from nstbench.errors import UserError, did_you_mean, nearest
 
 
@@ -176,4 +176,4 @@ def where_typed(error: UserError, composed: DictConfig) -> UserError:
     of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
     equivalent = look_up(error.setting) if of_run else None
     hint = f"Type {equivalent.typed}." if equivalent and equivalent.typed else error.hint
-    return UserError(referred(composed, error.setting), error.value, error.reason, hint)
+    return UserError(follow_references(composed, error.setting), error.value, error.reason, hint)

@@ -35,11 +35,11 @@ def split_arguments(
     """Return what was typed as flags and overrides, in whatever order they came, and the flags' meaning.
 
     Args:
-        arguments: after the command.
-        command: as it is typed, for messages.
+        arguments: After the command.
+        command: As it is typed, for messages.
 
     Raises:
-        UserError: a line break, bytes that are no text, or a flag that Hydra does not have.
+        UserError: A line break, bytes that are no text, or a flag that Hydra does not have.
     """
     for argument in arguments:
         line = " ".join(argument.splitlines())

@@ -16,12 +16,12 @@ class Program:
     """A command whose settings Hydra composes.
 
     Attributes:
-        command: as it is typed.
-        config: the file at the top of conf/ that it starts from, without its suffix.
-        schema: of the composed configuration, a dataclass.
-        chosen: the groups that the file chooses from; None: all there are.
-        sweeps: whether settings may have several values.
-        shorthands: names that may be typed for settings, and those settings.
+        command: As it is typed.
+        config: The file at the top of conf/ that it starts from, without its suffix.
+        schema: Of the composed configuration, a dataclass.
+        chosen: The groups that the file chooses from; None: all there are.
+        sweeps: Whether settings may have several values.
+        shorthands: Names that may be typed for settings, and those settings.
     """
 
     command: str

@@ -27,7 +27,7 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
     all options, and of other settings as many values as it takes to find one that is good.
 
     Raises:
-        UserError: no run of the sweep could start, or one cannot be composed.
+        UserError: No run of the sweep could start, or one cannot be composed.
     """
     once = [flag for flag in flags if flag not in {"-m", "--multirun"}]
     mistakes: list[UserError] = []
@@ -60,7 +60,7 @@ def check_experiment(flags: Sequence[str], overrides: Sequence[str]) -> None:
     """Raise what is wrong with all runs of an experiment that makes itself a sweep.
 
     Raises:
-        UserError: no run of it could start.
+        UserError: No run of it could start.
     """
     if not any(override.startswith("experiment=") for override in overrides):
         return

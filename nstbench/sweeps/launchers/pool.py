@@ -68,7 +68,7 @@ def settings(workers: Any, threads: Any, timeout: Any, memory_limit: Any) -> Set
     """Return the checked settings of the pool.
 
     Raises:
-        UserError: one of them cannot be used.
+        UserError: One of them cannot be used.
     """
     given = {"workers": workers, "threads": threads, "timeout": timeout, "memory_limit": memory_limit}
     examples = {"workers": "4", "threads": "1", "timeout": "600", "memory_limit": "4GiB"}
@@ -92,7 +92,7 @@ def in_pool(
     """Run jobs ``(number, overrides)`` in a pool, and return what they return; NaN for those lost.
 
     Raises:
-        KeyboardInterrupt: the user asked to stop, and all runs have.
+        KeyboardInterrupt: The user asked to stop, and all runs have.
     """
     gpus = _gpus()
     workers = count_workers(settings)

@@ -72,8 +72,8 @@ def others_at_work(root: Path, overrides: Sequence[Sequence[str]]) -> list[list[
     """Return the jobs of Slurm's that do some of these runs already, as submitit names them, by array.
 
     Args:
-        root: that the folders of all submissions are in.
-        overrides: of each run.
+        root: That the folders of all submissions are in.
+        overrides: Of each run.
     """
     wanted = {tuple(_run(each)) for each in overrides}
     found = []
@@ -89,8 +89,8 @@ def clear_away(root: Path, now: Callable[[], float]) -> None:
     """Remove the pickles of commands that were killed, where none of their jobs is left.
 
     Args:
-        root: that the folders of all submissions are in.
-        now: tells the time by the file system's clock.
+        root: That the folders of all submissions are in.
+        now: Tells the time by the file system's clock.
     """
     folders = [Folder(path) for path in root.glob("*-*-*/") if list(path.glob("*.pkl"))]
     # What is submitted after this has a process that is alive.

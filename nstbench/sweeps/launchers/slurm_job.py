@@ -25,13 +25,13 @@ def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: st
     submitit alone would stop it wherever it is, and the work since its last checkpoint were lost.
 
     Args:
-        number: of the run in the sweep.
-        overrides: what was typed for it.
-        grace: seconds from Slurm's warning until a run that still goes on is ended all the same.
-        out_of_time: what the sweep's ledger is told of a run that may not be requeued once more.
+        number: Of the run in the sweep.
+        overrides: What was typed for it.
+        grace: Seconds from Slurm's warning until a run that still goes on is ended all the same.
+        out_of_time: What the sweep's ledger is told of a run that may not be requeued once more.
 
     Raises:
-        SystemExit: the run is stopped; it did not fail.
+        SystemExit: The run is stopped; it did not fail.
     """
     warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
     resubmit = signal.getsignal(warned)  # submitit's, which requeues the job and exits

@@ -23,9 +23,9 @@ class End:
     """How a job ended.
 
     Attributes:
-        state: in Slurm's words, or `GONE`.
-        status: of its exit.
-        signal: that killed it; 0: none.
+        state: In Slurm's words, or `GONE`.
+        status: Of its exit.
+        signal: That killed it; 0: none.
     """
 
     state: str
@@ -47,7 +47,7 @@ class Watch:
     """Looks at the jobs of an array, or at a single one.
 
     Args:
-        ids: as submitit has them: ``12_0``, ``12_1``, …; or ``12``.
+        ids: As submitit has them: ``12_0``, ``12_1``, …; or ``12``.
     """
 
     def __init__(self, ids: Sequence[str]) -> None:

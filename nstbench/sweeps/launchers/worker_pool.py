@@ -35,8 +35,8 @@ class Limits:
     """What a job may take.
 
     Attributes:
-        seconds: from the start of the job; None: any time.
-        memory: of the job's process, resident, in bytes; None: any amount.
+        seconds: From the start of the job; None: any time.
+        memory: Of the job's process, resident, in bytes; None: any amount.
     """
 
     seconds: float | None = None
@@ -48,8 +48,8 @@ class Loss:
     """A job that ended without a result.
 
     Attributes:
-        job: its number.
-        reason: a clause: "killed by SIGSEGV".
+        job: Its number.
+        reason: A clause: "killed by SIGSEGV".
     """
 
     job: int
@@ -76,11 +76,11 @@ class Pool:
     """Worker processes that call one function on many jobs.
 
     Args:
-        work: called in a worker with a job: pickled, by cloudpickle for instance.
-        start: called once in each worker before its first job: loads what all jobs need.
-        workers: how many.
-        limits: of each job.
-        environment: per worker, in turn: variables to start it with.
+        work: Called in a worker with a job: pickled, by cloudpickle for instance.
+        start: Called once in each worker before its first job: loads what all jobs need.
+        workers: How many.
+        limits: Of each job.
+        environment: Per worker, in turn: variables to start it with.
     """
 
     work: bytes
@@ -93,7 +93,7 @@ class Pool:
         """Do all jobs and return their results in order; None for a job that was lost.
 
         Raises:
-            KeyboardInterrupt: the user asked to stop, and all workers have.
+            KeyboardInterrupt: The user asked to stop, and all workers have.
         """
         waiting = deque(range(len(jobs)))
         results: list[Any] = [None] * len(jobs)
