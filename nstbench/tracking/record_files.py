@@ -1,8 +1,8 @@
 """Reading the files of a record that may come from somebody else.
 
-A study that was sent may hold anything: links to files of this machine, pipes that are never written to,
-files of any size. Everything that reads a record opens its files here: regular files below the study's
-folder, up to a size.
+A study from somebody else may hold anything: links to files of this machine, pipes that are never written
+to, files of any size. All readers of records open files through this module: only regular files below the
+study's folder, up to a limit of size.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ def reason_of(error: OSError) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal, a page or a table cannot show or would obey.
+    """Return a text that a terminal, a page or a table can show.
 
-    Control characters other than line breaks and tabs, lone surrogates and marks that turn the direction
+    Control characters other than line breaks and tabs, lone surrogates and marks that change the direction
     of writing become ``?``.
     """
     return _UNPRINTABLE.sub("?", text.replace("\r\n", "\n"))

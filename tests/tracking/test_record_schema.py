@@ -135,7 +135,7 @@ def test_a_run_on_a_damaged_record_says_so_and_begins_anew(
     with caplog.at_level(logging.WARNING):
         again = run(compose_config("steps=2", "metrics=fast"))
     (line,) = (r.getMessage() for r in caplog.records if r.name == "nstbench.tracking.record")
-    assert line.startswith(f"{made.folder} is taken for a folder without a record: run.json")
+    assert line.startswith(f"the record in {made.folder} is ignored: run.json")
     assert not again.skipped
     assert again.record.state == "completed"
     assert (again.folder / "canvas.png").read_bytes() == whole
