@@ -14,17 +14,17 @@ class BatchedLauncher(Launcher):
     """Run all jobs in this process, in batches; see `nstbench.sweeps.launchers.batched`.
 
     Args:
-        size: Runs in a batch; ``auto``: as many as memory has room for.
+        size: Number of runs in a batch; ``auto``: as many as fit in memory.
     """
 
     def __init__(self, size: int | str = "auto") -> None:
         self.given = size
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Remember what runs and with which configuration.
+        """Check the size, and keep the task and the configuration of the jobs.
 
         Raises:
-            UserError: The size cannot be used. (Hydra would hide it if __init__ raised it.)
+            UserError: The size cannot be used. (Raised by __init__, Hydra would hide it.)
         """
         from nstbench.sweeps.launchers.batched import Jobs, checked_size
 
@@ -32,7 +32,7 @@ class BatchedLauncher(Launcher):
         self.jobs = Jobs(hydra_context, config, task_function)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run all jobs; those that fail are noted in the sweep's ledger, and return NaN."""
+        """Run all jobs; failures are recorded in the sweep's ledger, and their value is NaN."""
         setup_globals()
         values = self.jobs.launch(job_overrides, initial_job_idx, self.size)
         return [

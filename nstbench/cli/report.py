@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 5.0
 _PATIENCE = 60.0  # seconds for a sweep to have its first run
-_GLANCE = 0.5
+_POLL_INTERVAL = 0.5
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -74,7 +74,7 @@ def _wait_for_first_run(study: Path) -> bool:
     until = time.monotonic() + _PATIENCE
     try:
         while not begun(study) and time.monotonic() < until:
-            time.sleep(_GLANCE)
+            time.sleep(_POLL_INTERVAL)
     except KeyboardInterrupt:
         print("No page was written.", file=sys.stderr)
         return False

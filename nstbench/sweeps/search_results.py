@@ -1,4 +1,4 @@
-"""What came out of a search: its best run, or the runs that no other beats by all criteria."""
+"""The result of a search: its best run, or the Pareto front if there are several criteria."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Found:
     """A run of a search.
 
     Attributes:
-        settings: That the search chose for it, by name, as typed.
-        values: Of the criteria.
-        folder: Of the run.
+        settings: Settings that the search chose, by name, as typed.
+        values: Values of the criteria.
+        folder: Folder of the run.
     """
 
     settings: dict[str, str]
@@ -41,8 +41,8 @@ def show_search(config: DictConfig | None, entries: Iterable[Entry]) -> None:
     """Print the best run of a search by one criterion, or the Pareto front by several.
 
     Args:
-        config: Composed, with its ``hydra`` node; where it is not a search's, nothing is printed.
-        entries: Of all its runs.
+        config: Composed configuration with its ``hydra`` node; if it is not a search, nothing is printed.
+        entries: Entries of all its runs.
     """
     if config is None or not is_search(config):
         return
@@ -58,7 +58,7 @@ def show_search(config: DictConfig | None, entries: Iterable[Entry]) -> None:
     chosen = best(runs, higher)
     title = f"best of {len(runs)} runs"
     if len(names) > 1:
-        title = f"{len(chosen)} of {len(runs)} runs are beaten by no other in all criteria"
+        title = f"Pareto front: {len(chosen)} of {len(runs)} runs, with none that is better in all criteria"
     table = Table(title=title, title_justify="left")
     for setting in searched:
         table.add_column(Text(setting), overflow="fold")
@@ -82,15 +82,15 @@ def is_search(config: DictConfig) -> bool:
 
 
 def best(runs: Sequence[Found], higher: Sequence[bool]) -> list[Found]:
-    """Return the best run by one criterion; by several, those that none is better than in all.
+    """Return the best run by one criterion, or the Pareto front by several.
 
     Args:
-        runs: With their values.
-        higher: Of each criterion, whether higher is better.
+        runs: Runs with their values.
+        higher: Whether higher is better, for each criterion.
 
     Returns:
-        The Pareto front, in the order of the first criterion, best first; of runs that tie by one
-        criterion, the first.
+        The Pareto front, in the order of the first criterion, best first; by one criterion, the first of
+        the best runs.
     """
     signs = [-1.0 if h else 1.0 for h in higher]
     costs = [tuple(s * v for s, v in zip(signs, run.values, strict=True)) for run in runs]
@@ -105,7 +105,7 @@ def best(runs: Sequence[Found], higher: Sequence[bool]) -> list[Found]:
 
 
 def _found(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[str]) -> list[Found]:
-    """Return the runs that ended well and have all values, each once."""
+    """Return the completed runs that have all values, each once."""
     runs = {}
     for entry in entries:
         if entry.state not in {"completed", "skipped"} or not (record := RunRecord.read(Path(entry.folder))):
@@ -119,7 +119,7 @@ def _found(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[st
 
 
 def _short(value: str) -> str:
-    """Return a number with as many digits as tell it; words as they are."""
+    """Return a number with five significant digits; other texts unchanged."""
     try:
         return f"{float(value):.5g}"
     except ValueError:
