@@ -54,8 +54,8 @@ def main(args: argparse.Namespace) -> int:
     """Compare, print and write the files; return the exit status 0.
 
     Raises:
-        UserError: No such folder, nothing to compare, an unknown setting, metric or baseline, no trade-off
-            though one was asked for.
+        UserError: There is no such folder, nothing to compare, or no data for the trade-off asked for; or a
+            setting, metric or baseline is unknown.
     """
     from nstbench.analysis import comparison_files as files
     from nstbench.analysis import comparison_text as report
@@ -83,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _tradeoff(study: Study, groups: Groups, asked: list[str] | None) -> tuple[Tradeoff | None, list[str]]:
-    """Return the trade-off, or none and why: only one that was asked for must be had."""
+    """Return the trade-off, or None and the reason; if the user asked for one, raise the reason."""
     from nstbench.analysis.tradeoff import default_metrics, tradeoff
 
     metrics = asked or default_metrics(study)

@@ -1,4 +1,4 @@
-"""``nstbench doctor``: what this machine can do, what is wrong with it, and how to mend it."""
+"""``nstbench doctor``: checks of this machine, with what to do about each problem."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEEDED = (
     *("torch", "torchvision", "pytorch_lightning", "hydra", "wandb", "lpips", "numpy", "scipy", "skimage"),
     *("PIL", "pydantic", "rich", "requests", "yaml", "safetensors"),
 )
-# Who needs which weights: the default metrics, and LPIPS's other trunks.
+# The LPIPS metric that needs each file of weights.
 _TRUNKS = {"alexnet": "lpips_alex", "vgg16": "lpips_vgg", "squeezenet": "lpips_squeeze"}
 
 
@@ -37,22 +37,22 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        subject: What was looked at.
-        state: ``ok``, ``note`` (works, could be better) or ``wrong``.
-        text: What was found.
-        mend: What to do about it.
+        subject: Part of the machine that was checked.
+        state: Result: ``ok``, ``note`` (works, could be better) or ``wrong``.
+        text: Description of the result.
+        fix: Action that solves the problem, as a sentence; "" if there is none.
     """
 
     subject: str
     state: Literal["ok", "note", "wrong"]
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def add_parser(subparsers: _SubParsersAction[Any]) -> None:
     """Add ``doctor`` to the command line."""
     parser = subparsers.add_parser("doctor", help="check versions, devices, weights, dashboards and disk")
-    parser.add_argument("--output", default="outputs", help="the folder results would go to")
+    parser.add_argument("--output", default="outputs", help="the folder for results")
     parser.set_defaults(func=main)
 
 
@@ -66,16 +66,16 @@ def main(arguments: argparse.Namespace) -> int:
     table = Table("", "", "", show_header=False, box=None)
     signs = {"ok": Text("ok", "green"), "note": Text("note", "yellow"), "wrong": Text("wrong", "bold red")}
     for f in findings:
-        table.add_row(signs[f.state], f.subject, Text(f"{f.text}. {f.mend}" if f.mend else f.text))
+        table.add_row(signs[f.state], f.subject, Text(f"{f.text}. {f.fix}" if f.fix else f.text))
     console = Console()
     (console if console.is_terminal else Console(width=120)).print(table)
     return int(any(f.state == "wrong" for f in findings))
 
 
 def examine(output: Path) -> Iterator[Finding]:
-    """Yield everything worth knowing before a run; results would go to ``output``.
+    """Yield the findings of all checks; ``output`` is the folder for results.
 
-    A check that fails itself is one more finding: a broken machine is what this is for.
+    A check that raises an error is a finding too, as this command is for machines with problems.
     """
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
         "versions": _versions,
@@ -93,14 +93,14 @@ def examine(output: Path) -> Iterator[Finding]:
             yield from check()
         except Exception as error:
             text = f"it could not be checked ({type(error).__name__}: {error})"
-            yield Finding(subject, "wrong", text, "Mend what is wrong above first, and try again.")
+            yield Finding(subject, "wrong", text, "Solve the problems above first, and try again.")
 
 
 def _versions() -> Iterator[Finding]:
     missing = [name for name in _NEEDED if not _installed(name)]
     if missing:
-        mend = "Run make setup, or pip install nstbench."
-        yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", mend)
+        fix = "Run make setup, or pip install nstbench."
+        yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", fix)
     from nstbench.tracking.record import versions
 
     yield Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions().items()))
@@ -109,9 +109,9 @@ def _versions() -> Iterator[Finding]:
     try:
         import torchvision  # noqa: F401
     except Exception as error:
-        # Built for another torch, it fails in many ways: "operator torchvision::nms does not exist".
-        mend = "Install torch and torchvision together, from one index: pip install torch torchvision."
-        yield Finding("torchvision", "wrong", f"it does not import ({error})", mend)
+        # Built for another torch, it raises many kinds of errors: "operator torchvision::nms does not exist".
+        fix = "Install torch and torchvision together, from one index: pip install torch torchvision."
+        yield Finding("torchvision", "wrong", f"it does not import ({error})", fix)
 
 
 def _installed(name: str) -> bool:
@@ -137,10 +137,10 @@ def _devices() -> Iterator[Finding]:
     elif shutil.which("nvidia-smi") or said:
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         why = f" ({str(said[0].message).splitlines()[0]})" if said else ""
-        mend = "Compare its CUDA with what nvidia-smi prints: runs use the CPU until they agree."
-        yield Finding("GPU", "note", f"PyTorch, built {built}, cannot use the one that is here{why}", mend)
+        fix = "Compare its CUDA version with that of nvidia-smi: runs use the CPU until they agree."
+        yield Finding("GPU", "note", f"PyTorch, built {built}, cannot use the GPU{why}", fix)
     else:
-        yield Finding("GPU", "note", "none is seen", "Runs use the CPU.")
+        yield Finding("GPU", "note", "no GPU was found", "Runs use the CPU.")
     fast = cpu_has_bf16()
     hint = "schedule.precision=auto is faster here: bf16 first, fp32 at the end." if fast else ""
     speed = "in hardware" if fast else "emulated, so slower"
@@ -162,7 +162,7 @@ def _cuda(i: int) -> Finding:
 
 
 def _compiler() -> Iterator[Finding]:
-    """Return whether trainer.compile=true can work, by what it would look for."""
+    """Report whether trainer.compile=true can work: it needs a C++ compiler or Triton."""
     found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
     triton = _installed("triton")
     text = f"C++ compiler: {found or 'none'}; Triton: {'installed' if triton else 'not installed'}"
@@ -173,7 +173,7 @@ def _compiler() -> Iterator[Finding]:
 
 
 def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = "") -> Finding:
-    """Try a convolution with its gradient: that a device is seen does not mean that it works."""
+    """Compute a convolution and its gradient: a device that PyTorch finds may still not work."""
     import torch
 
     able, failed = [], []
@@ -192,8 +192,8 @@ def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = ""
     subject = "CPU" if device.type == "cpu" else str(device)
     found = "; ".join([text, *able, *failed])
     if not able:
-        mend = "Use trainer=cpu, and install a PyTorch that is built for this device."
-        return Finding(subject, "wrong", found, mend)
+        fix = "Use trainer=cpu, and install a PyTorch that is built for this device."
+        return Finding(subject, "wrong", found, fix)
     return Finding(subject, "note", found) if failed else Finding(subject, "ok", found, hint)
 
 
@@ -203,8 +203,8 @@ def _threads() -> Iterator[Finding]:
     used, there = torch.get_num_threads(), cores()
     text = f"{used} for {there} cores"
     if used > there:
-        mend = f"More threads than cores slow every run: trainer.threads={there}."
-        yield Finding("threads", "wrong", text, mend)
+        fix = f"More threads than cores slow every run: trainer.threads={there}."
+        yield Finding("threads", "wrong", text, fix)
     else:
         yield Finding("threads", "ok", text)
 
@@ -238,15 +238,15 @@ def _weights() -> Iterator[Finding]:
     if good:
         yield Finding("weights", "ok", text)
     else:
-        mend = "encoder=procedural needs none; nstbench weights fetch vgg19 gets some."
-        yield Finding("weights", "note", text, mend)
+        fix = "encoder=procedural needs none; nstbench weights fetch vgg19 downloads VGG-19."
+        yield Finding("weights", "note", text, fix)
     able = [metric for name, metric in _TRUNKS.items() if name in good]
     if "alexnet" in good:
         yield Finding("lpips", "ok", f"{', '.join(able)} can be computed")
     else:
         also = f"; {', '.join(able)} can be computed" if able else ""
         text = f"lpips_alex, a default metric, will be recorded as unavailable{also}"
-        yield Finding("lpips", "note", text, "nstbench weights fetch alexnet gets its trunk.")
+        yield Finding("lpips", "note", text, "nstbench weights fetch alexnet downloads its network.")
 
 
 def _wandb() -> Iterator[Finding]:
@@ -256,11 +256,11 @@ def _wandb() -> Iterator[Finding]:
     asked = f"WANDB_MODE={os.environ['WANDB_MODE']}" if os.environ.get("WANDB_MODE") else ""
     why = ", ".join(filter(None, [asked, f"the key is from {key}" if key else "not logged in"]))
     if mode == "online" and not key:
-        mend = "Type wandb login, or unset WANDB_MODE."
-        yield Finding("wandb", "wrong", f"{version}, online but without a key ({why})", mend)
+        fix = "Type wandb login, or unset WANDB_MODE."
+        yield Finding("wandb", "wrong", f"{version}, online but without a key ({why})", fix)
     elif mode == "offline":
         online = "." if key else "; wandb login goes online."
-        see = f"Runs are seen with wandb leet OUTPUT/STUDY/wandb{online}"
+        see = f"wandb leet OUTPUT/STUDY/wandb shows the runs{online}"
         yield Finding("wandb", "ok", f"{version}, offline ({why})", see)
     else:
         yield Finding("wandb", "ok", f"{version}, {mode} ({why})")
@@ -270,8 +270,8 @@ def _tensorboard() -> Iterator[Finding]:
     if _installed("tensorboard"):
         yield Finding("tensorboard", "ok", metadata.version("tensorboard"))
     else:
-        mend = 'pip install "nstbench[dash]" adds logger=[tensorboard].'
-        yield Finding("tensorboard", "note", "not installed", mend)
+        fix = 'pip install "nstbench[dash]" adds logger=[tensorboard].'
+        yield Finding("tensorboard", "note", "not installed", fix)
 
 
 def _output(output: Path) -> Iterator[Finding]:
@@ -283,7 +283,7 @@ def _output(output: Path) -> Iterator[Finding]:
         yield Finding("output", "wrong", f"{folder} is a file, not a folder", elsewhere)
         return
     try:
-        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of a read-only disk
+        with tempfile.TemporaryFile(dir=folder):  # permissions do not show that a disk is read-only
             pass
     except OSError as error:
         yield Finding("output", "wrong", f"{folder} cannot be written to ({error.strerror})", elsewhere)
@@ -291,7 +291,7 @@ def _output(output: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     text = f"{free / _GIGABYTE:.1f} GB free for {output}"
     if free < _LOW_DISK:
-        mend = "Free some space, or give another folder: output=…"
-        yield Finding("output", "wrong", text, mend)
+        fix = "Free some space, or give another folder: output=…"
+        yield Finding("output", "wrong", text, fix)
     else:
         yield Finding("output", "ok", text)

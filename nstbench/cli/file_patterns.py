@@ -40,7 +40,7 @@ def expand_patterns(arguments: Sequence[str], *, sweep: bool) -> tuple[list[str]
         The overrides, and for each setting with patterns, how many values it has and from where.
 
     Raises:
-        UserError: A pattern that matches nothing, or that stands where one value is needed.
+        UserError: A pattern matches nothing, or is given where a setting needs one value.
     """
     expanded, notes = [], []
     for argument in arguments:
@@ -94,7 +94,8 @@ def _values(setting: str, part: str) -> list[str]:
     kept = [file for file in found if not any(_fits(file, pattern) for pattern in excluded)]
     if not kept:
         if found:
-            raise UserError(setting, part, "exclude leaves none of the pictures", "Remove it, or narrow it.")
+            hint = "Remove exclude=, or narrow it."
+            raise UserError(setting, part, "exclude removes all pictures", hint)
         raise UserError(setting, part, "no picture matches this pattern", _hint(setting, included[0]))
     return [quote(file) for file in sorted(kept)]
 
@@ -112,7 +113,7 @@ def _arguments(setting: str, part: str) -> tuple[list[str], list[str]]:
         (excluded if keyword and keyword[1] == "exclude" else included).extend(given)
     if not included:
         hint = f"Type {_shorthand(setting)}=glob(paintings/*.jpg), with the folder of your pictures."
-        raise UserError(setting, part, "there is no pattern in it", hint)
+        raise UserError(setting, part, "it contains no pattern", hint)
     return included, excluded
 
 
@@ -144,12 +145,12 @@ def _matches(setting: str, part: str, pattern: str) -> list[str]:
 
 
 def _fits(file: str, pattern: str) -> bool:
-    """Return whether a file is meant by an ``exclude`` pattern: by its whole path or by its name alone."""
+    """Return whether an ``exclude`` pattern matches a file's whole path, or its name alone."""
     return fnmatchcase(file, os.path.expanduser(pattern)) or fnmatchcase(Path(file).name, pattern)
 
 
 def _hint(setting: str, pattern: str) -> str:
-    """Say what there is instead of what a pattern did not match."""
+    """Return a hint about a pattern that matches nothing: which pictures there are instead."""
     if pattern.startswith(_BUILT_IN):
         return "`nstbench images` lists the built-in pictures."
     path = Path(os.path.expanduser(pattern))

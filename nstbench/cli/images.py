@@ -1,4 +1,4 @@
-"""`nstbench images`: the built-in pictures and the papers', as a table, as a sheet, fetched and checked."""
+"""`nstbench images`: list, draw, fetch, add and verify the built-in pictures and those of papers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pictures.content=sample:chelsea pictures.style=procedural:strokes@7 (the number 
   nstbench images add KEY FILE              use a file that you have as a paper's picture
   nstbench images verify [KEY …]            read them again: hash, decodable, size
 
-Nothing is fetched unasked, and pictures=samples runs every study with stand-ins."""
+Nothing is downloaded unless you ask for it, and pictures=samples runs every study with substitutes."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -59,13 +59,13 @@ def main(args: argparse.Namespace) -> int:
     """Run one action and return the exit status: 1 when a picture could not be fetched or is damaged.
 
     Raises:
-        UserError: An unknown name, a file that is no picture, a sheet that cannot be written, or what is
-            asked of an action that does not know it.
+        UserError: A name is unknown, a file is not a picture, the sheet cannot be written, or an option
+            does not belong to the action.
     """
     action, words = (args.names[0], args.names[1:]) if args.names[:1] else ("", [])
     for option, given in (("--accept-licence", args.accept_licence), ("--url", args.url)):
         if given and action != "fetch":
-            raise UserError(option, given, "only fetch knows this", "Type nstbench images fetch KEY …")
+            raise UserError(option, given, "only fetch has this option", "Type nstbench images fetch KEY …")
     if args.sheet and action in ("fetch", "add", "verify"):
         raise UserError("--sheet", args.sheet, f"{action} draws no sheet", "Type nstbench images --sheet …")
     if action == "fetch":
@@ -75,7 +75,7 @@ def main(args: argparse.Namespace) -> int:
     if action == "verify":
         return _verify(words)
     console = Console()
-    if not console.is_terminal:  # a pipe has no width: do not break lines that someone will grep
+    if not console.is_terminal:  # a pipe has no width: one line per entry, for grep
         console = Console(width=300)
     shown = [
         s for name in args.names for s in ([p.name for p in _of(name)] if name in COLLECTIONS else [name])
@@ -130,7 +130,7 @@ def _print_papers(pictures: list[PaperPicture], console: Console) -> None:
         author = picture.author or "unknown"
         rows.append((picture.name, files.state(picture), where, about, author, picture.terms))
     _print(("state", "in"), rows, console)
-    folder = f"{files.pictures_folder()} (set {PaperPicture.variable} to have another)"
+    folder = f"{files.pictures_folder()} (set {PaperPicture.variable} to use another)"
     for line in (
         "to fetch: type nstbench images fetch KEY; to supply: nstbench images add KEY FILE. "
         "Why: nstbench images KEY",
@@ -151,7 +151,7 @@ def _print(titles: tuple[str, str], rows: Sequence[tuple[str, ...]], console: Co
         table.add_column("author")
         table.add_column("licence")
     for name, first, second, about, author, licence in rows:
-        # A narrow terminal has no room for six columns that can be read.
+        # Six columns are not readable on a narrow terminal.
         words = (about, author, licence) if wide else (f"{about}\n[dim]{author}, {licence}[/dim]",)
         table.add_row(name, first, *((second,) if wide or titles[1] != "in" else ()), *words)
     console.print(table)
@@ -186,15 +186,15 @@ def _size(path: Path) -> str:
 
 
 def _fetch(words: list[str], licences: list[str], url: str | None) -> int:
-    """Fetch what is asked for by name, and of collections what may be fetched."""
+    """Fetch the named pictures, and of collections the pictures whose terms allow it."""
     if not words:
         hint = f"Collections: {', '.join(COLLECTIONS)}; `nstbench images` lists the pictures."
-        raise UserError("nstbench images fetch", "", "it is not said what to fetch", hint)
+        raise UserError("nstbench images fetch", "", "a picture or a collection is needed", hint)
     pictures, accepted = files.chosen(words), files.accepted_licences(licences)
     if url is not None and not url.startswith(("http://", "https://")):
-        raise UserError("--url", url, "not an address of the web", "It begins with https:// or http://.")
+        raise UserError("--url", url, "it is not a URL", "A URL begins with https:// or http://.")
     if url is not None and len(pictures) > 1:
-        raise UserError("--url", url, f"one address for {len(pictures)} pictures", "Name one picture.")
+        raise UserError("--url", url, f"it is one URL for {len(pictures)} pictures", "Name one picture.")
     by_name = {word.removeprefix("paper:") for word in words}
     failed = 0
     for picture in pictures:
@@ -213,9 +213,9 @@ def _fetch(words: list[str], licences: list[str], url: str | None) -> int:
             if credit := picture.credit():
                 _say(f"  Show this with whatever is made from it: {credit}")
     if failed:
-        told = f"{failed} of {len(pictures)} pictures could not be fetched"
+        text = f"{failed} of {len(pictures)} pictures could not be fetched"
         hint = "`nstbench images KEY` says how else to get one; `pictures=samples` needs none of them."
-        print(f"nstbench: {told}. {hint}", file=sys.stderr)
+        print(f"nstbench: {text}. {hint}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -270,7 +270,7 @@ def _write_sheet(chosen: list[str], path: Path, console: Console) -> None:
 
     with console.status("drawing the pictures"):
         pictures = [(name, load(name, setting="images").pixels) for name in chosen]
-        rows = max(1, round(math.sqrt(len(pictures) / 1.6)))  # about as wide as a screen, the last row full
+        rows = max(1, round(math.sqrt(len(pictures) / 1.6)))  # about the proportions of a screen
         sheet = contact_sheet(pictures, columns=math.ceil(len(pictures) / rows), title="nstbench images")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-_PLAIN = re.compile(r"[\w/.$%*@?|:+-]+", re.ASCII)  # what Hydra takes for text as it stands
+_PLAIN = re.compile(r"[\w/.$%*@?|:+-]+", re.ASCII)  # text that Hydra accepts without quotes
 _NO_TEXT = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)
 _FUNCTION = re.compile(r"(choice|glob|sort|shuffle|tag|str)\s?\(")
 _CLOSERS = {"[": "]", "{": "}", "(": ")"}
@@ -75,11 +75,11 @@ def join_file_names(parts: Sequence[str]) -> list[str]:
 
 
 def convert(value: str, text: Callable[[str], str], *, is_path: bool) -> str:
-    """Return a value whose texts, in lists too, are replaced; what is written in the grammar stays.
+    """Return a value with its texts, in lists too, converted; parts in Hydra's grammar are unchanged.
 
     Args:
         value: Value of a setting: one, several separated by commas, or lists of them.
-        text: Function from a text as typed to what stands for it in the grammar.
+        text: Function from a text as typed to the same text in Hydra's grammar.
         is_path: Whether texts are paths, so that existing files may have commas and brackets in their names.
     """
     if is_path and file_exists(value):
@@ -87,7 +87,7 @@ def convert(value: str, text: Callable[[str], str], *, is_path: bool) -> str:
     if "${" in value:
         return value
     parts = split(value)
-    if parts is None:  # left for Hydra to refuse
+    if parts is None:  # Hydra refuses it later
         return value
     if len(parts) == 1 and not is_list(value):
         return value if is_grammar(value) else text(value)
@@ -104,7 +104,7 @@ def _convert_part(part: str, text: Callable[[str], str], *, is_path: bool) -> st
 
 
 def quote(text: str) -> str:
-    """Return a text in Hydra's grammar: as it stands where it needs no quotes."""
+    """Return a text in Hydra's grammar: in quotes, or unchanged if it needs none."""
     if not text or (_PLAIN.fullmatch(text) and not _NO_TEXT.fullmatch(text)):
         return text
     return QuotedString(text, Quote.double).with_quotes()

@@ -302,7 +302,7 @@ def test_an_option_that_does_not_exist(
         ("steps=(2)", "steps=(2)", "this cannot be read", "As text"),
         ("steps", "steps", "this is not of the form setting=value", "Type steps=…"),
         ("a,b=3", "a,b=3", "this is not the name of a setting", "--help"),
-        ("+steps=5", "+steps=5", "it is there already", "steps=5"),
+        ("+steps=5", "+steps=5", "this setting exists already", "steps=5"),
         ("~nothing", "~nothing", "does not exist", "--help"),
     ],
 )
@@ -563,7 +563,7 @@ def test_registered_weights_that_are_not_here(complain: Complain) -> None:
         (["seed=["], "seed=[", "this cannot be read", "As text"),
         (["seed=glob(x)"], "seed=glob(x)", "glob stands for options of a group", "seed=…,…"),
         (["sede=glob(x)"], "sede=glob(x)", "glob stands for options of a group", "Did you mean seed"),
-        (["loss/style=glob(zz*)"], "loss/style=glob(zz*)", "none of the options fits", "gram"),
+        (["loss/style=glob(zz*)"], "loss/style=glob(zz*)", "this glob matches no option", "gram"),
         (["style=a.jpg,[a.jpg,b.jpg"], "pictures.style=a.jpg,[a.jpg,b.jpg", "this cannot be read", "As text"),
         (["style=glob(no/*.jpg)"], "pictures.style=glob(no/*.jpg)", "no picture matches", "The folder no"),
         (["seed=0,1", "output=~nobody2/x"], "output=~nobody2/x", "there is no user nobody2", "output=~/"),

@@ -183,8 +183,8 @@ def test_other_ways_to_have_something_called(
     [
         ("++hydra.launcher.size={_target_: records.note}", "nothing is built from a _target_ here"),
         ("++hydra.sweeper.sampler={_target_: records.note}", "it is not a sampler of Optuna's"),
-        ("++hydra.job_logging.handlers.x={class: records.Noted}", "it is no class of the kind logging.Hand"),
-        ("++hydra.job_logging.filters.x={f: 'ext://records.note'}", "it is no stream"),
+        ("++hydra.job_logging.handlers.x={class: records.Noted}", "it is not a subclass of logging.Hand"),
+        ("++hydra.job_logging.filters.x={f: 'ext://records.note'}", "it is not a text stream"),
     ],
 )
 def test_other_ways_to_have_hydra_call_something(

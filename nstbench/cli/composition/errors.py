@@ -1,4 +1,4 @@
-"""Hydra's errors as messages that say what to type instead."""
+"""Hydra's errors as a `UserError` that says what to type instead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from yaml import MarkedYAMLError
 
 from nstbench.cli.composition.program import RUN, Program
-from nstbench.cli.other_tools import look_up
+from nstbench.cli.other_tools import find_equivalent
 from nstbench.config.instantiate import parameters_of
 from nstbench.config.messages import NO_SUCH_SETTING
 from nstbench.config.schema import list_settings
@@ -21,7 +21,7 @@ from nstbench.errors import UserError, did_you_mean, nearest
 
 
 def as_user_error(error: Exception, overrides: Sequence[str], program: Program = RUN) -> UserError:
-    """Return the `UserError` that says what ``error`` means for the user, who typed ``overrides``."""
+    """Return the `UserError` for an error that Hydra raised on the ``overrides`` that were typed."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         return _not_in_grammar(error.override, program)
@@ -49,7 +49,7 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
         for key, _, value in (override.partition("=") for override in overrides):
             if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
                 hint = f"Type it without the +: {key[1:]}={value}"
-                return UserError(key, value, "it is there already", hint)
+                return UserError(key, value, "this setting exists already", hint)
     # Hydra wraps some of OmegaConf's errors in one of its own without a text.
     text = next((str(cause) for cause in _chain(error) if str(cause).strip()), "")
     return _other(text, overrides, program)
@@ -80,7 +80,7 @@ def _no_option(path: str, options: Sequence[str] | None, program: Program) -> Us
         if above in program.groups():
             group, option, known = above, f"{folder}/{option}", program.groups()[above]
     if not group:
-        hint = f"The one here is called {program.config}."
+        hint = f"The usual one is {program.config}."
         return UserError("--config-name", path, "there is no such file", hint)
     if not known:
         return UserError(group, option, "there is no such group of options", _near_group(group, program))
@@ -101,7 +101,10 @@ def _near_group(name: str, program: Program) -> str:
 def _no_setting(
     path: str, missing: str, parent: object, overrides: Sequence[str], program: Program
 ) -> UserError:
-    """``missing`` is the first part of ``path`` that does not exist, in ``parent``."""
+    """Return the error for a setting that does not exist.
+
+    ``missing`` is the first part of ``path`` that does not exist, in ``parent``.
+    """
     if "/" in path:
         return _no_group(path, overrides, program)
     value = _typed(path, overrides)
@@ -113,7 +116,7 @@ def _no_setting(
     elif isinstance(parent, DictConfig) and "_target_" in known:
         arguments = [a for a in parameters_of(str(parent["_target_"])) or [] if a != "params"]
         if key in arguments:
-            hint = f"It is an argument that the file leaves out: add it with +{path}={value}."
+            hint = f"It is an argument that is not in the option's file: add it with +{path}={value}."
         else:
             own = [k for k in dict.fromkeys([*known, *arguments]) if k[0] != "_"]
             hint = did_you_mean(key, own, what="its settings")
@@ -133,10 +136,10 @@ def _near_setting(name: str, program: Program) -> str:
 
 
 def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
-    """What is not worth a sentence of ours: Hydra's first line, about the override it names."""
+    """Return any other error: the first line of Hydra's message, with the override that it names."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "it cannot be composed")
     parts = [override.partition("=") for override in overrides]
-    if "Config group override must be" in first:  # encoder=5, which is a number: of which group is not said
+    if "Config group override must be" in first:  # encoder=5, a number: the message does not name the group
         known = program.groups()
         for group, _, value in parts:
             if group in known and value not in known[group]:
@@ -149,7 +152,7 @@ def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
 
 
 def _typed(path: str, overrides: Sequence[str]) -> str:
-    """Return the value typed for a setting, "" if it was not typed."""
+    """Return the value that was typed for a setting; "" if it was not typed."""
     for override in overrides:
         key, _, value = override.partition("=")
         if key.lstrip("+~") == path:
@@ -169,11 +172,11 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 
 
 def where_typed(error: UserError, composed: DictConfig) -> UserError:
-    """Return ``error`` about the setting that people type, where the one it names only refers to it.
+    """Return ``error`` with the setting to type, if the setting that it names is a reference.
 
-    ``schedule.stages.0.size`` is ``${size}``, and that is what the user can change.
+    ``schedule.stages.0.size`` is ``${size}``, so the user has to change ``size``.
     """
     of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
-    equivalent = look_up(error.setting) if of_run else None
+    equivalent = find_equivalent(error.setting) if of_run else None
     hint = f"Type {equivalent.typed}." if equivalent and equivalent.typed else error.hint
     return UserError(follow_references(composed, error.setting), error.value, error.reason, hint)

@@ -16,12 +16,12 @@ class Program:
     """A command whose settings Hydra composes.
 
     Attributes:
-        command: As it is typed.
-        config: The file at the top of conf/ that it starts from, without its suffix.
-        schema: Of the composed configuration, a dataclass.
-        chosen: The groups that the file chooses from; None: all there are.
+        command: Command as typed, such as ``nstbench run``.
+        config: Name of the file at the top of conf/ that the command starts from, without its suffix.
+        schema: Dataclass of the composed configuration.
+        chosen: Groups from which the file chooses; None: all groups.
         sweeps: Whether settings may have several values.
-        shorthands: Names that may be typed for settings, and those settings.
+        shorthands: Settings by the short names that may be typed for them.
     """
 
     command: str
@@ -33,7 +33,7 @@ class Program:
 
     @property
     def help(self) -> str:
-        """A hint for whom nothing better can be told."""
+        """The hint for errors that have no better one."""
         return f"`{self.command} --help` lists settings and groups."
 
     def groups(self) -> dict[str, list[str]]:
