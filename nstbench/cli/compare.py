@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `compare` to the command line."""
     parser = subparsers.add_parser(
         "compare",
-        help="say which formulation, or value of another setting, is better, by the runs of a study",
+        help="compare formulations, or values of another setting, by the runs of a study",
         description="Compare the runs of a study in pairs that are equal in all but one setting.",
     )
     parser.add_argument("study", metavar="STUDY", type=Path, help="folder that holds a folder for each run")

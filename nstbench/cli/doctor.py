@@ -78,15 +78,15 @@ def examine(output: Path) -> Iterator[Finding]:
     A check that raises an error is a finding too, as this command is for machines with problems.
     """
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "versions": _versions,
-        "devices": _devices,
-        "threads": _threads,
-        "compile": _compiler,
-        "configuration": _configuration,
-        "weights": _weights,
-        "wandb": _wandb,
-        "tensorboard": _tensorboard,
-        "output": lambda: _output(output),
+        "versions": _check_versions,
+        "devices": _check_devices,
+        "threads": _check_threads,
+        "compile": _check_compiler,
+        "configuration": _check_configuration,
+        "weights": _check_weights,
+        "wandb": _check_wandb,
+        "tensorboard": _check_tensorboard,
+        "output": lambda: _check_output(output),
     }
     for subject, check in checks.items():
         try:
@@ -96,8 +96,8 @@ def examine(output: Path) -> Iterator[Finding]:
             yield Finding(subject, "wrong", text, "Solve the problems above first, and try again.")
 
 
-def _versions() -> Iterator[Finding]:
-    missing = [name for name in _NEEDED if not _installed(name)]
+def _check_versions() -> Iterator[Finding]:
+    missing = [name for name in _NEEDED if not _is_installed(name)]
     if missing:
         fix = "Run make setup, or pip install nstbench."
         yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", fix)
@@ -114,14 +114,14 @@ def _versions() -> Iterator[Finding]:
         yield Finding("torchvision", "wrong", f"it does not import ({error})", fix)
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return util.find_spec(name) is not None
     except ValueError:  # a module that is half imported, or blocked
         return False
 
 
-def _devices() -> Iterator[Finding]:
+def _check_devices() -> Iterator[Finding]:
     import torch
 
     from nstbench.runtime.device import cpu_has_bf16
@@ -131,9 +131,9 @@ def _devices() -> Iterator[Finding]:
         cuda = torch.cuda.is_available()
     if cuda:
         for i in range(torch.cuda.device_count()):
-            yield _cuda(i)
+            yield _check_cuda(i)
     elif torch.backends.mps.is_available():
-        yield _computes(torch.device("mps"), "an Apple GPU")
+        yield _check_device(torch.device("mps"), "an Apple GPU")
     elif shutil.which("nvidia-smi") or said:
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
         why = f" ({str(said[0].message).splitlines()[0]})" if said else ""
@@ -144,10 +144,10 @@ def _devices() -> Iterator[Finding]:
     fast = cpu_has_bf16()
     hint = "schedule.precision=auto is faster here: bf16 first, fp32 at the end." if fast else ""
     speed = "in hardware" if fast else "emulated, so slower"
-    yield _computes(torch.device("cpu"), f"{os.cpu_count()} cores", bf16=speed, hint=hint)
+    yield _check_device(torch.device("cpu"), f"{os.cpu_count()} cores", bf16=speed, hint=hint)
 
 
-def _cuda(i: int) -> Finding:
+def _check_cuda(i: int) -> Finding:
     import torch
 
     device = torch.device("cuda", i)
@@ -158,13 +158,13 @@ def _cuda(i: int) -> Finding:
     fast = torch.cuda.is_bf16_supported(including_emulation=False)
     bf16 = "in hardware" if fast else "emulated, so slower"
     hint = "schedule.precision=auto is faster here: bf16 first, tf32 at the end." if fast else ""
-    return _computes(device, f"{p.name}, {memory}{tf32}", bf16=bf16, hint=hint)
+    return _check_device(device, f"{p.name}, {memory}{tf32}", bf16=bf16, hint=hint)
 
 
-def _compiler() -> Iterator[Finding]:
+def _check_compiler() -> Iterator[Finding]:
     """Report whether trainer.compile=true can work: it needs a C++ compiler or Triton."""
     found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
-    triton = _installed("triton")
+    triton = _is_installed("triton")
     text = f"C++ compiler: {found or 'none'}; Triton: {'installed' if triton else 'not installed'}"
     if found or triton:
         yield Finding("compile", "ok", text)
@@ -172,7 +172,7 @@ def _compiler() -> Iterator[Finding]:
         yield Finding("compile", "note", text, "trainer.compile=true needs one of them.")
 
 
-def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = "") -> Finding:
+def _check_device(device: torch.device, text: str, *, bf16: str = "", hint: str = "") -> Finding:
     """Compute a convolution and its gradient: a device that PyTorch finds may still not work."""
     import torch
 
@@ -197,7 +197,7 @@ def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = ""
     return Finding(subject, "note", found) if failed else Finding(subject, "ok", found, hint)
 
 
-def _threads() -> Iterator[Finding]:
+def _check_threads() -> Iterator[Finding]:
     import torch
 
     used, there = torch.get_num_threads(), cores()
@@ -209,7 +209,7 @@ def _threads() -> Iterator[Finding]:
         yield Finding("threads", "ok", text)
 
 
-def _configuration() -> Iterator[Finding]:
+def _check_configuration() -> Iterator[Finding]:
     from nstbench.config.files import conf_dir, groups
 
     try:
@@ -222,7 +222,7 @@ def _configuration() -> Iterator[Finding]:
     yield Finding("configuration", "ok", text)
 
 
-def _weights() -> Iterator[Finding]:
+def _check_weights() -> Iterator[Finding]:
     from nstbench.encoders.weights import REGISTRY, copies, locate, weights_folder
 
     good: list[str] = []
@@ -249,7 +249,7 @@ def _weights() -> Iterator[Finding]:
         yield Finding("lpips", "note", text, "nstbench weights fetch alexnet downloads its network.")
 
 
-def _wandb() -> Iterator[Finding]:
+def _check_wandb() -> Iterator[Finding]:
     from nstbench.tracking.wandb_login import wandb_key, wandb_mode
 
     version, mode, key = metadata.version("wandb"), wandb_mode(), wandb_key()
@@ -266,15 +266,15 @@ def _wandb() -> Iterator[Finding]:
         yield Finding("wandb", "ok", f"{version}, {mode} ({why})")
 
 
-def _tensorboard() -> Iterator[Finding]:
-    if _installed("tensorboard"):
+def _check_tensorboard() -> Iterator[Finding]:
+    if _is_installed("tensorboard"):
         yield Finding("tensorboard", "ok", metadata.version("tensorboard"))
     else:
         fix = 'pip install "nstbench[dash]" adds logger=[tensorboard].'
         yield Finding("tensorboard", "note", "not installed", fix)
 
 
-def _output(output: Path) -> Iterator[Finding]:
+def _check_output(output: Path) -> Iterator[Finding]:
     folder = output.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent

@@ -42,7 +42,7 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
     if runs is None:
         reason = "which runs a search makes depends on their results"
         raise UserError("--dry-run", "", reason, "Type it for one run of the search: no hydra/sweeper.")
-    groups = _grouped(runs)
+    groups = _group_runs(runs)
     with Console(stderr=True).status("measuring at small sizes"):
         for group in groups:
             group.predict()
@@ -95,7 +95,7 @@ def seconds_of_this_process() -> float:
     return time.time() - psutil.Process().create_time()
 
 
-def _grouped(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
+def _group_runs(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
     """Return the runs in groups of equal cost."""
     groups: dict[str, _Group] = {}
     for overrides, composed in runs:
@@ -115,7 +115,7 @@ def _grouped(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
 
 
 def _cost_key(config: Config, prepared: Prepared) -> str:
-    """Return a text of all settings and shapes that determine the cost of a run."""
+    """Return a string of all settings and shapes that determine the cost of a run."""
     relevant = {name: value for name, value in config.plain.items() if name not in _WITHOUT_COST}
     inputs = prepared.inputs
     pictures = [inputs.content, *inputs.styles, inputs.start]

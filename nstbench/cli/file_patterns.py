@@ -56,7 +56,7 @@ def expand_patterns(arguments: Sequence[str], *, sweep: bool) -> tuple[list[str]
         values = [file for part in parts for file in (_values(setting, part) if part in patterns else [part])]
         if patterns:
             number = f"{len(values)} value{'s' * (len(values) != 1)}"
-            shown = ", ".join(_described(setting, part) for part in patterns)
+            shown = ", ".join(_describe(setting, part) for part in patterns)
             notes.append(f"{_shorthand(setting)} has {number} from {shown}")
             argument = f"{key}={','.join(values)}"
         expanded.append(argument)
@@ -78,7 +78,7 @@ def _refuse_without_sweep(setting: str, value: str, patterns: Sequence[str]) -> 
     raise UserError(setting, value, "a pattern of file names stands for several values", hint)
 
 
-def _described(setting: str, part: str) -> str:
+def _describe(setting: str, part: str) -> str:
     included, excluded = _arguments(setting, part)
     return ", ".join(included) + (f" without {', '.join(excluded)}" if excluded else "")
 
@@ -91,7 +91,7 @@ def _values(setting: str, part: str) -> list[str]:
     """Return the files that a pattern matches, sorted, each quoted for Hydra."""
     included, excluded = _arguments(setting, part)
     found = {file for pattern in included for file in _matches(setting, part, pattern)}
-    kept = [file for file in found if not any(_fits(file, pattern) for pattern in excluded)]
+    kept = [file for file in found if not any(_is_excluded(file, pattern) for pattern in excluded)]
     if not kept:
         if found:
             hint = "Remove exclude=, or narrow it."
@@ -144,7 +144,7 @@ def _matches(setting: str, part: str, pattern: str) -> list[str]:
     return [f for f in files if (s := Path(f).suffix.lower()) in _SUFFIXES or (s and s == named)]
 
 
-def _fits(file: str, pattern: str) -> bool:
+def _is_excluded(file: str, pattern: str) -> bool:
     """Return whether an ``exclude`` pattern matches a file's whole path, or its name alone."""
     return fnmatchcase(file, os.path.expanduser(pattern)) or fnmatchcase(Path(file).name, pattern)
 

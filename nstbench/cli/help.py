@@ -77,7 +77,7 @@ def print_help() -> None:
 def print_training_help(chosen: Mapping[str, Sequence[str]]) -> None:
     """Print the settings of a training with the comments in its file, then the groups."""
     print(_TRAINING)
-    for name, value, about in _commented(conf_dir() / "train.yaml"):
+    for name, value, about in _read_commented(conf_dir() / "train.yaml"):
         typed = name if isinstance(value, dict) else shlex.quote(f"{name}={as_typed(value)}")
         if about and len(typed) > 29:
             print(f"  {typed}\n{'':<32}{about}")
@@ -95,7 +95,7 @@ def _print_groups(chosen: Mapping[str, Sequence[str]]) -> None:
             print(f"    {option:<{width}}{describe(group, option)}")
 
 
-def _commented(file: Path) -> Iterator[tuple[str, Any, str]]:
+def _read_commented(file: Path) -> Iterator[tuple[str, Any, str]]:
     """Yield the name, value and comment of every setting of a YAML file, except Hydra's own."""
     text = file.read_text(encoding="utf-8")
     plain = yaml.safe_load(text)

@@ -64,10 +64,10 @@ def check_hydra_settings(
     composed = loader.load_configuration(
         given.config_name or config_name, [*overrides], RunMode.MULTIRUN, validate_sweep_overrides=False
     )
-    _check({str(key): _resolved(composed.hydra, str(key)) for key in composed.hydra})
+    _check({str(key): _resolve(composed.hydra, str(key)) for key in composed.hydra})
 
 
-def _resolved(hydra: DictConfig, key: str) -> Any:
+def _resolve(hydra: DictConfig, key: str) -> Any:
     """Return one of Hydra's settings, unresolved if it refers to a value that is known only later."""
     try:
         node = hydra[key]

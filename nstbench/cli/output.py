@@ -27,7 +27,7 @@ def brief(result: Result) -> str:
     """Return a line about a finished run of a sweep: its time and its metrics."""
     seconds = result.record.timings.get("optimize_s", 0.0)
     state = "done before" if result.skipped else f"{seconds:.1f} s"
-    return f"{state}  {_line(result.record.metrics)}"
+    return f"{state}  {_metrics_line(result.record.metrics)}"
 
 
 def show_result(result: Result) -> None:
@@ -116,7 +116,7 @@ def _metrics_table(result: Result) -> Table:
     return table
 
 
-def _line(metrics: dict[str, float]) -> str:
+def _metrics_line(metrics: dict[str, float]) -> str:
     # Of a metric with several values, only the summary.
     shown = {n: v for n, v in metrics.items() if "/" not in n or n.endswith("/others")}
     return " ".join(f"{name} {value:.3g}" for name, value in shown.items())

@@ -23,7 +23,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `report` to the command line."""
     parser = subparsers.add_parser(
         "report",
-        help="write the pictures, metrics, curves and failures of a study as a page to look at and to send",
+        help="write the pictures, metrics, curves and failures of a study as a web page",
         description="Write a folder with an index.html that opens from disk: no server, no network.",
     )
     parser.add_argument("study", metavar="STUDY", type=Path, help="folder that holds a folder for each run")
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
     Raises:
         UserError: There is no such folder, or no run in it, or the report cannot be written.
     """
-    seconds = _interval(args.watch)
+    seconds = _parse_interval(args.watch)
     from nstbench.analysis.output import output_folder
     from nstbench.analysis.report.write import Report, refuse_foreign
 
@@ -94,7 +94,7 @@ def _watch(report: Report, seconds: float) -> None:
         print("The page is not written again.")
 
 
-def _interval(given: str | None) -> float | None:
+def _parse_interval(given: str | None) -> float | None:
     if given is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Splitting a typed value at its commas, and quoting its texts for Hydra's override grammar."""
+"""Splitting a typed value at its commas, and quoting its strings for Hydra's override grammar."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def split(value: str, prefix: re.Pattern[str] | None = None) -> list[str] | None
     """Return the parts of a value between the commas that are outside of brackets and quotes.
 
     Brackets and quotes count only where a part begins with them, or with a function such as ``choice(``:
-    elsewhere they belong to a text. The parts keep their spaces.
+    elsewhere they belong to a string. The parts keep their spaces.
 
     Args:
         value: Value as typed.
-        prefix: What may stand before the bracket or quote of a part, such as a keyword.
+        prefix: Pattern that may precede the bracket or quote of a part, such as a keyword.
 
     Returns:
         The parts, at least one; None if a bracket or quote is not closed.
@@ -75,12 +75,12 @@ def join_file_names(parts: Sequence[str]) -> list[str]:
 
 
 def convert(value: str, text: Callable[[str], str], *, is_path: bool) -> str:
-    """Return a value with its texts, in lists too, converted; parts in Hydra's grammar are unchanged.
+    """Return a value with its strings, in lists too, converted; parts in Hydra's grammar are unchanged.
 
     Args:
         value: Value of a setting: one, several separated by commas, or lists of them.
-        text: Function from a text as typed to the same text in Hydra's grammar.
-        is_path: Whether texts are paths, so that existing files may have commas and brackets in their names.
+        text: Function from a string as typed to the same text in Hydra's grammar.
+        is_path: Whether strings are paths: existing files may have commas and brackets in their names.
     """
     if is_path and file_exists(value):
         return text(value)
@@ -104,7 +104,7 @@ def _convert_part(part: str, text: Callable[[str], str], *, is_path: bool) -> st
 
 
 def quote(text: str) -> str:
-    """Return a text in Hydra's grammar: in quotes, or unchanged if it needs none."""
+    """Return a string in Hydra's grammar: in quotes, or unchanged if it needs none."""
     if not text or (_PLAIN.fullmatch(text) and not _NO_TEXT.fullmatch(text)):
         return text
     return QuotedString(text, Quote.double).with_quotes()

@@ -67,8 +67,8 @@ def main(args: argparse.Namespace) -> int:
         reason = "it must be a percentage between 0 and 100"
         raise UserError("--tolerance", args.tolerance, reason, "Type --tolerance 5, for example.")
     published = PUBLISHED[args.curve]
-    typed = [f"experiment={published.experiment}", *_network(args.settings), *args.settings]
-    config = _composed(typed)
+    typed = [f"experiment={published.experiment}", *_choose_network(args.settings), *args.settings]
+    config = _compose(typed)
     if commands := missing(config):
         reason = "it needs the authors' network and pictures, and not all of them are on this machine"
         hint = f"To get what is missing, type {' and '.join(f'`{command}`' for command in commands)}."
@@ -97,7 +97,7 @@ def missing(config: Config) -> list[str]:
     return commands
 
 
-def _network(settings: list[str]) -> list[str]:
+def _choose_network(settings: list[str]) -> list[str]:
     """Return the override that chooses the file of the network that is on this machine; [] if none is."""
     from nstbench.encoders.weights import find
 
@@ -106,7 +106,7 @@ def _network(settings: list[str]) -> list[str]:
     return next(([f"encoder.weights={name}"] for name in _NETWORKS if find(name)), [])
 
 
-def _composed(typed: list[str]) -> Config:
+def _compose(typed: list[str]) -> Config:
     """Return the checked configuration of typed overrides."""
     from omegaconf import DictConfig
 

@@ -166,7 +166,7 @@ def try_to_build(path: str, node: Node) -> None:
     except UserError:
         raise
     except Exception as error:
-        reason = _one_line(error) or type(error).__name__
+        reason = _to_one_line(error) or type(error).__name__
         for key in (k for k in node if k not in OWN_KEYS):
             try:
                 attempt({k: v for k, v in node.items() if k != key})
@@ -178,7 +178,7 @@ def try_to_build(path: str, node: Node) -> None:
         raise UserError(path, node, reason, "Change one of these values.") from error
 
 
-def _one_line(error: Exception) -> str:
+def _to_one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 

@@ -40,7 +40,7 @@ class Kind:
     inside: Mapping[str, str] = field(default_factory=dict)
 
 
-def _loss(role: str) -> Kind:
+def _loss_kind(role: str) -> Kind:
     noun = f"a formulation of a {'' if role == 'regularizer' else f'{role} '}loss"
     base = "nstbench.losses.base.Formulation"
     return Kind(noun, base, f"loss/{role}=…", ("views", "target", "forward"))
@@ -54,9 +54,9 @@ KINDS: Mapping[str, Kind] = {
     "canvas.parametrization": Kind(
         "a canvas", "nstbench.canvas.base.Canvas", "canvas=…", ("forward", "paint")
     ),
-    "loss.content.*": _loss("content"),
-    "loss.style.*": _loss("style"),
-    "loss.regularizer.*": _loss("regularizer"),
+    "loss.content.*": _loss_kind("content"),
+    "loss.style.*": _loss_kind("style"),
+    "loss.regularizer.*": _loss_kind("regularizer"),
     "metrics.*": Kind(
         *("a metric", "nstbench.metrics.base.Metric", "metrics=…"),
         ("__call__", "higher_is_better", "compares_with"),
@@ -107,7 +107,7 @@ def check_kind(setting: str, class_path: object, kind: Kind) -> Any:
     choose = f"Choose one with {kind.choose}, or name" if kind.choose else "Remove it, or name"
     use = f"{choose} a subclass of {kind.base}."
     returned = (
-        made if inspect.isclass(made) else _hints(made).get("return") if inspect.isfunction(made) else 0
+        made if inspect.isclass(made) else _type_hints(made).get("return") if inspect.isfunction(made) else 0
     )
     if not inspect.isclass(returned) or not issubclass(returned, base):
         raise UserError(setting, class_path, f"it is not {kind.noun}", use)
@@ -192,10 +192,10 @@ def signature(made: Any) -> Mapping[str, inspect.Parameter]:
 
 def argument_types(made: Any) -> dict[str, Any]:
     """Return the annotations of the arguments of a class or function, as far as they can be read."""
-    return _hints(made.__init__ if inspect.isclass(made) else made)
+    return _type_hints(made.__init__ if inspect.isclass(made) else made)
 
 
-def _hints(function: Any) -> dict[str, Any]:
+def _type_hints(function: Any) -> dict[str, Any]:
     try:
         return get_type_hints(function)
     except (NameError, TypeError, AttributeError):

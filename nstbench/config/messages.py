@@ -24,7 +24,7 @@ _KINDS = {
     "float": ("a number", "0.5"),
     "finite": ("a finite number", "0.5"),
     "bool": ("true or false", "true"),
-    "string": ("a text", '"{}"'),
+    "string": ("a string", '"{}"'),
     "list": ("a list", "[{}]"),
     "tuple": ("a list", "[{}]"),
     "dict": ("a mapping of settings", ""),
@@ -63,7 +63,7 @@ def to_user_error(
     unknown = next((c for c in errors if c["type"] in _UNKNOWN), None)
     # A misspelt key explains a missing one. Otherwise the first error: settings that people type come first.
     path, value = _follow(given, (unknown or errors[0])["loc"])
-    name = _dotted(prefix, *path)
+    name = _join_path(prefix, *path)
     if unknown:
         hint = did_you_mean(str(path[-1]), _fields_at(schema, path[:-1]), what="settings")
         return UserError(name, value, NO_SUCH_SETTING, hint)
@@ -71,10 +71,10 @@ def to_user_error(
     for each in errors:
         deeper, inside = _follow(given, each["loc"])
         if len(deeper) > len(path) and deeper[: len(path)] == path:
-            path, value, name = deeper, inside, _dotted(prefix, *deeper)
+            path, value, name = deeper, inside, _join_path(prefix, *deeper)
     here = [c for c in errors if _follow(given, c["loc"])[0] == path]
     if missing := next((c for c in here if c["type"] == "missing"), None):
-        name = _dotted(name, missing["loc"][-1])
+        name = _join_path(name, missing["loc"][-1])
         return UserError(name, "", "it has no value", f"Give it one: {name}=…")
     if key := next((c for c in here if c["loc"][-1:] == ("[key]",) and "expected" in c.get("ctx", {})), None):
         known = re.findall(r"'([^']*)'", str(key["ctx"]["expected"]))
@@ -83,13 +83,15 @@ def to_user_error(
     # Where a number or a mapping is accepted, the number was meant.
     plain = [c for c in plain if c["type"] != "dict_type"] or plain
     wanted, examples = _wanted_and_examples(value, plain or here)
-    reason = f"it must be {_or(wanted)}"
+    reason = f"it must be {_join_with_or(wanted)}"
     if "a mapping of settings" in wanted:
         return UserError(name, value, reason, _hint_for_section(name, value))
     checked_by = None if prefix and schema is Config else schema
     file = "train" if command == "nstbench train" else "config"
     shown = [f"{of}={e}" for of, e in accepted_examples(name, path, given, examples, checked_by, file)]
-    hint = f"Type {_or(shown)}, for example." if shown else f"`{command} --help` lists the settings."
+    hint = (
+        f"Type {_join_with_or(shown)}, for example." if shown else f"`{command} --help` lists the settings."
+    )
     return UserError(name, value, reason, hint)
 
 
@@ -138,11 +140,11 @@ def _hint_for_section(name: str, value: object) -> str:
     return f"Choose an option with {group}=…, or give a setting inside it with {name}.…=…"
 
 
-def _or(words: list[str]) -> str:
+def _join_with_or(words: list[str]) -> str:
     return " or ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
-def _dotted(*path: str | int) -> str:
+def _join_path(*path: str | int) -> str:
     return ".".join(str(part) for part in path if part != "")
 
 

@@ -57,7 +57,7 @@ def typed_configuration(
     composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str
 ) -> Schema:
     """Return the composed configuration as the dataclass ``schema``, with ``plain`` filled in."""
-    plain = plain_mapping(_resolved(composed, schema))
+    plain = plain_mapping(_resolve(composed, schema))
     try:
         # From JSON, because only then does pydantic's strict mode accept a mapping for a dataclass.
         config = TypeAdapter(schema).validate_json(json.dumps(plain))
@@ -65,11 +65,11 @@ def typed_configuration(
         raise to_user_error(error, plain, schema=schema, command=command) from error
     check_finite(plain)
     config.plain = plain
-    _check_home(config.output)
+    _check_home_folder(config.output)
     return config
 
 
-def _check_home(output: str) -> None:
+def _check_home_folder(output: str) -> None:
     try:
         Path(output).expanduser()
     except RuntimeError as error:
@@ -77,11 +77,11 @@ def _check_home(output: str) -> None:
         raise UserError("output", output, reason, "Type output=~/results, or the whole path.") from error
 
 
-def _resolved(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[Any, Any]:
+def _resolve(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[Any, Any]:
     if not isinstance(composed, DictConfig):
         return composed
     # OmegaConf.missing_keys resolves references, and stops at the first that cannot be resolved.
-    for key in _missing(OmegaConf.to_container(composed, resolve=False)):
+    for key in _find_missing(OmegaConf.to_container(composed, resolve=False)):
         raise UserError(key, "???", "it has no value", f"Give it one: {key}=…")
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
@@ -102,11 +102,11 @@ def _resolved(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[
     return plain
 
 
-def _missing(node: object, path: str = "") -> Iterator[str]:
+def _find_missing(node: object, path: str = "") -> Iterator[str]:
     if node == "???":
         yield path
     for key, value in node.items() if isinstance(node, dict) else []:
-        yield from _missing(value, f"{path}.{key}" if path else str(key))
+        yield from _find_missing(value, f"{path}.{key}" if path else str(key))
 
 
 def value_at(composed: DictConfig, path: str) -> object:

@@ -80,10 +80,10 @@ def free_memory(device: torch.device) -> int:
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free) + int(cached)
     available: int = psutil.virtual_memory().available
-    return min([available, *_left_in_container()])
+    return min([available, *_free_in_container()])
 
 
-def _left_in_container() -> list[int]:
+def _free_in_container() -> list[int]:
     """Return the free bytes of the control group, if one limits memory; cached files count as free."""
     for folder, limit, used, cached in (
         (_CGROUP, "memory.max", "memory.current", "file"),
@@ -97,7 +97,7 @@ def _left_in_container() -> list[int]:
     return []
 
 
-@lru_cache(maxsize=1)  # asked at every evaluation
+@lru_cache(maxsize=1)  # called at every evaluation
 def cpu_has_bf16() -> bool:
     """Return whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     try:

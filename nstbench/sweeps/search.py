@@ -63,7 +63,7 @@ class Search:
 
     def __init__(self, given: Mapping[str, Any], config: DictConfig) -> None:
         given = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in given.items()}
-        self.settings = _settings({k: v for k, v in given.items() if k not in ("sampler", "params")})
+        self.settings = _check_settings({k: v for k, v in given.items() if k not in ("sampler", "params")})
         self.criterion = criteria_of(config.criterion)
         self.directions = directions(self.settings.direction, self.criterion, config)
         self.params: Mapping[str, Any] = given["params"] or {}
@@ -75,9 +75,9 @@ class Search:
         Raises:
             UserError: Optuna is not installed, or does not accept a setting.
         """
-        impl = _impl()
+        impl = _import_plugin()
         self.sweeper = impl(
-            sampler=self._sampler(),
+            sampler=self._make_sampler(),
             direction=OmegaConf.create(self.directions),
             storage=None,  # Optuna 2 cannot use today's SQLAlchemy, and the records hold all results
             study_name=None,
@@ -112,12 +112,12 @@ class Search:
                 self.sweeper.sweep(arguments)
         except ValueError as error:
             if not self.launcher.launched:
-                raise UserError("hydra/sweeper", "optuna", _clause(error), _HOW) from error
+                raise UserError("hydra/sweeper", "optuna", _message_of(error), _HOW) from error
             if self.launcher.has_values:
                 raise
             # The plugin asks for the best run, and all have failed, which is reported at the end.
 
-    def _sampler(self) -> Any:
+    def _make_sampler(self) -> Any:
         import optuna
 
         optuna.logging.set_verbosity(logging.WARNING)
@@ -180,7 +180,7 @@ def _as_trial(job: JobReturn) -> JobReturn:
     )
 
 
-def _impl() -> Any:
+def _import_plugin() -> Any:
     try:
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
     except ImportError as error:
@@ -189,7 +189,7 @@ def _impl() -> Any:
     return OptunaSweeperImpl
 
 
-def _settings(given: Mapping[str, Any]) -> Settings:
+def _check_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return TypeAdapter(Settings).validate_python(given)
     except ValidationError as error:
@@ -226,7 +226,7 @@ def searched_settings(arguments: Sequence[str], params: Mapping[str, Any]) -> li
         arguments: Overrides, as typed.
         params: Overrides by name, from the configuration; typed ones take precedence.
     """
-    return list(_searched(arguments, params))
+    return list(_find_searched(arguments, params))
 
 
 def check_space(arguments: Sequence[str], params: Mapping[str, Any]) -> None:
@@ -242,33 +242,33 @@ def check_space(arguments: Sequence[str], params: Mapping[str, Any]) -> None:
     from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 
     space: Any
-    for name, override in _searched(arguments, params).items():
+    for name, override in _find_searched(arguments, params).items():
         space, typed = override.value(), str(override.input_line).partition("=")[2]
         if isinstance(space, Glob):
             options = space.filter(groups().get(name, []))
             hint = f"List the options: {name}={','.join(options)}" if options else "List the options."
             raise UserError(name, typed, "a search cannot choose from a glob", hint)
-        if isinstance(space, IntervalSweep) and not _finite(space.start, space.end):
+        if isinstance(space, IntervalSweep) and not _are_finite(space.start, space.end):
             raise UserError(name, typed, "both ends must be finite numbers", _HOW)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # warnings about future versions of Optuna
                 create_optuna_distribution_from_override(override)
         except Exception as error:  # ValueError mostly, but steps of 0 are of other kinds
-            raise UserError(name, typed, _clause(error), _HOW) from error
+            raise UserError(name, typed, _message_of(error), _HOW) from error
 
 
-def _searched(arguments: Sequence[str], params: Mapping[str, Any]) -> dict[str, Override]:
+def _find_searched(arguments: Sequence[str], params: Mapping[str, Any]) -> dict[str, Override]:
     parsed = OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in params.items()), *arguments])
     last = {override.get_key_element(): override for override in parsed}
     return {name: override for name, override in last.items() if override.is_sweep_override()}
 
 
-def _finite(*ends: float | None) -> bool:
+def _are_finite(*ends: float | None) -> bool:
     return all(end is not None and math.isfinite(end) for end in ends)
 
 
-def _clause(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     """Return the message of Optuna's error as a clause."""
     said = " ".join(str(error).replace("`", "").split()).rstrip(".")
     if not isinstance(error, ValueError) or not said:

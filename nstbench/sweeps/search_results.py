@@ -23,7 +23,7 @@ _WIDTH = 110
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchedRun:
     """A run of a search.
 
     Attributes:
@@ -52,7 +52,7 @@ def show_search(config: DictConfig | None, entries: Iterable[Entry]) -> None:
     sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     higher = [d == "maximize" for d in directions(sweeper["direction"], names, config)]
     searched = searched_settings(config.hydra.overrides.task, sweeper["params"] or {})
-    runs = _found(entries, names, searched)
+    runs = _read_runs(entries, names, searched)
     if not runs:
         return
     chosen = best(runs, higher)
@@ -65,7 +65,7 @@ def show_search(config: DictConfig | None, entries: Iterable[Entry]) -> None:
     for name, is_higher in zip(names, higher, strict=True):
         table.add_column(Text(f"{name} ({'higher' if is_higher else 'lower'})"), justify="right")
     for run in chosen[:_SHOWN]:
-        settings = [Text(_short(run.settings.get(setting, ""))) for setting in searched]
+        settings = [Text(_shorten(run.settings.get(setting, ""))) for setting in searched]
         table.add_row(*settings, *(f"{value:.4g}" for value in run.values))
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH)
@@ -81,7 +81,7 @@ def is_search(config: DictConfig) -> bool:
     return str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".search.OptunaSweeper")
 
 
-def best(runs: Sequence[Found], higher: Sequence[bool]) -> list[Found]:
+def best(runs: Sequence[SearchedRun], higher: Sequence[bool]) -> list[SearchedRun]:
     """Return the best run by one criterion, or the Pareto front by several.
 
     Args:
@@ -95,16 +95,17 @@ def best(runs: Sequence[Found], higher: Sequence[bool]) -> list[Found]:
     signs = [-1.0 if h else 1.0 for h in higher]
     costs = [tuple(s * v for s, v in zip(signs, run.values, strict=True)) for run in runs]
 
-    def beaten(cost: tuple[float, ...]) -> bool:
+    def is_dominated(cost: tuple[float, ...]) -> bool:
         return any(o != cost and all(a <= b for a, b in zip(o, cost, strict=True)) for o in costs)
 
     front = sorted(
-        (pair for pair in zip(costs, runs, strict=True) if not beaten(pair[0])), key=lambda pair: pair[0]
+        (pair for pair in zip(costs, runs, strict=True) if not is_dominated(pair[0])),
+        key=lambda pair: pair[0],
     )
     return [run for _, run in front][: 1 if len(signs) == 1 else None]
 
 
-def _found(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[str]) -> list[Found]:
+def _read_runs(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[str]) -> list[SearchedRun]:
     """Return the completed runs that have all values, each once."""
     runs = {}
     for entry in entries:
@@ -114,12 +115,12 @@ def _found(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[st
         typed = dict(override.split("=", 1) for override in entry.overrides if "=" in override)
         if all(math.isfinite(value) for value in values):
             settings = {name: typed[name] for name in searched if name in typed}
-            runs[entry.folder] = Found(settings, values, entry.folder)
+            runs[entry.folder] = SearchedRun(settings, values, entry.folder)
     return list(runs.values())
 
 
-def _short(value: str) -> str:
-    """Return a number with five significant digits; other texts unchanged."""
+def _shorten(value: str) -> str:
+    """Return a number with five significant digits; other strings unchanged."""
     try:
         return f"{float(value):.5g}"
     except ValueError:

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from nstbench.tracking.ledger import ENDED, Entry, Ledger
 
-_POLL_INTERVAL = 0.5  # seconds between looks into the ledger
+_POLL_INTERVAL = 0.5  # seconds between reads of the ledger
 _SHOWN = 16  # running runs that have a line of their own
 
 
@@ -45,7 +45,7 @@ class View:
     ) -> None:
         self.ledger, self.total, self.common, self._began = ledger, total, common, began
         self.entries: dict[int, Entry] = dict(before)
-        self._told = set(before)
+        self._printed = set(before)
         self._done = threading.Event()
         self.console = Console(stderr=True)
         self._live = Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
@@ -71,15 +71,15 @@ class View:
     def look(self) -> None:
         """Read new entries, print a line for each run that ended, and draw the live view."""
         for number in self.ledger.numbers():
-            if number in self._told:
+            if number in self._printed:
                 continue
             entry = self.ledger.of(number)
             if entry is None:
                 continue
             self.entries[number] = entry
             if entry.state in ENDED:
-                self._told.add(number)
-                self._tell(entry)
+                self._printed.add(number)
+                self._print_entry(entry)
         if self.console.is_terminal:
             self._live.update(self.render(), refresh=True)
 
@@ -95,15 +95,15 @@ class View:
         parts += [f"{self.total - len(ended) - len(running)} remaining"] if self.total else []
         bars = Table.grid(padding=(0, 1))
         whole = ProgressBar(total=self.total or max(len(states), 1), completed=len(ended), width=30)
-        bars.add_row(whole, Text(" · ".join(p for p in [*parts, self._left()] if p)))
+        bars.add_row(whole, Text(" · ".join(p for p in [*parts, self._time_left()] if p)))
         for entry in running[:_SHOWN]:
-            name = Path(entry.folder).name or f"{self._typed(entry)}: starting"
+            name = Path(entry.folder).name or f"{self._own_overrides(entry)}: starting"
             at = f"{entry.step}/{entry.steps} " if entry.steps else ""
             bar = ProgressBar(total=max(entry.steps, 1), completed=entry.step, width=30)
             bars.add_row(bar, Text(f"{at}{name}", overflow="ellipsis", no_wrap=True))
         return Group(bars)
 
-    def _left(self) -> str:
+    def _time_left(self) -> str:
         """Return the time left, at the mean pace of the runs computed so far (skipped ones left aside)."""
         computed = [e for e in self.entries.values() if e.state in {"completed", "failed"}]
         running = [e for e in self.entries.values() if e.state == "running"]
@@ -116,7 +116,7 @@ class View:
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02} left"
 
-    def _typed(self, entry: Entry) -> str:
+    def _own_overrides(self, entry: Entry) -> str:
         """Return the overrides that differ between runs."""
         return " ".join(each for each in entry.overrides if each not in self.common)
 
@@ -124,11 +124,11 @@ class View:
         while not self._done.wait(_POLL_INTERVAL):
             self.look()
 
-    def _tell(self, entry: Entry) -> None:
+    def _print_entry(self, entry: Entry) -> None:
         if entry.state == "stopped":
             return
         if entry.state == "failed":
-            self.say(f"failed: {self._typed(entry)}: {entry.error}")
+            self.say(f"failed: {self._own_overrides(entry)}: {entry.error}")
             return
         line = f"{entry.folder}  {entry.line}"
         if self.console.is_terminal and sys.stdout.isatty():

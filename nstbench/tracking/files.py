@@ -47,7 +47,7 @@ def drop_rows(path: Path, start: int) -> None:
     header, *lines = content.splitlines(keepends=True) or [b""]
     columns = header.count(b",")
     # A spreadsheet may have quoted a number, and damage may have changed it to anything.
-    rows = [r for r in lines if r.endswith(b"\n") and r.count(b",") == columns and _number(r) < start]
+    rows = [r for r in lines if r.endswith(b"\n") and r.count(b",") == columns and _first_number(r) < start]
     if rows and header.endswith(b"\n"):
         if header + b"".join(rows) != content:
             write_bytes(path, header + b"".join(rows))
@@ -56,7 +56,7 @@ def drop_rows(path: Path, start: int) -> None:
             path.unlink()
 
 
-def _number(row: bytes) -> float:
+def _first_number(row: bytes) -> float:
     """Return the first number of a row; infinity if there is none."""
     try:
         return int(row.split(b",", 1)[0])

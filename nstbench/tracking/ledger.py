@@ -148,7 +148,7 @@ class Ledger:
         return [self.folder, *([self.spare] if self.spare is not None else [])]
 
     def lost(self, number: int, overrides: Sequence[str], reason: str, log: str = "") -> None:
-        """Record that a run failed whose process ended before it wrote so; an entry that says how stays.
+        """Record that a run failed because its process ended; the entry of a run that has ended is kept.
 
         Args:
             number: Number of the run.

@@ -62,24 +62,24 @@ def alone_in(folder: Path) -> Iterator[None]:
     with storage(folder, folder / ".lock"):
         opened = open_to_append(folder / ".lock")  # nothing is written to it
     with opened as file:
-        locked = _locked(file)
+        locked = _take_lock(file)
         if locked is False:
             raise BusyError(folder)
         owner = folder / ".owner"
-        other = _owner(owner)
-        if other is not None and _alive(other, owner, locked=bool(locked)):
+        other = _read_owner(owner)
+        if other is not None and _is_alive(other, owner, locked=bool(locked)):
             raise BusyError(folder, f" ({other['host']}, process {other['pid']})")
         me = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         write_text(owner, json.dumps(me), durable=False)
         done = threading.Event()
-        heart = threading.Thread(target=_beat, args=(owner, me, done), daemon=True)
-        heart.start()
+        heartbeat_thread = threading.Thread(target=_write_heartbeats, args=(owner, me, done), daemon=True)
+        heartbeat_thread.start()
         try:
             yield
         finally:
             done.set()
-            heart.join()
-            if _owner(owner) == me:
+            heartbeat_thread.join()
+            if _read_owner(owner) == me:
                 with suppress(OSError):  # if it stays, others see that this process has ended
                     owner.unlink(missing_ok=True)
 
@@ -95,7 +95,7 @@ def is_held(folder: Path) -> bool:
         return False
 
 
-def _locked(file: IO[str]) -> bool | None:
+def _take_lock(file: IO[str]) -> bool | None:
     """Take the operating system's lock; return False if another process has it, None if locks do not work."""
     try:
         import fcntl
@@ -108,7 +108,7 @@ def _locked(file: IO[str]) -> bool | None:
     return True
 
 
-def _owner(path: Path) -> dict[str, Any] | None:
+def _read_owner(path: Path) -> dict[str, Any] | None:
     """Return the host and process number of the owner; None if there is no valid file."""
     try:
         found = json.loads(read_regular(path, _LONGEST))
@@ -120,7 +120,7 @@ def _owner(path: Path) -> dict[str, Any] | None:
     return found if type(pid) is int and 0 < pid < _PIDS else None
 
 
-def _alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
+def _is_alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
     """Return whether the owner still works on the run.
 
     ``locked`` says whether this process got the operating system's lock.
@@ -142,11 +142,11 @@ def _alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
     except OSError:
         now = time.time()
     if beat - now >= STALE:  # a clock is wrong: only another heartbeat can show that the owner is alive
-        return _beats(path, beat)
+        return _wait_for_heartbeat(path, beat)
     return now - beat < STALE
 
 
-def _beats(path: Path, before: float) -> bool:
+def _wait_for_heartbeat(path: Path, before: float) -> bool:
     """Watch a heartbeat for a while; return whether there was another one."""
     until = time.monotonic() + _WATCHED * BEAT
     while time.monotonic() < until:
@@ -159,8 +159,8 @@ def _beats(path: Path, before: float) -> bool:
     return False
 
 
-def _beat(path: Path, me: dict[str, Any], done: threading.Event) -> None:
+def _write_heartbeats(path: Path, me: dict[str, Any], done: threading.Event) -> None:
     while not done.wait(BEAT):
         with suppress(OSError):  # a shared file system may be unavailable for a moment
-            if _owner(path) == me:
+            if _read_owner(path) == me:
                 os.utime(path)

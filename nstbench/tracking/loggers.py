@@ -153,7 +153,7 @@ def wandb_logger(
         if mode == "online":
             hint = "Type wandb login, or choose logger.wandb.mode=offline."
             raise UserError("logger.wandb.mode", mode, reason, hint) from error
-        log.warning("wandb is offline from here on, because it cannot go online: %s", reason)
+        log.warning("wandb stays offline, because it cannot go online: %s", reason)
         _unreachable.append(reason)
         return wandb_logger(run, project, entity, mode)
     # Without `experiment`, Lightning starts the run, and makes wandb draw every curve over a step of
@@ -194,14 +194,14 @@ def tensorboard_logger(run: RunInfo) -> Logger:
         hint = 'Install it with pip install "nstbench[dash]", or choose logger=[wandb] or logger=[csv].'
         raise UserError("logger", "tensorboard", "TensorBoard is not installed", hint) from error
     silence_writer_threads()
-    logger = TensorBoardLogger(save_dir=str(run.folder), name="", version=_unused(run, "tensorboard"))
-    logger.hparams.update(_flat({k: v for k, v in run.config.items() if k not in _NO_HYPERPARAMETERS}))
+    logger = TensorBoardLogger(save_dir=str(run.folder), name="", version=_unused_name(run, "tensorboard"))
+    logger.hparams.update(_flatten({k: v for k, v in run.config.items() if k not in _NO_HYPERPARAMETERS}))
     return logger
 
 
 def csv_logger(run: RunInfo) -> Logger:
     """Return a logger of Lightning's ``metrics.csv``, with pictures as PNGs beside it."""
-    version = _unused(run, "csv")
+    version = _unused_name(run, "csv")
     return CSVLogger(save_dir=str(run.folder), name="", version=version, flush_logs_every_n_steps=1)
 
 
@@ -227,16 +227,16 @@ def _log_step(
     if isinstance(logger, WandbLogger):
         import wandb
 
-        images = {name: wandb.Image(_bytes(p)) for name, p in pictures.items()}
+        images = {name: wandb.Image(_to_bytes(p)) for name, p in pictures.items()}
         logger.experiment.log({**scalars, **images}, step=step)
         return
     if scalars:
         logger.log_metrics(dict(scalars), step=step)
     for name, picture in pictures.items():
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, _bytes(picture), global_step=step, dataformats="HWC")
+            logger.experiment.add_image(name, _to_bytes(picture), global_step=step, dataformats="HWC")
         elif isinstance(logger, CSVLogger):
-            write_png(_media(Path(logger.experiment.log_dir), name, step), picture)
+            write_png(_picture_path(Path(logger.experiment.log_dir), name, step), picture)
 
 
 def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, step: int, success: bool) -> None:
@@ -300,12 +300,12 @@ def _finish(logger: Logger, summary: Mapping[str, float], step: int, success: bo
 _NO_HYPERPARAMETERS = frozenset({"fingerprint", "inputs", "logger", "metrics", "output", "record", "trainer"})
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
     """Return a nested configuration as scalars by dotted names, as TensorBoard needs them."""
     flat: dict[str, bool | int | float | str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(_flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
     return flat
@@ -315,17 +315,17 @@ def _class_name(node: Mapping[str, Any]) -> str:
     return str(node["_target_"]).rpartition(".")[2]
 
 
-def _unused(run: RunInfo, name: str) -> str:
+def _unused_name(run: RunInfo, name: str) -> str:
     """Return ``name``, or ``name-2``, …: an earlier attempt at the run keeps its curves, as in wandb."""
     names = (name if n == 1 else f"{name}-{n}" for n in count(1))
     return next(n for n in names if not (run.folder / n).exists())
 
 
-def _media(folder: Path, name: str, step: int) -> Path:
+def _picture_path(folder: Path, name: str, step: int) -> Path:
     path = folder / "pictures" / f"{name.replace('/', '_')}_{step:06d}.png"
     make_folder(path.parent)
     return path
 
 
-def _bytes(picture: Tensor) -> Any:
+def _to_bytes(picture: Tensor) -> Any:
     return (picture.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()

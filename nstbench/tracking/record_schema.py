@@ -119,7 +119,7 @@ def parse_record(data: bytes, text: Callable[[str], str] = str) -> RunRecord:
         _Config.model_validate(record.config)
         _check_numbers(record)
     except ValidationError as error:
-        raise DamagedRecordError(f"run.json is not a run's record: config.{_first(error)}") from None
+        raise DamagedRecordError(f"run.json is not a run's record: config.{_first_error(error)}") from None
     except ValueError as error:
         raise DamagedRecordError(f"run.json is not a run's record: {error}") from None
     return record
@@ -132,7 +132,7 @@ def parse(of: type[T], data: bytes, text: Callable[[str], str] = str) -> T:
         ValueError: The object is too large, or its fields are not those of ``of``; a clause says why.
     """
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_refuse_duplicate_keys)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -141,12 +141,12 @@ def parse(of: type[T], data: bytes, text: Callable[[str], str] = str) -> T:
         model = _model(of)  # type: ignore[arg-type]  # a type is hashable
         checked = model.model_validate(_Bounds(text).checked(found))
     except ValidationError as error:
-        raise ValueError(_first(error)) from None
+        raise ValueError(_first_error(error)) from None
     return of(**{each.name: getattr(checked, each.name) for each in fields(of)})  # type: ignore[arg-type]
 
 
 class _Bounds:
-    """Limits of parsed JSON: depth, number of values, length of texts and size of integers."""
+    """Limits of parsed JSON: depth, number of values, length of strings and size of integers."""
 
     def __init__(self, text: Callable[[str], str]) -> None:
         self.text, self.values = text, 0
@@ -174,11 +174,11 @@ class _Bounds:
 
     def _checked_text(self, value: str) -> str:
         if len(value) > _LONGEST_TEXT:
-            raise ValueError(f"it has a text of {len(value)} characters")
+            raise ValueError(f"it has a string of {len(value)} characters")
         return self.text(value)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen = set[str]()
@@ -209,7 +209,7 @@ def _check_numbers(record: RunRecord) -> None:
                 raise ValueError(f"{table}.{name} is {value:.3g}")
 
 
-def _first(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     """Return the first validation error as a clause."""
     # The input is not quoted: it may be megabytes.
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]

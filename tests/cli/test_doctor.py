@@ -76,7 +76,7 @@ def test_a_torchvision_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None
             if name == "torchvision":
                 raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(doctor, "_installed", lambda _: True)
+    monkeypatch.setattr(doctor, "_is_installed", lambda _: True)
     monkeypatch.delitem(sys.modules, "torchvision")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     finding = about("torchvision")
@@ -178,7 +178,7 @@ def test_a_gpu_that_is_seen_but_does_not_compute(monkeypatch: pytest.MonkeyPatch
     assert finding.text.startswith("A100, 30 of 40 GB free, tf32; fp32 fails: ")
     assert "trainer=cpu" in finding.fix
     monkeypatch.setattr(
-        doctor, "_computes", lambda device, text, **how: Finding(str(device), "ok", f"{text}; {how}")
+        doctor, "_check_device", lambda device, text, **how: Finding(str(device), "ok", f"{text}; {how}")
     )
     assert about("cuda:0").text == (
         "A100, 30 of 40 GB free, tf32; {'bf16': 'in hardware', "
@@ -226,7 +226,7 @@ def test_whether_encoders_can_be_compiled(
     monkeypatch: pytest.MonkeyPatch, installed: bool, state: str
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
-    monkeypatch.setattr(doctor, "_installed", lambda name: installed or name != "triton")
+    monkeypatch.setattr(doctor, "_is_installed", lambda name: installed or name != "triton")
     found = about("compile")
     assert found.state == state
     assert "C++ compiler: none" in found.text

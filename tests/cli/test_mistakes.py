@@ -379,7 +379,7 @@ GLOBAL = "# @package _global_\n"
     [
         ("stpes: 100", "stpes=100", "there is no such setting", "steps"),
         ("pictures: {size_iss: area}", "pictures.size_iss=area", "there is no such setting", "size_is"),
-        ("study: 2024", "study=2024", "it must be a text", 'study="2024"'),
+        ("study: 2024", "study=2024", "it must be a string", 'study="2024"'),
         ("weights: null", "weights=null", "it must be a mapping", "weights.…=…"),
         ("canvas: pixels", "canvas=pixels", "it must be a mapping", "canvas=pixels"),
         (

@@ -93,7 +93,7 @@ def refuse(composed: DictConfig) -> Refuse:
         (
             "pictures.style",
             5,
-            "it must be a text or a list",
+            "it must be a string or a list",
             "Type pictures.style=procedural:strokes, for example.",
         ),
         ("pictures.style_weights", [0.0], "their sum is 0", "Use positive ones."),
@@ -123,7 +123,7 @@ def refuse(composed: DictConfig) -> Refuse:
             "",
         ),
         ("study", "..", "it must be a plain folder name", "Type a name such as study=first."),
-        ("study", 2024, "it must be a text", 'Type study="2024", for example.'),
+        ("study", 2024, "it must be a string", 'Type study="2024", for example.'),
         ("loss.style.gram.layer_weights", "men", "it must be a list, mean or sum", "layer_weights=mean"),
         ("loss.style.gram.layers", 3, "it must be a list, default or patches", "layers=[relu4_1]"),
         (

@@ -46,7 +46,7 @@ def nested(depth: int) -> Any:
         ({"overrides": [1]}, "overrides.0: input should be a valid string"),
         ({"config": {**CONFIG, "deep": nested(900)}}, "it is nested more than 24 levels deep"),
         ({"config": {**CONFIG, "wide": [0] * 20_000}}, "it has more than 5000 values"),
-        ({"config": {**CONFIG, "long": "x" * 70_000}}, "it has a text of 70000 characters"),
+        ({"config": {**CONFIG, "long": "x" * 70_000}}, "it has a string of 70000 characters"),
         ({"config": {**CONFIG, "pictures": {"content": {}, "style": None}}}, "config.pictures.content"),
         ({"config": {**CONFIG, "seed": "0"}}, "config.seed: input should be a valid integer"),
         ({"config": {**CONFIG, "metrics": {"a": 1}}}, "config.metrics.a: input should be a valid dictionary"),

@@ -33,7 +33,7 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
         return UserError(where, "", f"this is not YAML: {error.problem}", "Correct that line.")
     if isinstance(error, UnicodeDecodeError):
         return UserError("--config-dir", "", "a file there is not UTF-8", "Save it as UTF-8.")
-    for cause in _chain(error):
+    for cause in _causes(error):
         parent = getattr(cause, "parent_node", None)
         if "is not in struct" in str(cause):
             path = _quoted_in(text) or str(getattr(cause, "full_key", ""))
@@ -43,16 +43,16 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
     if match := re.search(r"Ambiguous value for argument '(.*)'$", text, re.MULTILINE):
         key, _, value = match[1].partition("=")
         several = "Add -m to run one after the other" if program.sweeps else "Give one"
-        hint = f"{several}; if it is one text, type {_quoted(key, value)}."
+        hint = f"{several}; if it is one string, type {_quoted(key, value)}."
         return UserError(key, value, "it has several values", hint)
     if "already at '" in text or "Multiple values for" in text:
         for key, _, value in (override.partition("=") for override in overrides):
             if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
                 hint = f"Type it without the +: {key[1:]}={value}"
                 return UserError(key, value, "this setting exists already", hint)
-    # Hydra wraps some of OmegaConf's errors in one of its own without a text.
-    text = next((str(cause) for cause in _chain(error) if str(cause).strip()), "")
-    return _other(text, overrides, program)
+    # Hydra wraps some of OmegaConf's errors in one of its own without a message.
+    text = next((str(cause) for cause in _causes(error) if str(cause).strip()), "")
+    return _other_error(text, overrides, program)
 
 
 def _not_in_grammar(override: str, program: Program) -> UserError:
@@ -64,7 +64,7 @@ def _not_in_grammar(override: str, program: Program) -> UserError:
     if not re.fullmatch(r"[~+]*[\w$-]+([./@:][\w$-]+)*", key):
         return UserError(key, value, "this is not the name of a setting", program.help)
     reason = "this cannot be read: a bracket or quote is not closed, or text with one of ,=[]{}() not quoted"
-    return UserError(key, value, reason, f"As text it is typed {_quoted(key, value)}.")
+    return UserError(key, value, reason, f"If it is a string, type {_quoted(key, value)}.")
 
 
 def _quoted(key: str, value: str) -> str:
@@ -88,7 +88,7 @@ def _no_option(path: str, options: Sequence[str] | None, program: Program) -> Us
 
 
 def _no_group(path: str, overrides: Sequence[str], program: Program) -> UserError:
-    value = _typed(path, overrides)
+    value = _typed_value(path, overrides)
     having = [group for group, options in program.groups().items() if value in options]
     hint = f"Did you mean {having[0]}={value}?" if having else _near_group(path, program)
     return UserError(path, value, "there is no such group of options", hint)
@@ -107,7 +107,7 @@ def _no_setting(
     """
     if "/" in path:
         return _no_group(path, overrides, program)
-    value = _typed(path, overrides)
+    value = _typed_value(path, overrides)
     above, _, key = missing.rpartition(".")
     known = [str(k) for k in parent] if isinstance(parent, DictConfig) else []
     group = above.replace(".", "/")
@@ -135,7 +135,7 @@ def _near_setting(name: str, program: Program) -> str:
     return f"Did you mean {' or '.join(close[:3])}?" if close else ""
 
 
-def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
+def _other_error(text: str, overrides: Sequence[str], program: Program) -> UserError:
     """Return any other error: the first line of Hydra's message, with the override that it names."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "it cannot be composed")
     parts = [override.partition("=") for override in overrides]
@@ -151,7 +151,7 @@ def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
     return UserError("configuration", "", first, program.help)
 
 
-def _typed(path: str, overrides: Sequence[str]) -> str:
+def _typed_value(path: str, overrides: Sequence[str]) -> str:
     """Return the value that was typed for a setting; "" if it was not typed."""
     for override in overrides:
         key, _, value = override.partition("=")
@@ -165,7 +165,7 @@ def _quoted_in(text: str) -> str:
     return match[1] if match else ""
 
 
-def _chain(error: BaseException | None) -> Iterable[BaseException]:
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__

@@ -81,11 +81,11 @@ def split_arguments(
 
 
 def overrides_from(arguments: Sequence[str], shorthands: Mapping[str, str] = SHORTHANDS) -> list[str]:
-    """Return the arguments with shorthands spelt out and texts quoted where Hydra needs it.
+    """Return the arguments with shorthands spelt out and strings quoted where Hydra needs it.
 
     ``content=my photo (1).jpg`` becomes ``pictures.content="my photo (1).jpg"``, ``study=2024`` the
     text ``"2024"``. Commas separate the values of a sweep, unless a file of exactly that name
-    exists; a ``~`` at the start of a path is the home folder. Quoted texts are left unchanged.
+    exists; a ``~`` at the start of a path is the home folder. Quoted strings are left unchanged.
     A glob over a group with folders in it, such as ``experiment=glob(gatys2016/*)``, becomes the options
     that it matches: Hydra's own glob finds none in folders.
     """

@@ -85,11 +85,11 @@ def _variants(flags: Sequence[str], overrides: Sequence[str]) -> Iterator[tuple[
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise as_user_error(error, overrides) from error
-    known = _groups(flags)
+    known = _list_groups(flags)
     _check_swept(parsed, known)
     # Only Hydra knows the values of a glob or an interval.
     parsed = [o for o in parsed if not isinstance(o.value(), Glob | IntervalSweep)]
-    first = [next(_values(o), "") for o in parsed]
+    first = [next(_list_values(o), "") for o in parsed]
     for override, value in zip(parsed, first, strict=True):
         if not value:
             typed = str(override.input_line).partition("=")[2]
@@ -98,7 +98,7 @@ def _variants(flags: Sequence[str], overrides: Sequence[str]) -> Iterator[tuple[
     for options in (True, False):
         for i, override in enumerate(parsed):
             if override.is_sweep_override() and (override.key_or_group in known) is options:
-                for value in islice(_values(override), 1, None):
+                for value in islice(_list_values(override), 1, None):
                     yield [*first[:i], value, *first[i + 1 :]], options
 
 
@@ -134,7 +134,7 @@ def _check_glob(glob: Glob, override: Override, known: Mapping[str, list[str]]) 
         raise UserError(name, typed, "this glob matches no option", f"Options to choose from: {shown}.")
 
 
-def _groups(flags: Sequence[str]) -> dict[str, list[str]]:
+def _list_groups(flags: Sequence[str]) -> dict[str, list[str]]:
     """Return the options of all groups, with those in the folder of ``--config-dir``."""
     known = {group: [*options] for group, options in groups().items()}
     own = next((f.partition("=")[2] for f in flags if f.startswith("--config-dir=")), "")
@@ -145,7 +145,7 @@ def _groups(flags: Sequence[str]) -> dict[str, list[str]]:
     return known
 
 
-def _values(override: Override) -> Iterator[str]:
+def _list_values(override: Override) -> Iterator[str]:
     assert override.input_line is not None
     if not override.is_sweep_override():
         yield override.input_line

@@ -94,7 +94,7 @@ def run_in_pool(
     Raises:
         KeyboardInterrupt: The user requested a stop, and all runs have stopped.
     """
-    gpus = _gpus()
+    gpus = _list_gpus()
     workers = count_workers(settings)
     share = settings.threads or max(1, cores() // workers)
     environment = [dict.fromkeys(_THREADS, str(share))]
@@ -115,16 +115,16 @@ def run_in_pool(
 
     limits = Limits(settings.timeout, settings.memory_limit)
     # Hydra's state holds functions that the pickle module of the standard library cannot pickle.
-    pool = Pool(cloudpickle.dumps(work), _load, min(workers, len(jobs)), limits, environment)
+    pool = Pool(cloudpickle.dumps(work), _import_modules, min(workers, len(jobs)), limits, environment)
     return [math.nan if value is None else value for value in pool.run(jobs, lost)]
 
 
 def count_workers(settings: Settings) -> int:
     """Return the largest number of workers: by default one per GPU, or one per core without a GPU."""
-    return settings.workers or len(_gpus()) or cores()
+    return settings.workers or len(_list_gpus()) or cores()
 
 
-def _gpus() -> list[str]:
+def _list_gpus() -> list[str]:
     """Return the names of the GPUs, which are assigned to workers in turn."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
@@ -134,6 +134,6 @@ def _gpus() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-def _load() -> None:
+def _import_modules() -> None:
     """Import the modules that every run needs, so that loading them does not count as a run's time."""
     import nstbench.runs.run  # noqa: F401

@@ -33,7 +33,7 @@ class Folder:
         """Make the folder of this process for the runs from number ``first`` on."""
         folder = cls(root / f"{socket.gethostname()}-{os.getpid()}-{first}")
         folder.path.mkdir(parents=True, exist_ok=True)
-        write_text(folder.path / _RUNS, json.dumps([_run(each) for each in overrides]))
+        write_text(folder.path / _RUNS, json.dumps([_run_key(each) for each in overrides]))
         return folder
 
     def close(self) -> None:
@@ -75,9 +75,9 @@ def others_at_work(root: Path, overrides: Sequence[Sequence[str]]) -> list[list[
         root: Folder that contains the folders of all submissions.
         overrides: Overrides of each run.
     """
-    wanted = {tuple(_run(each)) for each in overrides}
+    wanted = {tuple(_run_key(each)) for each in overrides}
     found = []
-    for path, array in _submitted(root, in_queue() or []).items():
+    for path, array in _find_submitted(root, in_queue() or []).items():
         runs = Folder(path).runs()
         ids = [array] if len(runs) == 1 else [f"{array}_{i}" for i in range(len(runs))]
         if ours := [job for job, run in zip(ids, runs, strict=True) if tuple(run) in wanted]:
@@ -97,18 +97,18 @@ def clear_away(root: Path, now: Callable[[], float]) -> None:
     abandoned = [folder for folder in folders if not folder.in_use(now())]
     if not abandoned or (queue := in_queue()) is None:
         return
-    alive = _submitted(root, queue)
+    alive = _find_submitted(root, queue)
     for folder in abandoned:
         if Path(os.path.realpath(folder.path)) not in alive:
             folder.close()
 
 
-def _run(overrides: Sequence[str]) -> list[str]:
+def _run_key(overrides: Sequence[str]) -> list[str]:
     """Return the overrides of a run in a fixed order, by which runs are identified."""
     return sorted(overrides)
 
 
-def _submitted(root: Path, queue: Sequence[tuple[str, str]]) -> dict[Path, str]:
+def _find_submitted(root: Path, queue: Sequence[tuple[str, str]]) -> dict[Path, str]:
     """Return the arrays in Slurm's queue that were submitted from folders in ``root``, by folder."""
 
     def found() -> Iterator[tuple[Path, str]]:

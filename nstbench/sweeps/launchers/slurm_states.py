@@ -20,7 +20,7 @@ GONE = "GONE"
 
 @dataclass(frozen=True)
 class End:
-    """How a job ended.
+    """The final state of a job.
 
     Attributes:
         state: State by Slurm's name, or `GONE`.
@@ -56,11 +56,11 @@ class Watch:
         self._missed: dict[str, int] = {}
 
     def ended(self) -> dict[str, End]:
-        """Return how each job ended that has; {} while Slurm does not answer."""
-        asked = _run("scontrol", "--oneliner", "show", "job", self.array)
+        """Return the ended jobs with their states; {} while Slurm does not answer."""
+        asked = _call("scontrol", "--oneliner", "show", "job", self.array)
         if asked.returncode and "Invalid job id" not in asked.stderr:
             return {}
-        known = dict(_parsed(asked.stdout))
+        known = dict(_parse(asked.stdout))
         for each in self.ids:
             # Twice: an element of an array may be missing while it moves from the queue to a node.
             self._missed[each] = 0 if each in known else self._missed.get(each, 0) + 1
@@ -76,21 +76,21 @@ def in_queue() -> list[tuple[str, str]] | None:
 
     An array has one number, and may be listed several times.
     """
-    asked = _run("squeue", "--noheader", f"--user={os.getuid()}", "--format=%F|%o")
+    asked = _call("squeue", "--noheader", f"--user={os.getuid()}", "--format=%F|%o")
     if asked.returncode:
         return None
     parts = (line.strip().partition("|") for line in asked.stdout.splitlines())
     return [(array, script) for array, _, script in parts if script]
 
 
-def _parsed(lines: str) -> Iterator[tuple[str, End]]:
+def _parse(lines: str) -> Iterator[tuple[str, End]]:
     """Yield the jobs of ``scontrol``'s output: a line for each, but one for all waiting jobs of an array."""
     for line in lines.splitlines():
         fields = dict(re.findall(r"(\w+)=(\S*)", line))
         if "JobState" not in fields:
             continue
         array, elements = fields.get("ArrayJobId"), fields.get("ArrayTaskId")
-        end = _end(fields["JobState"], fields.get("ExitCode", ""))
+        end = _parse_end(fields["JobState"], fields.get("ExitCode", ""))
         if array is None or elements is None:
             yield fields["JobId"], end
             continue
@@ -103,17 +103,17 @@ def _parsed(lines: str) -> Iterator[tuple[str, End]]:
 def _from_database(array: str) -> dict[str, End]:
     """Return the jobs that Slurm's accounting database has, if there is one."""
     fields = "--format=JobID,State,ExitCode"
-    asked = _run("sacct", "--allocations", "--noheader", "--parsable2", fields, f"--jobs={array}")
+    asked = _call("sacct", "--allocations", "--noheader", "--parsable2", fields, f"--jobs={array}")
     rows = [line.split("|") for line in asked.stdout.splitlines()]
-    return {row[0]: _end(row[1].split()[0], row[2]) for row in rows if len(row) == 3 and row[1]}
+    return {row[0]: _parse_end(row[1].split()[0], row[2]) for row in rows if len(row) == 3 and row[1]}
 
 
-def _end(state: str, exit_code: str) -> End:
+def _parse_end(state: str, exit_code: str) -> End:
     status, _, number = exit_code.partition(":")
     return End(state, int(status or 0), int(number or 0))
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
+def _call(*command: str) -> subprocess.CompletedProcess[str]:
     # Without the variable Slurm cuts the numbers of an array's elements short.
     environment = {**os.environ, "SLURM_BITSTR_LEN": "0"}
     try:

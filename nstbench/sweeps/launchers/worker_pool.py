@@ -21,7 +21,7 @@ from typing import Any
 
 from nstbench.runtime.interruption import request_stop, stop_requested
 
-_POLL_INTERVAL = 0.05  # seconds between looks at the workers
+_POLL_INTERVAL = 0.05  # seconds between checks of the workers
 _MOST_FAILED_STARTS = 3  # workers that end before their first job; after as many the pool stops
 _TRACEBACK_TIME = 0.5  # seconds for a worker that hangs to write its traceback
 # Signal that requests a worker to stop where its run can continue. Ctrl-C itself reaches all processes of
@@ -109,11 +109,13 @@ class Pool:
                     if not self._receive(worker, results, waiting, jobs):
                         worker.process.join()
                         if worker.job is not None:
-                            on_lost(LostJob(worker.job, worker.reason or _cause(worker.process.exitcode)))
+                            on_lost(
+                                LostJob(worker.job, worker.reason or _cause_of_end(worker.process.exitcode))
+                            )
                         elif not worker.ready:
                             failed_starts += 1
                             if failed_starts == _MOST_FAILED_STARTS:
-                                cause = _cause(worker.process.exitcode)
+                                cause = _cause_of_end(worker.process.exitcode)
                                 raise RuntimeError(f"workers cannot start: {cause}")
                         del workers[place]
                     else:
@@ -138,9 +140,9 @@ class Pool:
         context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_serve, args=(theirs, self.work, self.start), daemon=True, name=f"nstbench-{place}"
+            target=_run_worker, args=(theirs, self.work, self.start), daemon=True, name=f"nstbench-{place}"
         )
-        with _environment(self.environment[place % len(self.environment)]):
+        with _set_environment(self.environment[place % len(self.environment)]):
             process.start()
         theirs.close()
         return _Worker(process, ours)
@@ -158,7 +160,7 @@ class Pool:
                 if (
                     worker.done
                     and self.limits.memory
-                    and _resident(worker.process.pid) > self.limits.memory / 2
+                    and _resident_memory(worker.process.pid) > self.limits.memory / 2
                 ):
                     worker.process.kill()  # memory left by earlier jobs must not count for the next one
                     return False
@@ -169,7 +171,7 @@ class Pool:
         return True
 
     def _watch(self, worker: _Worker) -> None:
-        """Request a worker to stop if the user has; kill a worker whose job exceeds a limit."""
+        """Make a worker stop if the user requested it; kill a worker whose job exceeds a limit."""
         if worker.job is None:
             return
         pid, now = worker.process.pid, time.monotonic()
@@ -187,20 +189,20 @@ class Pool:
             worker.kill_after = now + _TRACEBACK_TIME
             if _PRINT_TRACEBACK is not None:
                 os.kill(pid, _PRINT_TRACEBACK)
-        elif self.limits.memory and (resident := _resident(pid)) > self.limits.memory:
+        elif self.limits.memory and (resident := _resident_memory(pid)) > self.limits.memory:
             limit, used = (f"{b / 2**20:.0f} MiB" for b in (self.limits.memory, resident))
             worker.reason = f"it used {used} of memory, more than memory_limit={limit}"
             worker.process.kill()
 
 
-def _serve(connection: Connection, pickled: bytes, start: Callable[[], None]) -> None:
+def _run_worker(connection: Connection, pickled: bytes, start: Callable[[], None]) -> None:
     """Do jobs, as a worker, until the supervisor closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _STOP is not None:
         signal.signal(_STOP, lambda *_: request_stop())
     if _PRINT_TRACEBACK is not None:
         signal.signal(_PRINT_TRACEBACK, signal.SIG_IGN)  # until a run registers a file for the traceback
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     start()
     work = pickle.loads(pickled)
     connection.send(None)
@@ -214,7 +216,7 @@ def _serve(connection: Connection, pickled: bytes, start: Callable[[], None]) ->
             connection.send(result)
 
 
-def _die_with_parent() -> None:
+def _exit_with_parent() -> None:
     """End this process when its supervisor ends, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -222,7 +224,7 @@ def _die_with_parent() -> None:
     os._exit(1)
 
 
-def _cause(exitcode: int | None) -> str:
+def _cause_of_end(exitcode: int | None) -> str:
     """Return why a process ended, as a clause."""
     # Lightning handles SIGTERM, and exits with the status that shells report for a killed process.
     number = -exitcode if exitcode is not None and exitcode < 0 else (exitcode or 0) - 128
@@ -233,7 +235,7 @@ def _cause(exitcode: int | None) -> str:
     return f"its process was killed by {name}{hint}"
 
 
-def _resident(pid: int) -> int:
+def _resident_memory(pid: int) -> int:
     """Return the resident memory of a process in bytes; 0 if it is unknown."""
     import psutil
 
@@ -244,7 +246,7 @@ def _resident(pid: int) -> int:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def _set_environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Set environment variables for processes that are started inside the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
