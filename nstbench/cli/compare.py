@@ -77,8 +77,8 @@ def main(args: argparse.Namespace) -> int:
     trade, why_not = _tradeoff(study, groups, args.tradeoff)
     output = output_folder(study.folder, args.output, "comparison")
     written = files.write(study, groups, comparisons, output, trade)
-    said = [*report.inventory(study, most=_NAMES), *([report.along(groups)] if groups.along else [])]
-    _show([*said, *why_not], comparisons, trade, written)
+    notes = [*report.inventory(study, most=_NAMES), *([report.along(groups)] if groups.along else [])]
+    _show([*notes, *why_not], comparisons, trade, written)
     return 0
 
 
@@ -98,7 +98,7 @@ def _tradeoff(study: Study, groups: Groups, asked: list[str] | None) -> tuple[Tr
 
 
 def _show(
-    said: list[str], comparisons: list[Comparison], trade: Tradeoff | None, written: list[Path]
+    notes: list[str], comparisons: list[Comparison], trade: Tradeoff | None, written: list[Path]
 ) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -109,7 +109,7 @@ def _show(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 300  # a file or a pipe has no width: one line per entry, for grep
-    for sentence in said:
+    for sentence in notes:
         console.print(Text(sentence), soft_wrap=not console.is_terminal)
     parts = [(report.title(c), report.header(c), report.cells(c), report.sentences(c)) for c in comparisons]
     if trade:

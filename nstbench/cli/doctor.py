@@ -126,7 +126,7 @@ def _check_devices() -> Iterator[Finding]:
 
     from nstbench.runtime.device import cpu_has_bf16
 
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         cuda = torch.cuda.is_available()
     if cuda:
@@ -134,9 +134,9 @@ def _check_devices() -> Iterator[Finding]:
             yield _check_cuda(i)
     elif torch.backends.mps.is_available():
         yield _check_device(torch.device("mps"), "an Apple GPU")
-    elif shutil.which("nvidia-smi") or said:
+    elif shutil.which("nvidia-smi") or caught:
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-        why = f" ({str(said[0].message).splitlines()[0]})" if said else ""
+        why = f" ({str(caught[0].message).splitlines()[0]})" if caught else ""
         fix = "Compare its CUDA version with that of nvidia-smi: runs use the CPU until they agree."
         yield Finding("GPU", "note", f"PyTorch, built {built}, cannot use the GPU{why}", fix)
     else:

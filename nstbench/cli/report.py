@@ -56,9 +56,9 @@ def main(args: argparse.Namespace) -> int:
         if not _wait_for_first_run(study):
             return 0
     report = Report(study, output, tell=lambda text: print(text, file=sys.stderr))
-    going_on = report.write(watched=seconds)
+    unfinished = report.write(watched=seconds)
     print(report.output / "index.html", flush=True)
-    if seconds and going_on:
+    if seconds and unfinished:
         _watch(report, seconds)
     return 0
 
@@ -82,12 +82,12 @@ def _wait_for_first_run(study: Path) -> bool:
 
 
 def _watch(report: Report, seconds: float) -> None:
-    going_on = True
+    unfinished = True
     print(f"The page is written again every {seconds:g} s. Ctrl-C stops.", flush=True)
     try:
-        while going_on:
+        while unfinished:
             time.sleep(seconds)
-            going_on = report.write(watched=seconds)
+            unfinished = report.write(watched=seconds)
         print("All runs have ended.")
     except KeyboardInterrupt:
         report.write()  # without `watched`, the page no longer reloads itself

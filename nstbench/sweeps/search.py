@@ -270,7 +270,7 @@ def _are_finite(*ends: float | None) -> bool:
 
 def _message_of(error: Exception) -> str:
     """Return the message of Optuna's error as a clause."""
-    said = " ".join(str(error).replace("`", "").split()).rstrip(".")
-    if not isinstance(error, ValueError) or not said:
+    message = " ".join(str(error).replace("`", "").split()).rstrip(".")
+    if not isinstance(error, ValueError) or not message:
         return "Optuna cannot choose from it"
-    return said[0].lower() + said[1:]
+    return message[0].lower() + message[1:]

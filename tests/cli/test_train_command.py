@@ -195,7 +195,7 @@ def complain(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Complain:
         ("seed=???", "seed=???", "it has no value", "seed="),
         ("seed=1,2", "seed=1,2", "it has several values", "Give one"),
         ("seed", "seed", "this is not of the form setting=value", "Type seed=…"),
-        ("seed=(2)", "seed=(2)", "this cannot be read", "As text"),
+        ("seed=(2)", "seed=(2)", "this cannot be read", "If it is a string, type"),
         ("logger=wnadb", "logger=wnadb", "there is no such option", "wandb"),
         ("logger.wandb.mod=offline", "logger.wandb.mod=offline", "there is no such setting", "mode"),
         ("logger.wandb.mode=offlin", "logger.wandb.mode=offlin", "it must be auto, online or", "offline"),
