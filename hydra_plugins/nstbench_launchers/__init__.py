@@ -1,1 +1,1 @@
-"""Launchers of nstbench's own, where Hydra looks for plugins; it imports every module here at its start."""
+"""nstbench's launchers, where Hydra looks for plugins: it imports every module here when it starts."""

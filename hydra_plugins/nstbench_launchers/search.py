@@ -13,18 +13,18 @@ class OptunaSweeper(Sweeper):
     """Search for the settings that are best by the setting ``criterion``; see `nstbench.sweeps.search`.
 
     Args:
-        **settings: as in ``conf/hydra/sweeper/optuna.yaml``.
+        **settings: Settings in ``conf/hydra/sweeper/optuna.yaml``.
     """
 
     def __init__(self, **settings: Any) -> None:
-        # Checked later: Hydra wraps what is raised here in errors of its own.
+        # Checked in setup: Hydra replaces errors that are raised here by its own.
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the settings, and prepare Optuna.
 
         Raises:
-            UserError: one of them cannot be used, or Optuna is not installed.
+            UserError: A setting cannot be used, or Optuna is not installed.
         """
         from nstbench.sweeps.search import Search
 
@@ -35,7 +35,7 @@ class OptunaSweeper(Sweeper):
         """Propose and launch runs.
 
         Args:
-            arguments: the overrides that were typed, Hydra's own left out.
+            arguments: Overrides, as typed, without those of Hydra's own settings.
         """
         self.search.sweep(arguments)
         return None

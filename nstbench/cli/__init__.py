@@ -13,7 +13,7 @@ from nstbench import __version__
 from nstbench.cli.encoding import print_anything, use_utf8
 from nstbench.errors import FULL, StorageError, UserError, did_you_mean
 
-# Each is a module of this package with `add_parser` and `main`. `run` and `train` are Hydra's.
+# Each is a module of this package with `add_parser` and `main`. Hydra parses the arguments of run and train.
 _COMMANDS = ("images", "weights", "compare", "report", "verify", "doctor")
 
 _EPILOG = """\
@@ -22,7 +22,7 @@ first steps:
   nstbench run content=photo.jpg style=painting.jpg   your own pictures
   nstbench run --help                                 all settings and choices
   nstbench run -m weights.style=1,10,100              a sweep
-  nstbench compare outputs/first                      what it says, with intervals and tests
+  nstbench compare outputs/first                      its results, with intervals and tests
   nstbench report outputs/first                       its pictures, curves and tables as a page
 """
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_anything()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] in (["run"], ["train"]) and {"--version", "-V"} & set(arguments):
-        arguments = ["--version"]  # not Hydra's
+        arguments = ["--version"]  # nstbench's version, not Hydra's
     try:
         if arguments[:1] == ["run"]:
             from nstbench.cli import run
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StorageError as error:
         print(f"nstbench: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
         sys.stderr.close()
         return 0
     except OSError as error:
@@ -80,7 +80,7 @@ def _other(arguments: list[str]) -> int:
     parser.add_argument("--version", "-V", action="version", version=f"nstbench {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="command")
     commands.add_parser("run", help="stylise one picture, or sweep over many settings with -m")
-    commands.add_parser("train", help="train the encoder that ships with nstbench anew, or another like it")
+    commands.add_parser("train", help="train the encoder that ships with nstbench again, or one like it")
     for name in _COMMANDS:
         import_module(f"nstbench.cli.{name}").add_parser(commands)
     if not arguments:

@@ -21,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """Add `compare` to the command line."""
     parser = subparsers.add_parser(
         "compare",
-        help="say which formulation, or value of another setting, is better, by the runs of a study",
+        help="compare formulations, or values of another setting, by the runs of a study",
         description="Compare the runs of a study in pairs that are equal in all but one setting.",
     )
     parser.add_argument("study", metavar="STUDY", type=Path, help="folder that holds a folder for each run")
@@ -54,8 +54,8 @@ def main(args: argparse.Namespace) -> int:
     """Compare, print and write the files; return the exit status 0.
 
     Raises:
-        UserError: no such folder, nothing to compare, an unknown setting, metric or baseline, no trade-off
-            though one was asked for.
+        UserError: There is no such folder, nothing to compare, or no data for the trade-off asked for; or a
+            setting, metric or baseline is unknown.
     """
     from nstbench.analysis import comparison_files as files
     from nstbench.analysis import comparison_text as report
@@ -77,13 +77,13 @@ def main(args: argparse.Namespace) -> int:
     trade, why_not = _tradeoff(study, groups, args.tradeoff)
     output = output_folder(study.folder, args.output, "comparison")
     written = files.write(study, groups, comparisons, output, trade)
-    said = [*report.inventory(study, most=_NAMES), *([report.along(groups)] if groups.along else [])]
-    _show([*said, *why_not], comparisons, trade, written)
+    notes = [*report.inventory(study, most=_NAMES), *([report.along(groups)] if groups.along else [])]
+    _show([*notes, *why_not], comparisons, trade, written)
     return 0
 
 
 def _tradeoff(study: Study, groups: Groups, asked: list[str] | None) -> tuple[Tradeoff | None, list[str]]:
-    """Return the trade-off, or none and why: only one that was asked for must be had."""
+    """Return the trade-off, or None and the reason; if the user asked for one, raise the reason."""
     from nstbench.analysis.tradeoff import default_metrics, tradeoff
 
     metrics = asked or default_metrics(study)
@@ -98,7 +98,7 @@ def _tradeoff(study: Study, groups: Groups, asked: list[str] | None) -> tuple[Tr
 
 
 def _show(
-    said: list[str], comparisons: list[Comparison], trade: Tradeoff | None, written: list[Path]
+    notes: list[str], comparisons: list[Comparison], trade: Tradeoff | None, written: list[Path]
 ) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -109,7 +109,7 @@ def _show(
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 300  # a file or a pipe has no width: one line per entry, for grep
-    for sentence in said:
+    for sentence in notes:
         console.print(Text(sentence), soft_wrap=not console.is_terminal)
     parts = [(report.title(c), report.header(c), report.cells(c), report.sentences(c)) for c in comparisons]
     if trade:

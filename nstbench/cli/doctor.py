@@ -1,4 +1,4 @@
-"""``nstbench doctor``: what this machine can do, what is wrong with it, and how to mend it."""
+"""``nstbench doctor``: checks of this machine, with what to do about each problem."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _NEEDED = (
     *("torch", "torchvision", "pytorch_lightning", "hydra", "wandb", "lpips", "numpy", "scipy", "skimage"),
     *("PIL", "pydantic", "rich", "requests", "yaml", "safetensors"),
 )
-# Who needs which weights: the default metrics, and LPIPS's other trunks.
+# The LPIPS metric that needs each file of weights.
 _TRUNKS = {"alexnet": "lpips_alex", "vgg16": "lpips_vgg", "squeezenet": "lpips_squeeze"}
 
 
@@ -37,22 +37,22 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        subject: what was looked at.
-        state: ``ok``, ``note`` (works, could be better) or ``wrong``.
-        text: what was found.
-        mend: what to do about it.
+        subject: Part of the machine that was checked.
+        state: Result: ``ok``, ``note`` (works, could be better) or ``wrong``.
+        text: Description of the result.
+        fix: Action that solves the problem, as a sentence; "" if there is none.
     """
 
     subject: str
     state: Literal["ok", "note", "wrong"]
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def add_parser(subparsers: _SubParsersAction[Any]) -> None:
     """Add ``doctor`` to the command line."""
     parser = subparsers.add_parser("doctor", help="check versions, devices, weights, dashboards and disk")
-    parser.add_argument("--output", default="outputs", help="the folder results would go to")
+    parser.add_argument("--output", default="outputs", help="the folder for results")
     parser.set_defaults(func=main)
 
 
@@ -66,41 +66,41 @@ def main(arguments: argparse.Namespace) -> int:
     table = Table("", "", "", show_header=False, box=None)
     signs = {"ok": Text("ok", "green"), "note": Text("note", "yellow"), "wrong": Text("wrong", "bold red")}
     for f in findings:
-        table.add_row(signs[f.state], f.subject, Text(f"{f.text}. {f.mend}" if f.mend else f.text))
+        table.add_row(signs[f.state], f.subject, Text(f"{f.text}. {f.fix}" if f.fix else f.text))
     console = Console()
     (console if console.is_terminal else Console(width=120)).print(table)
     return int(any(f.state == "wrong" for f in findings))
 
 
 def examine(output: Path) -> Iterator[Finding]:
-    """Yield everything worth knowing before a run; results would go to ``output``.
+    """Yield the findings of all checks; ``output`` is the folder for results.
 
-    A check that fails itself is one more finding: a broken machine is what this is for.
+    A check that raises an error is a finding too, as this command is for machines with problems.
     """
     checks: dict[str, Callable[[], Iterator[Finding]]] = {
-        "versions": _versions,
-        "devices": _devices,
-        "threads": _threads,
-        "compile": _compiler,
-        "configuration": _configuration,
-        "weights": _weights,
-        "wandb": _wandb,
-        "tensorboard": _tensorboard,
-        "output": lambda: _output(output),
+        "versions": _check_versions,
+        "devices": _check_devices,
+        "threads": _check_threads,
+        "compile": _check_compiler,
+        "configuration": _check_configuration,
+        "weights": _check_weights,
+        "wandb": _check_wandb,
+        "tensorboard": _check_tensorboard,
+        "output": lambda: _check_output(output),
     }
     for subject, check in checks.items():
         try:
             yield from check()
         except Exception as error:
             text = f"it could not be checked ({type(error).__name__}: {error})"
-            yield Finding(subject, "wrong", text, "Mend what is wrong above first, and try again.")
+            yield Finding(subject, "wrong", text, "Solve the problems above first, and try again.")
 
 
-def _versions() -> Iterator[Finding]:
-    missing = [name for name in _NEEDED if not _installed(name)]
+def _check_versions() -> Iterator[Finding]:
+    missing = [name for name in _NEEDED if not _is_installed(name)]
     if missing:
-        mend = "Run make setup, or pip install nstbench."
-        yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", mend)
+        fix = "Run make setup, or pip install nstbench."
+        yield Finding("packages", "wrong", f"not installed: {', '.join(missing)}", fix)
     from nstbench.tracking.record import versions
 
     yield Finding("versions", "ok", ", ".join(f"{name} {version}" for name, version in versions().items()))
@@ -109,45 +109,45 @@ def _versions() -> Iterator[Finding]:
     try:
         import torchvision  # noqa: F401
     except Exception as error:
-        # Built for another torch, it fails in many ways: "operator torchvision::nms does not exist".
-        mend = "Install torch and torchvision together, from one index: pip install torch torchvision."
-        yield Finding("torchvision", "wrong", f"it does not import ({error})", mend)
+        # Built for another torch, it raises many kinds of errors: "operator torchvision::nms does not exist".
+        fix = "Install torch and torchvision together, from one index: pip install torch torchvision."
+        yield Finding("torchvision", "wrong", f"it does not import ({error})", fix)
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return util.find_spec(name) is not None
     except ValueError:  # a module that is half imported, or blocked
         return False
 
 
-def _devices() -> Iterator[Finding]:
+def _check_devices() -> Iterator[Finding]:
     import torch
 
     from nstbench.runtime.device import cpu_has_bf16
 
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         cuda = torch.cuda.is_available()
     if cuda:
         for i in range(torch.cuda.device_count()):
-            yield _cuda(i)
+            yield _check_cuda(i)
     elif torch.backends.mps.is_available():
-        yield _computes(torch.device("mps"), "an Apple GPU")
-    elif shutil.which("nvidia-smi") or said:
+        yield _check_device(torch.device("mps"), "an Apple GPU")
+    elif shutil.which("nvidia-smi") or caught:
         built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-        why = f" ({str(said[0].message).splitlines()[0]})" if said else ""
-        mend = "Compare its CUDA with what nvidia-smi prints: runs use the CPU until they agree."
-        yield Finding("GPU", "note", f"PyTorch, built {built}, cannot use the one that is here{why}", mend)
+        why = f" ({str(caught[0].message).splitlines()[0]})" if caught else ""
+        fix = "Compare its CUDA version with that of nvidia-smi: runs use the CPU until they agree."
+        yield Finding("GPU", "note", f"PyTorch, built {built}, cannot use the GPU{why}", fix)
     else:
-        yield Finding("GPU", "note", "none is seen", "Runs use the CPU.")
+        yield Finding("GPU", "note", "no GPU was found", "Runs use the CPU.")
     fast = cpu_has_bf16()
     hint = "schedule.precision=auto is faster here: bf16 first, fp32 at the end." if fast else ""
     speed = "in hardware" if fast else "emulated, so slower"
-    yield _computes(torch.device("cpu"), f"{os.cpu_count()} cores", bf16=speed, hint=hint)
+    yield _check_device(torch.device("cpu"), f"{os.cpu_count()} cores", bf16=speed, hint=hint)
 
 
-def _cuda(i: int) -> Finding:
+def _check_cuda(i: int) -> Finding:
     import torch
 
     device = torch.device("cuda", i)
@@ -158,13 +158,13 @@ def _cuda(i: int) -> Finding:
     fast = torch.cuda.is_bf16_supported(including_emulation=False)
     bf16 = "in hardware" if fast else "emulated, so slower"
     hint = "schedule.precision=auto is faster here: bf16 first, tf32 at the end." if fast else ""
-    return _computes(device, f"{p.name}, {memory}{tf32}", bf16=bf16, hint=hint)
+    return _check_device(device, f"{p.name}, {memory}{tf32}", bf16=bf16, hint=hint)
 
 
-def _compiler() -> Iterator[Finding]:
-    """Tell whether trainer.compile=true can work, by what it would look for."""
+def _check_compiler() -> Iterator[Finding]:
+    """Report whether trainer.compile=true can work: it needs a C++ compiler or Triton."""
     found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
-    triton = _installed("triton")
+    triton = _is_installed("triton")
     text = f"C++ compiler: {found or 'none'}; Triton: {'installed' if triton else 'not installed'}"
     if found or triton:
         yield Finding("compile", "ok", text)
@@ -172,8 +172,8 @@ def _compiler() -> Iterator[Finding]:
         yield Finding("compile", "note", text, "trainer.compile=true needs one of them.")
 
 
-def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = "") -> Finding:
-    """Try a convolution with its gradient: that a device is seen does not mean that it works."""
+def _check_device(device: torch.device, text: str, *, bf16: str = "", hint: str = "") -> Finding:
+    """Compute a convolution and its gradient: a device that PyTorch finds may still not work."""
     import torch
 
     able, failed = [], []
@@ -192,24 +192,24 @@ def _computes(device: torch.device, text: str, *, bf16: str = "", hint: str = ""
     subject = "CPU" if device.type == "cpu" else str(device)
     found = "; ".join([text, *able, *failed])
     if not able:
-        mend = "Use trainer=cpu, and install a PyTorch that is built for this device."
-        return Finding(subject, "wrong", found, mend)
+        fix = "Use trainer=cpu, and install a PyTorch that is built for this device."
+        return Finding(subject, "wrong", found, fix)
     return Finding(subject, "note", found) if failed else Finding(subject, "ok", found, hint)
 
 
-def _threads() -> Iterator[Finding]:
+def _check_threads() -> Iterator[Finding]:
     import torch
 
     used, there = torch.get_num_threads(), cores()
     text = f"{used} for {there} cores"
     if used > there:
-        mend = f"More threads than cores slow every run: trainer.threads={there}."
-        yield Finding("threads", "wrong", text, mend)
+        fix = f"More threads than cores slow every run: trainer.threads={there}."
+        yield Finding("threads", "wrong", text, fix)
     else:
         yield Finding("threads", "ok", text)
 
 
-def _configuration() -> Iterator[Finding]:
+def _check_configuration() -> Iterator[Finding]:
     from nstbench.config.files import conf_dir, groups
 
     try:
@@ -222,7 +222,7 @@ def _configuration() -> Iterator[Finding]:
     yield Finding("configuration", "ok", text)
 
 
-def _weights() -> Iterator[Finding]:
+def _check_weights() -> Iterator[Finding]:
     from nstbench.encoders.weights import REGISTRY, copies, locate, weights_folder
 
     good: list[str] = []
@@ -238,43 +238,43 @@ def _weights() -> Iterator[Finding]:
     if good:
         yield Finding("weights", "ok", text)
     else:
-        mend = "encoder=procedural needs none; nstbench weights fetch vgg19 gets some."
-        yield Finding("weights", "note", text, mend)
+        fix = "encoder=procedural needs none; nstbench weights fetch vgg19 downloads VGG-19."
+        yield Finding("weights", "note", text, fix)
     able = [metric for name, metric in _TRUNKS.items() if name in good]
     if "alexnet" in good:
         yield Finding("lpips", "ok", f"{', '.join(able)} can be computed")
     else:
         also = f"; {', '.join(able)} can be computed" if able else ""
         text = f"lpips_alex, a default metric, will be recorded as unavailable{also}"
-        yield Finding("lpips", "note", text, "nstbench weights fetch alexnet gets its trunk.")
+        yield Finding("lpips", "note", text, "nstbench weights fetch alexnet downloads its network.")
 
 
-def _wandb() -> Iterator[Finding]:
+def _check_wandb() -> Iterator[Finding]:
     from nstbench.tracking.wandb_login import wandb_key, wandb_mode
 
     version, mode, key = metadata.version("wandb"), wandb_mode(), wandb_key()
     asked = f"WANDB_MODE={os.environ['WANDB_MODE']}" if os.environ.get("WANDB_MODE") else ""
     why = ", ".join(filter(None, [asked, f"the key is from {key}" if key else "not logged in"]))
     if mode == "online" and not key:
-        mend = "Type wandb login, or unset WANDB_MODE."
-        yield Finding("wandb", "wrong", f"{version}, online but without a key ({why})", mend)
+        fix = "Type wandb login, or unset WANDB_MODE."
+        yield Finding("wandb", "wrong", f"{version}, online but without a key ({why})", fix)
     elif mode == "offline":
         online = "." if key else "; wandb login goes online."
-        see = f"Runs are seen with wandb leet OUTPUT/STUDY/wandb{online}"
+        see = f"wandb leet OUTPUT/STUDY/wandb shows the runs{online}"
         yield Finding("wandb", "ok", f"{version}, offline ({why})", see)
     else:
         yield Finding("wandb", "ok", f"{version}, {mode} ({why})")
 
 
-def _tensorboard() -> Iterator[Finding]:
-    if _installed("tensorboard"):
+def _check_tensorboard() -> Iterator[Finding]:
+    if _is_installed("tensorboard"):
         yield Finding("tensorboard", "ok", metadata.version("tensorboard"))
     else:
-        mend = 'pip install "nstbench[dash]" adds logger=[tensorboard].'
-        yield Finding("tensorboard", "note", "not installed", mend)
+        fix = 'pip install "nstbench[dash]" adds logger=[tensorboard].'
+        yield Finding("tensorboard", "note", "not installed", fix)
 
 
-def _output(output: Path) -> Iterator[Finding]:
+def _check_output(output: Path) -> Iterator[Finding]:
     folder = output.expanduser().absolute()
     while not folder.exists():
         folder = folder.parent
@@ -283,7 +283,7 @@ def _output(output: Path) -> Iterator[Finding]:
         yield Finding("output", "wrong", f"{folder} is a file, not a folder", elsewhere)
         return
     try:
-        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of a read-only disk
+        with tempfile.TemporaryFile(dir=folder):  # permissions do not show that a disk is read-only
             pass
     except OSError as error:
         yield Finding("output", "wrong", f"{folder} cannot be written to ({error.strerror})", elsewhere)
@@ -291,7 +291,7 @@ def _output(output: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(folder).free
     text = f"{free / _GIGABYTE:.1f} GB free for {output}"
     if free < _LOW_DISK:
-        mend = "Free some space, or give another folder: output=…"
-        yield Finding("output", "wrong", text, mend)
+        fix = "Free some space, or give another folder: output=…"
+        yield Finding("output", "wrong", text, fix)
     else:
         yield Finding("output", "ok", text)

@@ -1,4 +1,4 @@
-"""``nstbench run --dry-run``: what a run, or a sweep, would cost. Nothing is written."""
+"""``nstbench run --dry-run``: the time and memory that a run or a sweep needs. Nothing is written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nstbench.cost.prediction import Cost
     from nstbench.runs.preparation import Prepared
 
-# What a run costs does not depend on these, nor on any weight.
+# The cost of a run does not depend on these settings, nor on any weight.
 _WITHOUT_COST = frozenset(
     {"seed", "study", "output", "retry_failed", "criterion", "panel", "panels", "weights", "logger"}
 )
@@ -33,17 +33,17 @@ _WIDTH = 110
 
 
 def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
-    """Print what would be run, how long it would take, and how much memory.
+    """Print the runs of a command, with the time and memory that they would take.
 
     Raises:
-        UserError: it cannot be run, or would not fit in memory.
+        UserError: A run cannot start, or would not fit in memory.
     """
     runs = jobs_of(flags, overrides)
     if runs is None:
         reason = "which runs a search makes depends on their results"
         raise UserError("--dry-run", "", reason, "Type it for one run of the search: no hydra/sweeper.")
-    groups = _grouped(runs)
-    with Console(stderr=True).status("trying it at small sizes"):
+    groups = _group_runs(runs)
+    with Console(stderr=True).status("measuring at small sizes"):
         for group in groups:
             group.predict()
     console = Console()
@@ -65,12 +65,15 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
 
 @dataclass
 class _Group:
-    """Runs that cost the same.
+    """Runs of equal cost.
 
     Attributes:
-        overrides: of the first.
-        composed: likewise, and so on.
-        runs: how many there are.
+        overrides: Overrides of the first run.
+        composed: Composed configuration of the first run.
+        config: Checked configuration of the first run.
+        prepared: Prepared inputs of the first run.
+        runs: Number of runs.
+        cost: Predicted cost of each run.
     """
 
     overrides: list[str]
@@ -81,19 +84,19 @@ class _Group:
     cost: Cost = field(init=False)
 
     def predict(self) -> None:
-        """Try it."""
+        """Measure a few steps of the first run and predict the cost."""
         from nstbench.cost.prediction import predict  # loads Lightning
 
         self.cost = predict(self.config, self.prepared, since=seconds_of_this_process())
 
 
 def seconds_of_this_process() -> float:
-    """Return how long ago it was started."""
+    """Return the seconds since this process was started."""
     return time.time() - psutil.Process().create_time()
 
 
-def _grouped(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
-    """Return the runs, those together that cost the same."""
+def _group_runs(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
+    """Return the runs in groups of equal cost."""
     groups: dict[str, _Group] = {}
     for overrides, composed in runs:
         try:
@@ -103,7 +106,7 @@ def _grouped(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
             prepared = prepare(config)
         except UserError as error:
             raise where_typed(error, composed) from error
-        key = _what_costs(config, prepared)
+        key = _cost_key(config, prepared)
         if key in groups:
             groups[key].runs += 1
         else:
@@ -111,26 +114,26 @@ def _grouped(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
     return list(groups.values())
 
 
-def _what_costs(config: Config, prepared: Prepared) -> str:
-    """Return all that decides what a run costs."""
+def _cost_key(config: Config, prepared: Prepared) -> str:
+    """Return a string of all settings and shapes that determine the cost of a run."""
     relevant = {name: value for name, value in config.plain.items() if name not in _WITHOUT_COST}
     inputs = prepared.inputs
     pictures = [inputs.content, *inputs.styles, inputs.start]
     relevant["pictures"] = {k: v for k, v in relevant["pictures"].items() if k not in {"content", "style"}}
     shapes = [picture.shape if picture else None for picture in pictures]
-    return json.dumps([_weightless(relevant), shapes], sort_keys=True, default=str)
+    return json.dumps([_without_weights(relevant), shapes], sort_keys=True, default=str)
 
 
-def _weightless(value: Any) -> Any:
+def _without_weights(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {k: _weightless(v) for k, v in value.items() if k not in {"weight", "layer_weights"}}
+        return {k: _without_weights(v) for k, v in value.items() if k not in {"weight", "layer_weights"}}
     return value
 
 
 def _show_one(console: Console, group: _Group) -> None:
-    """Print the stages of a run, and what they come to."""
+    """Print the cost of each stage of a run, and their sum."""
     cost, device = group.cost, group.prepared.device
-    table = Table("size", "canvas", "steps", "precision", "a step", "in all", "memory", "tried at")
+    table = Table("size", "canvas", "steps", "precision", "a step", "in all", "memory", "measured at")
     for s in cost.stages:
         tried = ", ".join(str(size) for size in s.sizes) + ("" if s.was_measured else "; extrapolated")
         table.add_row(
@@ -150,14 +153,14 @@ def _show_one(console: Console, group: _Group) -> None:
     need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
     console.print(
         f"{runs}{about} {total} on {device}"
-        f" ({duration(cost.before)} to start, {duration(cost.after)} to judge{' each' if runs else ''});"
+        f" ({duration(cost.before)} to start, {duration(cost.after)} for metrics{' each' if runs else ''});"
         f" {need} of the {free} that are free. Nothing was written.",
         soft_wrap=True,
     )
 
 
 def _show_all(console: Console, groups: Sequence[_Group]) -> None:
-    """Print a line for all runs that cost the same, and what they come to."""
+    """Print a line for each group of runs of equal cost, and their sum."""
     common = set.intersection(*(set(group.overrides) for group in groups))
     table = Table("runs", "such as", "each", "in all", "memory")
     for group in groups:

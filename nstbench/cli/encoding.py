@@ -1,4 +1,4 @@
-"""Arguments, file names and output where the locale is not UTF-8, such as ``LC_ALL=C``."""
+"""Arguments, file names and output in a locale that is not UTF-8, such as ``LC_ALL=C``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from io import TextIOWrapper
 
 
 def use_utf8() -> None:
-    """Start this process again in Python's UTF-8 mode if it takes file names for ASCII.
+    """Start this process again in Python's UTF-8 mode if it would read file names as ASCII.
 
     The mode can only be chosen when Python starts. In the C locale a name such as ``café.jpg`` is read as
     undecodable bytes, although files are named in UTF-8. The process keeps its id and arguments.
@@ -24,7 +24,7 @@ def use_utf8() -> None:
 
 
 def print_anything() -> None:
-    """Have standard output and error escape what their encoding lacks, instead of raising an error."""
+    """Make standard output and error escape characters that their encoding lacks, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")

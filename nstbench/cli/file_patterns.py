@@ -40,7 +40,7 @@ def expand_patterns(arguments: Sequence[str], *, sweep: bool) -> tuple[list[str]
         The overrides, and for each setting with patterns, how many values it has and from where.
 
     Raises:
-        UserError: A pattern that matches nothing, or that stands where one value is needed.
+        UserError: A pattern matches nothing, or is given where a setting needs one value.
     """
     expanded, notes = [], []
     for argument in arguments:
@@ -56,7 +56,7 @@ def expand_patterns(arguments: Sequence[str], *, sweep: bool) -> tuple[list[str]
         values = [file for part in parts for file in (_values(setting, part) if part in patterns else [part])]
         if patterns:
             number = f"{len(values)} value{'s' * (len(values) != 1)}"
-            shown = ", ".join(_described(setting, part) for part in patterns)
+            shown = ", ".join(_describe(setting, part) for part in patterns)
             notes.append(f"{_shorthand(setting)} has {number} from {shown}")
             argument = f"{key}={','.join(values)}"
         expanded.append(argument)
@@ -78,7 +78,7 @@ def _refuse_without_sweep(setting: str, value: str, patterns: Sequence[str]) -> 
     raise UserError(setting, value, "a pattern of file names stands for several values", hint)
 
 
-def _described(setting: str, part: str) -> str:
+def _describe(setting: str, part: str) -> str:
     included, excluded = _arguments(setting, part)
     return ", ".join(included) + (f" without {', '.join(excluded)}" if excluded else "")
 
@@ -91,10 +91,11 @@ def _values(setting: str, part: str) -> list[str]:
     """Return the files that a pattern matches, sorted, each quoted for Hydra."""
     included, excluded = _arguments(setting, part)
     found = {file for pattern in included for file in _matches(setting, part, pattern)}
-    kept = [file for file in found if not any(_fits(file, pattern) for pattern in excluded)]
+    kept = [file for file in found if not any(_is_excluded(file, pattern) for pattern in excluded)]
     if not kept:
         if found:
-            raise UserError(setting, part, "exclude leaves none of the pictures", "Remove it, or narrow it.")
+            hint = "Remove exclude=, or narrow it."
+            raise UserError(setting, part, "exclude removes all pictures", hint)
         raise UserError(setting, part, "no picture matches this pattern", _hint(setting, included[0]))
     return [quote(file) for file in sorted(kept)]
 
@@ -112,7 +113,7 @@ def _arguments(setting: str, part: str) -> tuple[list[str], list[str]]:
         (excluded if keyword and keyword[1] == "exclude" else included).extend(given)
     if not included:
         hint = f"Type {_shorthand(setting)}=glob(paintings/*.jpg), with the folder of your pictures."
-        raise UserError(setting, part, "there is no pattern in it", hint)
+        raise UserError(setting, part, "it contains no pattern", hint)
     return included, excluded
 
 
@@ -143,13 +144,13 @@ def _matches(setting: str, part: str, pattern: str) -> list[str]:
     return [f for f in files if (s := Path(f).suffix.lower()) in _SUFFIXES or (s and s == named)]
 
 
-def _fits(file: str, pattern: str) -> bool:
-    """Tell whether a file is meant by an ``exclude`` pattern: by its whole path or by its name alone."""
+def _is_excluded(file: str, pattern: str) -> bool:
+    """Return whether an ``exclude`` pattern matches a file's whole path, or its name alone."""
     return fnmatchcase(file, os.path.expanduser(pattern)) or fnmatchcase(Path(file).name, pattern)
 
 
 def _hint(setting: str, pattern: str) -> str:
-    """Say what there is instead of what a pattern did not match."""
+    """Return a hint about a pattern that matches nothing: which pictures there are instead."""
     if pattern.startswith(_BUILT_IN):
         return "`nstbench images` lists the built-in pictures."
     path = Path(os.path.expanduser(pattern))

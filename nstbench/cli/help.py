@@ -1,4 +1,4 @@
-"""``nstbench run --help`` and ``train --help``: what people type and every choice, from conf/ itself."""
+"""``nstbench run --help`` and ``train --help``: common settings, then all groups and options of conf/."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ your pictures:
   style=painting.jpg            the same, or several: 'style=[a.jpg,b.jpg]' with pictures.style_weights=[2,1]
 
 often set:
-  size=256                      of the canvas: its longer edge (pictures.size_is=short_edge, area)
+  size=256                      longer edge of the canvas (or pictures.size_is=short_edge, area)
   steps=200                     optimiser steps of the last stage
   weights.content=1 weights.style=20 weights.regularizer=0.02
   weights.unit=unit             what a weight of 1 means: paper, unit or gradient
   canvas.start=content          content, style, noise, or a picture
   seed=0 study=first output=outputs
   record.snapshot_every=20      PNGs along the way; record.animation=gif joins them
-  record.diagnostics_every=20   what each layer and each term's gradient does, in diagnostics.csv
-  metrics=cross                 every loss/style judges the picture, under another encoder
+  record.diagnostics_every=20   loss per layer and gradient norm per term, in diagnostics.csv
+  metrics=cross                 every loss/style as a metric of the picture, with another encoder
   trainer.threads=2             CPU threads
 
 flags:
   -m, --multirun                sweep: every setting may have several values, a=1,2 b=x,y; pictures
                                 of a folder: 'style=glob(paintings/*.jpg)', also with exclude=…
-  --dry-run                     tell how long it would take, how much memory, and whether that is there
+  --dry-run                     print the time and memory it would take, and whether the memory is free
   --cfg job [--resolve]         print the composed configuration and stop
   --info defaults               print where each part of it comes from
   --config-dir DIR              a folder with options of your own
@@ -51,7 +51,7 @@ groups and their options, chosen with GROUP=OPTION; those in loss and logger may
 _TRAINING = """\
 usage: nstbench train [SETTING=VALUE ...] [GROUP=OPTION ...]
 
-Train the procedural encoder: draw textures, learn to tell them apart, examine, export. Results are
+Train the procedural encoder: draw textures, learn to classify them, evaluate, export. Results are
 kept in <output>/<study>/<run_id>/: encoder.safetensors and its sha256, training.json, config.yaml,
 curves.csv. A training that is finished is not done again; one that was interrupted continues.
 Its weights are used with: nstbench run encoder=procedural encoder.weights=<the file>
@@ -75,9 +75,9 @@ def print_help() -> None:
 
 
 def print_training_help(chosen: Mapping[str, Sequence[str]]) -> None:
-    """Print the settings of a training with what its file says of them, then the groups."""
+    """Print the settings of a training with the comments in its file, then the groups."""
     print(_TRAINING)
-    for name, value, about in _commented(conf_dir() / "train.yaml"):
+    for name, value, about in _read_commented(conf_dir() / "train.yaml"):
         typed = name if isinstance(value, dict) else shlex.quote(f"{name}={as_typed(value)}")
         if about and len(typed) > 29:
             print(f"  {typed}\n{'':<32}{about}")
@@ -95,8 +95,8 @@ def _print_groups(chosen: Mapping[str, Sequence[str]]) -> None:
             print(f"    {option:<{width}}{describe(group, option)}")
 
 
-def _commented(file: Path) -> Iterator[tuple[str, Any, str]]:
-    """Yield the name, value and comment of every setting of a YAML file, but for Hydra's own."""
+def _read_commented(file: Path) -> Iterator[tuple[str, Any, str]]:
+    """Yield the name, value and comment of every setting of a YAML file, except Hydra's own."""
     text = file.read_text(encoding="utf-8")
     plain = yaml.safe_load(text)
     above: list[str] = []

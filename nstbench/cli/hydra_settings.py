@@ -1,6 +1,6 @@
-"""Checking what Hydra itself would build or read from a configuration, before it does.
+"""Checks of the settings from which Hydra itself builds objects or reads files, before it does.
 
-Hydra builds its launcher, sweeper, callbacks and logging before nstbench sees the configuration.
+Hydra builds its launcher, sweeper, callbacks and logging before it gives nstbench the configuration.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from nstbench.config.instantiate import check_kinds_only, refuse_targets
+from nstbench.config.instantiate import check_class_paths, refuse_class_paths
 from nstbench.config.kinds import locate
 from nstbench.errors import UserError
 
-# Settings of Hydra's that only this package gives, and that build nothing.
+# Settings of Hydra that nstbench itself sets, and from which nothing is built.
 _OURS = frozenset({"hydra.mode", "hydra.sweep.dir"})
 # Classes that Python's logging may build, by section of hydra.job_logging.
 _LOGGING = {
@@ -33,19 +33,19 @@ _LOGGING = {
 def check_hydra_settings(
     config_name: str, folder: str, flags: Sequence[str], overrides: Sequence[str]
 ) -> None:
-    """Check the settings of Hydra's own in what was typed.
+    """Check Hydra's own settings in a command.
 
-    The configuration is composed once more for it, unless all of it comes from ``conf/``.
+    The configuration is composed once more for this, unless all of it comes from ``conf/``.
 
     Args:
         config_name: Name of the file that the configuration starts from.
         folder: Folder of that file.
-        flags: Flags that were typed.
-        overrides: Overrides that were typed.
+        flags: Flags, as typed.
+        overrides: Overrides, as typed.
 
     Raises:
         UserError: A class that Hydra would build is of the wrong kind, or a flag reads a pickle.
-        Exception: What Hydra raises where nothing can be composed.
+        Exception: An error of Hydra's, if the configuration cannot be composed.
     """
     given = get_args_parser().parse_known_args(list(flags))[0]
     if given.experimental_rerun is not None:
@@ -64,11 +64,11 @@ def check_hydra_settings(
     composed = loader.load_configuration(
         given.config_name or config_name, [*overrides], RunMode.MULTIRUN, validate_sweep_overrides=False
     )
-    _check({str(key): _resolved(composed.hydra, str(key)) for key in composed.hydra})
+    _check({str(key): _resolve(composed.hydra, str(key)) for key in composed.hydra})
 
 
-def _resolved(hydra: DictConfig, key: str) -> Any:
-    """Return one of Hydra's settings, as it is written where it refers to what is known only later."""
+def _resolve(hydra: DictConfig, key: str) -> Any:
+    """Return one of Hydra's settings, unresolved if it refers to a value that is known only later."""
     try:
         node = hydra[key]
         return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
@@ -80,21 +80,21 @@ def _resolved(hydra: DictConfig, key: str) -> Any:
 def _check(hydra: Mapping[str, Any]) -> None:
     for key, value in hydra.items():
         if key in {"launcher", "sweeper"} and isinstance(value, dict):
-            check_kinds_only(f"hydra.{key}", value)
+            check_class_paths(f"hydra.{key}", value)
         elif key == "callbacks" and isinstance(value, dict):
             for name, node in value.items():
                 if not isinstance(node, dict):
                     hint = "Give it a _target_, or remove it."
                     raise UserError(f"hydra.callbacks.{name}", node, "it must be a mapping of settings", hint)
-                check_kinds_only(f"hydra.callbacks.{name}", node)
+                check_class_paths(f"hydra.callbacks.{name}", node)
         elif key in {"job_logging", "hydra_logging"}:
             _check_logging(f"hydra.{key}", value)
         else:
-            refuse_targets(f"hydra.{key}", value)
+            refuse_class_paths(f"hydra.{key}", value)
 
 
 def _check_logging(path: str, value: object) -> None:
-    """Refuse what Python's logging would call that is no handler, formatter or filter."""
+    """Refuse classes that Python's logging would call and that are not handlers, formatters or filters."""
     for section, nodes in value.items() if isinstance(value, dict) else []:
         for name, node in nodes.items() if isinstance(nodes, dict) else []:
             where = f"{path}.{section}.{name}"
@@ -104,8 +104,7 @@ def _check_logging(path: str, value: object) -> None:
                 base = _LOGGING.get(str(section))
                 made = locate(node[setting], f"{where}.{setting}") if base and setting == "class" else None
                 if not isinstance(made, type) or not issubclass(made, locate(str(base), where)):
-                    wanted = base or "anything that is built"
-                    reason = f"it is no class of the kind {wanted}" if base else "nothing is built here"
+                    reason = f"it is not a subclass of {base}" if base else "nothing is built here"
                     hint = f"Remove it, or give class: a subclass of {base}." if base else "Remove it."
                     raise UserError(f"{where}.{setting}", node[setting], reason, hint)
             _refuse_factories(where, node)
@@ -122,7 +121,7 @@ def _refuse_factories(path: str, value: object) -> None:
         for i, below in enumerate(value):
             _refuse_factories(f"{path}.{i}", below)
     elif isinstance(value, str) and value.startswith("ext://") and value not in _STREAMS:
-        raise UserError(path, value, "it is no stream of text", f"Give one of {', '.join(_STREAMS)}.")
+        raise UserError(path, value, "it is not a text stream", f"Give one of {', '.join(_STREAMS)}.")
 
 
 _STREAMS = ("ext://sys.stdout", "ext://sys.stderr")

@@ -1,4 +1,4 @@
-"""`nstbench images`: the built-in pictures and the papers', as a table, as a sheet, fetched and checked."""
+"""`nstbench images`: list, draw, fetch, add and verify the built-in pictures and those of papers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pictures.content=sample:chelsea pictures.style=procedural:strokes@7 (the number 
   nstbench images add KEY FILE              use a file that you have as a paper's picture
   nstbench images verify [KEY …]            read them again: hash, decodable, size
 
-Nothing is fetched unasked, and pictures=samples runs every study with stand-ins."""
+Nothing is downloaded unless you ask for it, and pictures=samples runs every study with substitutes."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -59,13 +59,13 @@ def main(args: argparse.Namespace) -> int:
     """Run one action and return the exit status: 1 when a picture could not be fetched or is damaged.
 
     Raises:
-        UserError: an unknown name, a file that is no picture, a sheet that cannot be written, or what is
-            asked of an action that does not know it.
+        UserError: A name is unknown, a file is not a picture, the sheet cannot be written, or an option
+            does not belong to the action.
     """
     action, words = (args.names[0], args.names[1:]) if args.names[:1] else ("", [])
     for option, given in (("--accept-licence", args.accept_licence), ("--url", args.url)):
         if given and action != "fetch":
-            raise UserError(option, given, "only fetch knows this", "Type nstbench images fetch KEY …")
+            raise UserError(option, given, "only fetch has this option", "Type nstbench images fetch KEY …")
     if args.sheet and action in ("fetch", "add", "verify"):
         raise UserError("--sheet", args.sheet, f"{action} draws no sheet", "Type nstbench images --sheet …")
     if action == "fetch":
@@ -75,10 +75,12 @@ def main(args: argparse.Namespace) -> int:
     if action == "verify":
         return _verify(words)
     console = Console()
-    if not console.is_terminal:  # a pipe has no width: do not break lines that someone will grep
+    if not console.is_terminal:  # a pipe has no width: one line per entry, for grep
         console = Console(width=300)
     shown = [
-        s for name in args.names for s in ([p.name for p in _of(name)] if name in COLLECTIONS else [name])
+        s
+        for name in args.names
+        for s in ([p.name for p in _pictures_in(name)] if name in COLLECTIONS else [name])
     ]
     if args.sheet:
         _write_sheet(shown or names(), Path(args.sheet).expanduser(), console)
@@ -87,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _of(collection: str) -> list[PaperPicture]:
+def _pictures_in(collection: str) -> list[PaperPicture]:
     return files.chosen([collection])
 
 
@@ -111,14 +113,16 @@ def _print_builtin(chosen: list[str], console: Console) -> None:
         kind, _, bare = name.partition("@")[0].partition(":")
         if kind == "sample" and name in known:
             sample = SAMPLES[bare]
-            rows.append((name, _size(sample.path), sample.suits, sample.title, sample.author, sample.licence))
+            rows.append(
+                (name, _size_of(sample.path), sample.suits, sample.title, sample.author, sample.licence)
+            )
         elif kind == "procedural" and bare in STYLES:
             about = STYLES[bare].description
             rows.append((name, "512×512", "style", about[:1].upper() + about[1:], "nstbench", "MIT"))
         else:
             every = [*known, *(picture.name for picture in PAPERS.values()), *COLLECTIONS]
             raise UserError("images", name, "there is no picture of that name", did_you_mean(name, every))
-    _print(("size", "suits"), rows, console)
+    _print_table(("size", "suits"), rows, console)
     console.print("A number after @ is a procedural picture's seed: procedural:<name>@7.", highlight=False)
 
 
@@ -129,8 +133,8 @@ def _print_papers(pictures: list[PaperPicture], console: Console) -> None:
         about = f"{picture.title}{f', {picture.year}' if picture.year else ''}"
         author = picture.author or "unknown"
         rows.append((picture.name, files.state(picture), where, about, author, picture.terms))
-    _print(("state", "in"), rows, console)
-    folder = f"{files.pictures_folder()} (set {PaperPicture.variable} to have another)"
+    _print_table(("state", "in"), rows, console)
+    folder = f"{files.pictures_folder()} (set {PaperPicture.variable} to use another)"
     for line in (
         "to fetch: type nstbench images fetch KEY; to supply: nstbench images add KEY FILE. "
         "Why: nstbench images KEY",
@@ -139,7 +143,7 @@ def _print_papers(pictures: list[PaperPicture], console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _print(titles: tuple[str, str], rows: Sequence[tuple[str, ...]], console: Console) -> None:
+def _print_table(titles: tuple[str, str], rows: Sequence[tuple[str, ...]], console: Console) -> None:
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("name to type", style="cyan", no_wrap=True)
     table.add_column(titles[0], justify="right", no_wrap=True)
@@ -151,7 +155,7 @@ def _print(titles: tuple[str, str], rows: Sequence[tuple[str, ...]], console: Co
         table.add_column("author")
         table.add_column("licence")
     for name, first, second, about, author, licence in rows:
-        # A narrow terminal has no room for six columns that can be read.
+        # Six columns are not readable on a narrow terminal.
         words = (about, author, licence) if wide else (f"{about}\n[dim]{author}, {licence}[/dim]",)
         table.add_row(name, first, *((second,) if wide or titles[1] != "in" else ()), *words)
     console.print(table)
@@ -176,7 +180,7 @@ def _print_details(picture: PaperPicture, console: Console) -> None:
             console.print(f"{title}: {fact}", highlight=False, markup=False, soft_wrap=True)
 
 
-def _size(path: Path) -> str:
+def _size_of(path: Path) -> str:
     from PIL import Image
 
     if not path.is_file():
@@ -186,20 +190,20 @@ def _size(path: Path) -> str:
 
 
 def _fetch(words: list[str], licences: list[str], url: str | None) -> int:
-    """Fetch what is asked for by name, and of collections what may be fetched."""
+    """Fetch the named pictures, and of collections the pictures whose terms allow it."""
     if not words:
         hint = f"Collections: {', '.join(COLLECTIONS)}; `nstbench images` lists the pictures."
-        raise UserError("nstbench images fetch", "", "it is not said what to fetch", hint)
+        raise UserError("nstbench images fetch", "", "a picture or a collection is needed", hint)
     pictures, accepted = files.chosen(words), files.accepted_licences(licences)
     if url is not None and not url.startswith(("http://", "https://")):
-        raise UserError("--url", url, "not an address of the web", "It begins with https:// or http://.")
+        raise UserError("--url", url, "it is not a URL", "A URL begins with https:// or http://.")
     if url is not None and len(pictures) > 1:
-        raise UserError("--url", url, f"one address for {len(pictures)} pictures", "Name one picture.")
+        raise UserError("--url", url, f"it is one URL for {len(pictures)} pictures", "Name one picture.")
     by_name = {word.removeprefix("paper:") for word in words}
     failed = 0
     for picture in pictures:
         if picture.key not in by_name and not files.may_be_fetched(picture, accepted):
-            _say(f"{picture.name}: not fetched. {files.how_to_get(picture)}")
+            _print_line(f"{picture.name}: not fetched. {files.how_to_get(picture)}")
             continue
         try:
             path = files.fetch_picture(picture, accepted=accepted, url=url)
@@ -209,13 +213,13 @@ def _fetch(words: list[str], licences: list[str], url: str | None) -> int:
             failed += 1
             print(f"{picture.name}: {error.reason}.", file=sys.stderr, flush=True)
         else:
-            _say(f"{picture.name}: {path}")
+            _print_line(f"{picture.name}: {path}")
             if credit := picture.credit():
-                _say(f"  Show this with whatever is made from it: {credit}")
+                _print_line(f"  Show this with whatever is made from it: {credit}")
     if failed:
-        told = f"{failed} of {len(pictures)} pictures could not be fetched"
+        text = f"{failed} of {len(pictures)} pictures could not be fetched"
         hint = "`nstbench images KEY` says how else to get one; `pictures=samples` needs none of them."
-        print(f"nstbench: {told}. {hint}", file=sys.stderr)
+        print(f"nstbench: {text}. {hint}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -226,9 +230,11 @@ def _add(words: list[str]) -> int:
         )
     picture, source = files.entry(words[0]), Path(words[1]).expanduser()
     path = files.add_picture(picture, source)
-    _say(f"{picture.name}: {path}")
+    _print_line(f"{picture.name}: {path}")
     if picture.withheld() and picture.md5 and not picture.is_published_copy(path):
-        _say(f"  Another copy than others have used (md5 {picture.md5}): results will differ from theirs.")
+        _print_line(
+            f"  Another copy than others have used (md5 {picture.md5}): results will differ from theirs."
+        )
     return 0
 
 
@@ -239,20 +245,20 @@ def _verify(words: list[str]) -> int:
     for picture in files.chosen(words) if words else PAPERS.values():
         path = files.copy_of(picture)
         if path is None:
-            _say(f"{picture.name}: missing")
+            _print_line(f"{picture.name}: missing")
             continue
         try:
             sha256 = files.check(picture, path)
             height, width = read_picture(path, setting="images").shape[-2:]
         except UserError as error:
             damaged += 1
-            _say(f"{picture.name}: damaged, {error}")
+            _print_line(f"{picture.name}: damaged, {error}")
         else:
-            _say(f"{picture.name}: ok, {path} ({width}×{height}, sha256 {sha256})")
+            _print_line(f"{picture.name}: ok, {path} ({width}×{height}, sha256 {sha256})")
     return 1 if damaged else 0
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
@@ -270,7 +276,7 @@ def _write_sheet(chosen: list[str], path: Path, console: Console) -> None:
 
     with console.status("drawing the pictures"):
         pictures = [(name, load(name, setting="images").pixels) for name in chosen]
-        rows = max(1, round(math.sqrt(len(pictures) / 1.6)))  # about as wide as a screen, the last row full
+        rows = max(1, round(math.sqrt(len(pictures) / 1.6)))  # about the proportions of a screen
         sheet = contact_sheet(pictures, columns=math.ceil(len(pictures) / rows), title="nstbench images")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Settings of other style transfer tools are answered with what is typed here instead."""
+"""Error messages for settings of other style transfer tools, with nstbench's own instead."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from nstbench.errors import UserError
 _BY_NAME = {name: row for row in EQUIVALENTS for name in row.names}
 
 
-def look_up(name: str) -> Equivalent | None:
-    """Return what is typed here for a setting of another tool; ``-`` and ``_`` are the same."""
+def find_equivalent(name: str) -> Equivalent | None:
+    """Return nstbench's equivalent of a setting of another tool; ``-`` and ``_`` are the same."""
     return _BY_NAME.get(name.lstrip("+-").replace("-", "_").lower())
 
 
 def refuse_other_tools(arguments: Sequence[str], own: frozenset[str]) -> None:
-    """Raise what to type instead, if settings of other tools were typed, as ``name=value`` or flags.
+    """Refuse settings of other tools, typed as ``name=value`` or as flags, and say what to type instead.
 
-    Settings of our own that were typed as flags, ``--steps 100``, are answered likewise.
+    nstbench's own settings that were typed as flags, ``--steps 100``, are refused in the same way.
 
     Args:
         arguments: Arguments after the command, as typed.
-        own: Names of settings and groups that there are here.
+        own: Names of nstbench's settings and groups.
 
     Raises:
-        UserError: There is one; all others are listed in its hint.
+        UserError: There is such a setting; its hint lists all of them.
     """
     found: list[tuple[str, str, str, Equivalent | None]] = []
     for i, argument in enumerate(arguments):
@@ -41,7 +41,7 @@ def refuse_other_tools(arguments: Sequence[str], own: frozenset[str]) -> None:
         if name in own:
             if is_flag and len(name) > 1:
                 found.append((typed_name, value, f"{name}={value or '…'}", None))
-        elif row := look_up(name):
+        elif row := find_equivalent(name):
             found.append((typed_name, value, row.for_value(value), row))
     if not found:
         return

@@ -1,4 +1,4 @@
-"""A table of the settings of other style transfer tools, with what is typed here instead."""
+"""A table of the settings of other style transfer tools, with their equivalents in nstbench."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CROWSON = "style-transfer-pytorch"
 _PYSTICHE = "pystiche"
 _TUTORIALS = "PyTorch's and TensorFlow's tutorials"
 
-# What a typed value must look like to be taken over into the suggestion.
+# Patterns of typed values that are copied into the suggestion.
 _WHOLE = r"[1-9]\d{0,8}"
 _NUMBER = r"0*[1-9]\d{0,5}(\.\d+)?|0?\.\d*[1-9]\d*"
 _ZERO = r"0*\.?0+"  # 0 is 0 in every unit
@@ -24,16 +24,16 @@ _NUMBERS = rf"({_NUMBER})(,({_NUMBER}))*"
 
 @dataclass(frozen=True)
 class Equivalent:
-    """What is typed here instead of a setting of other tools.
+    """nstbench's equivalent of a setting of other tools.
 
     Attributes:
         names: Names in the other tools, with ``_`` for ``-``.
-        typed: What to type here: overrides; ``""`` if nothing here does the same.
+        typed: Overrides to type in nstbench; ``""`` if it has no equivalent.
         tool: One tool that has the setting.
-        note: Clause that says what is different here.
-        pattern: Regular expression of values that are taken over into ``typed``; ``""``: none.
-        taken: ``typed`` with ``{}`` for a value that is taken over.
-        choices: ``typed`` for particular values.
+        note: Clause that says what is different in nstbench.
+        pattern: Regular expression of values that are copied into ``taken``; ``""``: none.
+        taken: Overrides like ``typed``, with ``{}`` for a value that matches ``pattern``.
+        choices: Overrides for particular values.
     """
 
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ class Equivalent:
     choices: Mapping[str, str] = field(default_factory=dict)
 
     def for_value(self, value: str) -> str:
-        """Return what to type for a value, or with an example value where it does not fit."""
+        """Return the overrides for a value, or with an example value if it does not match."""
         if value in self.choices:
             return self.choices[value]
         if self.pattern and re.fullmatch(self.pattern, value):

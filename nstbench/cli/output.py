@@ -1,4 +1,4 @@
-"""What is printed at the end of a run, of a sweep and of a training."""
+"""Output at the end of a run, of a sweep and of a training."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ _WIDTH = 110
 
 
 def show_result(result: Result) -> None:
-    """Print where the picture and the record are, and the metrics."""
+    """Print the metrics of a run, and the paths of its picture and record."""
     console = _console()
     record, folder = result.record, result.folder
     if result.skipped:
         console.print(
-            Text(
-                f"This run was finished before: nothing was computed again. To run it anew, remove {folder}"
-            ),
+            Text(f"This run was finished before: nothing was computed again. To repeat it, remove {folder}"),
             soft_wrap=True,
         )
     if record.metrics or record.unavailable_metrics:
@@ -45,7 +43,7 @@ def show_result(result: Result) -> None:
 
 
 def show_sweep(outcomes: Sequence[Entry]) -> None:
-    """Print how many runs ended how, and why those that failed did."""
+    """Print the number of runs in each state, and why runs failed."""
     if not outcomes:
         return
     console = _console()
@@ -65,10 +63,10 @@ def show_sweep(outcomes: Sequence[Entry]) -> None:
 
 
 def show_training(trained: Trained) -> None:
-    """Print how well textures are told apart, where the weights are, and how to use them."""
+    """Print the accuracies of a training, the path of the weights, and how to use them."""
     console = _console()
     if trained.skipped:
-        before = "This training was finished before: nothing was computed again. To train anew, remove"
+        before = "This training was finished before: nothing was computed again. To repeat it, remove"
         console.print(Text(f"{before} {trained.folder}"), soft_wrap=True)
     console.print(_accuracies_table(trained))
     use = shlex.quote(f"encoder.weights={trained.weights}")
@@ -99,16 +97,15 @@ def _metrics_table(result: Result) -> Table:
     record = result.record
     names = [*record.metrics, *record.unavailable_metrics]
     for family in dict.fromkeys(name.split("/")[0] for name in names):
-        # Classes are asked only for what was asked for now: a record may name any.
-        known = direction(result.metrics[family]) if family in result.metrics else None
+        # Only classes in the configuration of this run are imported, none that a record names.
+        compared = direction(result.metrics[family])[1] if family in result.metrics else ""
         for each in (name for name in names if name.split("/")[0] == family):
             if each in record.metrics:
                 value = Text(f"{record.metrics[each]:.4f}", justify="right")
             else:
                 value = Text(f"unavailable: {record.unavailable_metrics[each]}", style="dim")
-            higher = known[0] if known else {"max": True, "min": False}.get(record.directions.get(each, ""))
-            better = "" if higher is None else "higher" if higher else "lower"
-            table.add_row(Text(each), value, better, known[1] if known else "")
+            better = {"max": "higher", "min": "lower"}.get(record.directions.get(each, ""), "")
+            table.add_row(Text(each), value, better, compared)
     return table
 
 
@@ -118,13 +115,13 @@ def _console() -> Console:
 
 
 def report(failure: Exception, what: str, *, diverged: str, smaller: str) -> int:
-    """Say in one line why something failed, where that is no fault of the program's, or raise.
+    """Print in one line why a run failed, and return the exit status; errors of the program are raised.
 
     Args:
-        failure: what was raised.
-        what: failed: "run".
-        diverged: what to do where the objective became infinite, unless the failure says so itself.
-        smaller: what to make smaller where there is not enough memory.
+        failure: Error that was raised.
+        what: Name of the task that failed, such as "run".
+        diverged: Hint where the objective became infinite, unless the error has one.
+        smaller: Settings to make smaller where there is not enough memory.
     """
     kind = type(failure).__name__
     if isinstance(failure, StorageError):

@@ -1,4 +1,4 @@
-"""``nstbench train``: compose a training with Hydra, check it, and train, or go on training."""
+"""``nstbench train``: compose a training with Hydra, check it, and begin or continue it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAIN = Program("nstbench train", "train", TrainConfig, frozenset({"logger", "tr
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do what was typed after ``nstbench train``; see `nstbench.cli.main` for the exit status."""
+    """Run ``nstbench train`` with its arguments; see `nstbench.cli.main` for the exit status."""
     if {"--help", "-h"} & set(arguments):
         from nstbench.cli.help import print_training_help
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     flags, typed, meaning = split_arguments(arguments, TRAIN.command)
     if meaning.multirun:
         hint = "Give every setting one value, and a command for each training."
-        raise UserError("-m", "", "trainings are not swept over", hint)
+        raise UserError("-m", "", "there are no sweeps of trainings", hint)
     overrides = overrides_from(_without_encoder(typed), TRAIN.shorthands)
     register_resolvers()
     failures: list[Exception] = []
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     def train_composed(composed: DictConfig) -> None:
         try:
             _train(composed)
-        except Exception as failure:  # raised through Hydra, it would come with lines of Hydra's own
+        except Exception as failure:  # it must not reach Hydra, which would print lines of its own
             failures.append(failure)
 
     with _sigterm_exits():
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _without_encoder(typed: Sequence[str]) -> list[str]:
-    """Leave out ``encoder=procedural``, which says what is trained anyway."""
+    """Return the arguments without ``encoder=procedural``, the only encoder that can be trained."""
     rest = []
     for argument in typed:
         key, _, value = argument.partition("=")
@@ -67,7 +67,7 @@ def _without_encoder(typed: Sequence[str]) -> list[str]:
 def _train(composed: DictConfig) -> None:
     try:
         config = validate_training(composed)
-        # torch takes seconds to load, Lightning more: only once the settings are good.
+        # torch takes seconds to load, Lightning more: only after the settings are checked.
         from nstbench.cli.output import show_training
         from nstbench.training.train import train
 
@@ -79,12 +79,12 @@ def _train(composed: DictConfig) -> None:
 
 @contextmanager
 def _sigterm_exits() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that half a bank of textures is removed and its workers end."""
+    """Make SIGTERM raise SystemExit, so that an incomplete bank of textures is removed."""
 
-    def leave(signum: int, _: object) -> None:
+    def exit_with_status(signum: int, _: object) -> None:
         sys.exit(128 + signum)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = signal.signal(signal.SIGTERM, exit_with_status)
     try:
         yield
     finally:

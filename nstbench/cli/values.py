@@ -1,4 +1,4 @@
-"""Splitting a typed value at its commas, and quoting its texts for Hydra's override grammar."""
+"""Splitting a typed value at its commas, and quoting its strings for Hydra's override grammar."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hydra.core.override_parser.types import Quote, QuotedString
 
-_PLAIN = re.compile(r"[\w/.$%*@?|:+-]+", re.ASCII)  # what Hydra takes for text as it stands
+_PLAIN = re.compile(r"[\w/.$%*@?|:+-]+", re.ASCII)  # text that Hydra accepts without quotes
 _NO_TEXT = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?|[+-]?(inf|nan)|true|false", re.IGNORECASE)
 _FUNCTION = re.compile(r"(choice|glob|sort|shuffle|tag|str)\s?\(")
 _CLOSERS = {"[": "]", "{": "}", "(": ")"}
@@ -20,11 +20,11 @@ def split(value: str, prefix: re.Pattern[str] | None = None) -> list[str] | None
     """Return the parts of a value between the commas that are outside of brackets and quotes.
 
     Brackets and quotes count only where a part begins with them, or with a function such as ``choice(``:
-    elsewhere they belong to a text. The parts keep their spaces.
+    elsewhere they belong to a string. The parts keep their spaces.
 
     Args:
         value: Value as typed.
-        prefix: What may stand before the bracket or quote of a part, such as a keyword.
+        prefix: Pattern that may precede the bracket or quote of a part, such as a keyword.
 
     Returns:
         The parts, at least one; None if a bracket or quote is not closed.
@@ -45,12 +45,12 @@ def split(value: str, prefix: re.Pattern[str] | None = None) -> list[str] | None
 
 
 def is_list(part: str) -> bool:
-    """Tell whether a part is a list: ``[a,b]`` from its first to its last character."""
+    """Return whether a part is a list: ``[a,b]`` from its first to its last character."""
     return part.startswith("[") and _leading(part) == len(part)
 
 
 def is_grammar(part: str) -> bool:
-    """Tell whether a part is written in Hydra's grammar: quoted, a mapping, a reference or a function."""
+    """Return whether a part is written in Hydra's grammar: quoted, a mapping, a reference or a function."""
     if "${" in part:
         return True
     return bool(part[:1] in {"'", '"', "{"} or _FUNCTION.match(part)) and _leading(part) == len(part)
@@ -75,19 +75,19 @@ def join_file_names(parts: Sequence[str]) -> list[str]:
 
 
 def convert(value: str, text: Callable[[str], str], *, is_path: bool) -> str:
-    """Return a value whose texts, in lists too, are replaced; what is written in the grammar stays.
+    """Return a value with its strings, in lists too, converted; parts in Hydra's grammar are unchanged.
 
     Args:
         value: Value of a setting: one, several separated by commas, or lists of them.
-        text: Function from a text as typed to what stands for it in the grammar.
-        is_path: Whether texts are paths, so that existing files may have commas and brackets in their names.
+        text: Function from a string as typed to the same text in Hydra's grammar.
+        is_path: Whether strings are paths: existing files may have commas and brackets in their names.
     """
     if is_path and file_exists(value):
         return text(value)
     if "${" in value:
         return value
     parts = split(value)
-    if parts is None:  # left for Hydra to refuse
+    if parts is None:  # Hydra refuses it later
         return value
     if len(parts) == 1 and not is_list(value):
         return value if is_grammar(value) else text(value)
@@ -104,14 +104,14 @@ def _convert_part(part: str, text: Callable[[str], str], *, is_path: bool) -> st
 
 
 def quote(text: str) -> str:
-    """Return a text in Hydra's grammar: as it stands where it needs no quotes."""
+    """Return a string in Hydra's grammar: in quotes, or unchanged if it needs none."""
     if not text or (_PLAIN.fullmatch(text) and not _NO_TEXT.fullmatch(text)):
         return text
     return QuotedString(text, Quote.double).with_quotes()
 
 
 def file_exists(value: str) -> bool:
-    """Tell whether there is a file or folder of a name; ``~`` is the home folder."""
+    """Return whether there is a file or folder of a name; ``~`` is the home folder."""
     try:
         return os.path.lexists(value) or (value.startswith("~") and Path(value).expanduser().exists())
     except (OSError, ValueError, RuntimeError):

@@ -42,7 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "settings",
         metavar="SETTING=VALUE",
         nargs="*",
-        help="of the run, such as trainer.threads=2 output=DIR",
+        help="settings of the run, such as trainer.threads=2 output=DIR",
     )
     parser.add_argument(
         "--tolerance",
@@ -55,19 +55,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run, or find the run that was made before, compare and print; return the exit status.
+    """Run, or find an earlier run, compare and print; return the exit status.
 
     Raises:
-        UserError: no such curve, a setting that cannot be used, or weights or pictures are missing.
+        UserError: There is no such curve, a setting cannot be used, or weights or pictures are missing.
     """
     if args.curve not in PUBLISHED:
         hint = did_you_mean(args.curve, PUBLISHED, what="curves")
         raise UserError("CURVE", args.curve, "there is no published curve of that name", hint)
     if not 0 < args.tolerance < 100:
-        raise UserError("--tolerance", args.tolerance, "it is a share in percent", "Give one such as 5.")
+        reason = "it must be a percentage between 0 and 100"
+        raise UserError("--tolerance", args.tolerance, reason, "Type --tolerance 5, for example.")
     published = PUBLISHED[args.curve]
-    typed = [f"experiment={published.experiment}", *_network(args.settings), *args.settings]
-    config = _composed(typed)
+    typed = [f"experiment={published.experiment}", *_choose_network(args.settings), *args.settings]
+    config = _compose(typed)
     if commands := missing(config):
         reason = "it needs the authors' network and pictures, and not all of them are on this machine"
         hint = f"To get what is missing, type {' and '.join(f'`{command}`' for command in commands)}."
@@ -81,7 +82,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def missing(config: Config) -> list[str]:
-    """Return the commands that fetch what a run needs and this machine lacks: weights, papers' pictures."""
+    """Return the commands that fetch the weights and papers' pictures that a run needs and are missing."""
     from nstbench.encoders.weights import REGISTRY, find
     from nstbench.pictures.papers.files import copy_of, entry
 
@@ -96,8 +97,8 @@ def missing(config: Config) -> list[str]:
     return commands
 
 
-def _network(settings: list[str]) -> list[str]:
-    """Return which of the files of one network to take: the one that is here."""
+def _choose_network(settings: list[str]) -> list[str]:
+    """Return the override that chooses the file of the network that is on this machine; [] if none is."""
     from nstbench.encoders.weights import find
 
     if any(setting.startswith("encoder") for setting in settings):
@@ -105,8 +106,8 @@ def _network(settings: list[str]) -> list[str]:
     return next(([f"encoder.weights={name}"] for name in _NETWORKS if find(name)), [])
 
 
-def _composed(typed: list[str]) -> Config:
-    """Return the checked configuration of what was typed."""
+def _compose(typed: list[str]) -> Config:
+    """Return the checked configuration of typed overrides."""
     from omegaconf import DictConfig
 
     from nstbench.cli.composition.compose import with_hydra
@@ -118,7 +119,7 @@ def _composed(typed: list[str]) -> Config:
     found: list[Config] = []
     mistakes: list[UserError] = []
 
-    def task(composed: DictConfig) -> None:  # what it raised would come with lines of Hydra's own
+    def task(composed: DictConfig) -> None:  # it must not raise: Hydra would print lines of its own
         try:
             found.append(validate(composed))
         except UserError as error:
@@ -132,7 +133,7 @@ def _composed(typed: list[str]) -> Config:
 
 
 def _run(config: Config, typed: list[str]) -> tuple[Path, int]:
-    """Run, or find out that it was run; return the run's folder, and the exit status of a failure or 0."""
+    """Run, or find an earlier run; return the run's folder, and 0 or the exit status of a failure."""
     from nstbench.cli.output import report, show_result
     from nstbench.runs.preparation import prepare
     from nstbench.runs.run import run
@@ -145,7 +146,7 @@ def _run(config: Config, typed: list[str]) -> tuple[Path, int]:
     except UserError:
         raise
     except Exception as error:
-        diverged = "That is no reproduction; canvas.png is the last good canvas"
+        diverged = "So it is not a reproduction; canvas.png is the last good canvas"
         return Path(), report(error, "run", diverged=diverged, smaller="a machine with more")
     show_result(result)
     return result.folder, 0

@@ -17,11 +17,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser("weights", help="list, fetch, add and verify the encoders' weights")
     parser.set_defaults(func=main)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="show what exists, and what of it is on this machine")
-    fetching = actions.add_parser("fetch", help="download and check weights; continues what broke off")
+    actions.add_parser("list", help="show all weights, and which of them are on this machine")
+    fetching = actions.add_parser(
+        "fetch", help="download and check weights; continues an interrupted download"
+    )
     fetching.add_argument("names", nargs="+", metavar="NAME")
     fetching.add_argument(
-        "--url", help="fetch from here instead: the file's address, or a folder's, which ends in /"
+        "--url", help="fetch from this URL instead: of the file, or of a folder, which ends in /"
     )
     adding = actions.add_parser("add", help="check a file that you have and copy it into nstbench's folder")
     adding.add_argument("name", metavar="NAME")
@@ -34,7 +36,7 @@ def main(args: argparse.Namespace) -> int:
     """Run one action and return the exit status: 1 when `verify` found a damaged file, else 0.
 
     Raises:
-        UserError: an unknown name, a download that failed, a file that is not what it should be.
+        UserError: A name is unknown, a download failed, or a file is not the expected one.
     """
     if args.action == "fetch":
         return _fetch(args.names, args.url)
@@ -51,7 +53,7 @@ def _list() -> int:
 
     table = Table(box=None, pad_edge=False)
     for title in ("name", "file", "size", "on this machine", "input", "licence"):
-        table.add_column(title, overflow="fold")  # a path with an ellipsis in it is no path
+        table.add_column(title, overflow="fold")  # a path must not be cut by an ellipsis
     for weights in REGISTRY.values():
         size = f"{weights.bytes / 1e6:.0f} MB" if weights.bytes else "?"
         table.add_row(
@@ -65,7 +67,7 @@ def _list() -> int:
     for weights in REGISTRY.values():
         if weights.note:
             console.print(f"{weights.name}: {weights.note}")
-    console.print(f"\nFolder: {weights_folder()} (set NSTBENCH_WEIGHTS to have another)", soft_wrap=True)
+    console.print(f"\nFolder: {weights_folder()} (set NSTBENCH_WEIGHTS to use another)", soft_wrap=True)
     return 0
 
 
@@ -77,13 +79,13 @@ def _where(weights: Weights) -> str:
 
 
 def _fetch(names: list[str], url: str | None) -> int:
-    entries = [entry(name) for name in names]  # a typo in the last name is told before the first download
+    entries = [entry(name) for name in names]  # a typo in any name is reported before the first download
     if url is not None:
         if not url.startswith(("http://", "https://")):
-            raise UserError("--url", url, "not an address of the web", "It begins with https:// or http://.")
+            raise UserError("--url", url, "it is not a URL", "A URL begins with https:// or http://.")
         if len(entries) > 1 and not url.endswith("/"):
-            hint = "End it with / if it is the address of a folder with all the files."
-            raise UserError("--url", url, f"one address for {len(entries)} files", hint)
+            hint = "End it with / if it is the URL of a folder with all the files."
+            raise UserError("--url", url, f"it is one URL for {len(entries)} files", hint)
         entries = [replace(w, urls=(url + w.file if url.endswith("/") else url,)) for w in entries]
     for weights in entries:
         found = _good_copy(weights)

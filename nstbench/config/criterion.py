@@ -1,4 +1,4 @@
-"""The setting ``criterion``: names of metrics or losses by which a search tells good settings from bad."""
+"""The setting ``criterion``: names of metrics or losses by which a search compares settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from nstbench.config.schema import Config
 from nstbench.errors import UserError, as_typed, did_you_mean
 
-# They change what a loss measures, or in which units: by it, their values cannot be compared.
+# Settings that change what a loss measures, or its unit: its values are then not comparable between runs.
 _CHANGES_LOSSES = ("weights.", "formulas.", "recipe", "loss/", "loss.", "encoder", "layers")
 
 
@@ -21,7 +21,7 @@ def check_criterion(config: Config) -> None:
     """Check that a run of this configuration will have the values that ``criterion`` names.
 
     Raises:
-        UserError: it has no such metric, or no such loss; or one is named twice.
+        UserError: The run has no such metric or loss, or one is named twice.
     """
     names = criteria_of(config.criterion)
     if len(set(names)) < len(names):
@@ -41,11 +41,11 @@ def check_searched(criterion: str | Sequence[str], searched: Iterable[str]) -> N
     """Check that the criteria mean the same in all runs of a search.
 
     Args:
-        criterion: what the search is told of a run.
-        searched: names of the settings that the runs differ in.
+        criterion: Names of the criteria, one or several.
+        searched: Names of the settings that the runs differ in.
 
     Raises:
-        UserError: a loss is to judge settings that change what it measures.
+        UserError: A criterion is a loss, and the search varies a setting that changes what it measures.
     """
     for name in (n for n in criteria_of(criterion) if n.startswith("loss/")):
         for setting in (s.lstrip("+") for s in searched):
@@ -56,7 +56,7 @@ def check_searched(criterion: str | Sequence[str], searched: Iterable[str]) -> N
 
 
 def metric_node(name: str, metrics: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the configuration of the metric that a criterion is, or a part of."""
+    """Return the configuration of the metric that a criterion names, or one of whose values it names."""
     if name.split("/")[0] not in metrics:
         hint = did_you_mean(name, [*metrics, "loss/total"], what="criteria")
         raise UserError("criterion", name, "it is not among the metrics that judge the run", hint)

@@ -18,25 +18,25 @@ from nstbench.errors import as_typed
 
 Path = Sequence[str | int]
 
-# Texts that users choose freely: what was typed, quoted, is what they meant.
+# Texts that users choose freely: the example is the typed value in quotes.
 _FREE_TEXTS = frozenset({"study", "output", "panel"})
 _USUAL = frozenset({"200", "0.5"})
 _LISTS = ("[0.5]", "[1]", "[relu4_1]", "[{size: 256, steps: 100, precision: fp32}]")
 
 
-def fitting(
+def accepted_examples(
     name: str, path: Path, given: object, examples: Sequence[str], schema: Any, file: str
 ) -> list[tuple[str, str]]:
-    """Return settings and values to type, of which the schema takes each.
+    """Return settings with values to type that the schema accepts.
 
-    The value that the setting has in ``conf/`` comes first where the examples are arbitrary numbers or texts.
+    The default in ``conf/`` comes first where the examples are arbitrary numbers or strings.
 
     Args:
-        name: Setting in question.
+        name: Setting whose value was refused.
         path: Keys and indices of its value in ``given``.
         given: Configuration that was refused.
         examples: Candidates, as typed.
-        schema: Dataclass that describes ``given``; None: it is not known, and all examples are returned.
+        schema: Dataclass that describes ``given``; None: unknown, and all examples are returned.
         file: Name of the configuration file with the setting's default: ``config`` or ``train``.
 
     Returns:
@@ -44,11 +44,11 @@ def fitting(
     """
     if schema is None:
         return [(name, example) for example in examples]
-    parent = _at(given, path[:-1]) if path else None
+    parent = _value_at(given, path[:-1]) if path else None
     # An item of a list is not typed by itself, but a setting of a stage of a schedule is.
     if isinstance(parent, list) and not any(isinstance(item, Mapping) for item in parent):
         name, path, examples = name.rpartition(".")[0], path[:-1], ["[]"]
-    candidates = _candidates(name, examples, _default(name, file))
+    candidates = _candidates(name, examples, _default_value(name, file))
     found = [e for e in candidates if _is_accepted(given, path, e, schema)]
     return [(name, example) for example in found[: max(1, len(examples))]]
 
@@ -64,13 +64,13 @@ def _candidates(name: str, examples: Sequence[str], default: object) -> list[str
 
 
 def _is_accepted(given: object, path: Path, example: str, schema: Any) -> bool:
-    """Tell whether a schema has nothing against an example at a path, whatever else it refuses."""
+    """Return whether a schema accepts an example at a path, whatever else it refuses."""
     try:
         value = yaml.safe_load(example)
     except yaml.YAMLError:  # text with quotes in it
         return False
     changed: Any = deepcopy(given)
-    node = _at(changed, path[:-1])
+    node = _value_at(changed, path[:-1])
     if not path or not isinstance(node, dict | list):
         return False
     node[path[-1]] = value  # type: ignore[index]
@@ -82,7 +82,7 @@ def _is_accepted(given: object, path: Path, example: str, schema: Any) -> bool:
     return True
 
 
-def _at(node: Any, path: Path) -> Any:
+def _value_at(node: Any, path: Path) -> Any:
     for part in path:
         try:
             node = node[part]
@@ -91,23 +91,23 @@ def _at(node: Any, path: Path) -> Any:
     return node
 
 
-def _default(name: str, file: str) -> object:
+def _default_value(name: str, file: str) -> object:
     """Return the value that a setting has in conf/ by default; None if there is none, or a reference."""
     folder = conf_dir()
-    top = _loaded(folder / f"{file}.yaml")
+    top = _load_yaml(folder / f"{file}.yaml")
     chosen = {k: v for entry in top.get("defaults", []) if isinstance(entry, dict) for k, v in entry.items()}
     parts = name.split(".")
-    value = _at(top, parts)
+    value = _value_at(top, parts)
     option = chosen.get(parts[0])
     while value is None and isinstance(option, str):
-        loaded = _loaded(folder / parts[0] / f"{option}.yaml")
-        value = _at(loaded, parts[1:])
+        loaded = _load_yaml(folder / parts[0] / f"{option}.yaml")
+        value = _value_at(loaded, parts[1:])
         option = next(iter(loaded.get("defaults", [])), None)  # the option that this one starts from
     plain = value is not None and not isinstance(value, Mapping) and not set("$?") & set(str(value))
     return value if plain and value != [] else None
 
 
 @lru_cache(maxsize=32)
-def _loaded(file: FilePath) -> dict[str, Any]:
+def _load_yaml(file: FilePath) -> dict[str, Any]:
     loaded = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}

@@ -1,4 +1,4 @@
-"""Where the YAML files of conf/ are, and what they offer."""
+"""The folder of the YAML files of conf/, and the groups and options in it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 def conf_dir() -> Path:
     """Return the folder of the configuration: in the installed package, or beside it in a checkout.
 
-    ``NSTBENCH_CONF`` names another one.
+    The environment variable ``NSTBENCH_CONF`` replaces it.
     """
     here = Path(__file__).resolve().parents[1]
-    # The packaged copy first: the folder beside an installed package may be somebody else's.
+    # The packaged copy first: the folder conf/ beside an installed package may belong to another one.
     for folder in (os.environ.get("NSTBENCH_CONF"), here / "conf", here.parent / "conf"):
         if folder and (Path(folder) / "config.yaml").is_file():
             return Path(folder).resolve()
@@ -41,7 +41,7 @@ def groups(folder: Path | None = None) -> dict[str, list[str]]:
 
 
 def describe(group: str, option: str, folder: Path | None = None) -> str:
-    """Return the comment on the first line of an option's file: what it is for."""
+    """Return the comment on the first line of an option's file, which describes the option."""
     file = (folder or conf_dir()) / group / f"{option}.yaml"
     for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("# @package"):
@@ -51,7 +51,7 @@ def describe(group: str, option: str, folder: Path | None = None) -> str:
 
 
 def formulations(role: str) -> dict[str, dict[str, Any]]:
-    """Return the terms of every option of ``loss/<role>``, by its name, with the default layers."""
+    """Return the terms of every option of ``loss/<role>``, by the option's name, with the default layers."""
     folder = conf_dir()
     layers = OmegaConf.load(folder / "layers" / "default.yaml")
     formulas = OmegaConf.load(folder / "config.yaml").formulas

@@ -1,4 +1,4 @@
-"""Checking that a configuration holds nothing but what a person can type and a record can keep."""
+"""Checking that a configuration holds only values that a person can type and a record can store."""
 
 from __future__ import annotations
 
@@ -10,36 +10,36 @@ from typing import Any
 from nstbench.errors import UserError
 
 LONGEST = 4096
-"""Characters of a text: as many as the path of a file can have."""
+"""Largest number of characters of a string: that of the path of a file."""
 DEEPEST = 40
-"""Mappings and lists inside each other."""
+"""Largest depth of mappings and lists inside each other."""
 MOST_VALUES = 10_000
-"""Values of a configuration; the largest of conf/ has 400."""
+"""Largest number of values of a configuration; the largest one in conf/ has 400."""
 _LARGEST = 2**63  # what PyTorch and YAML readers of other languages can hold
-_EXAMPLES = "Settings are texts, numbers, true, false, null, lists and mappings."
+_EXAMPLES = "Settings are strings, numbers, true, false, null, lists and mappings."
 
 
 def plain_mapping(given: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a configuration with texts as its keys.
+    """Return a configuration with strings as its keys.
 
-    Infinite values and NaN are left to `check_finite`: the schema says more about the settings it knows.
+    Infinite values and NaN are refused later, by `check_finite`, after the schema, whose messages say more.
 
     Raises:
-        UserError: It holds a value of another type than YAML's plain ones, an integer of more than 64 bits, a
-            text with control characters, or anything too long or too deeply nested.
+        UserError: The configuration has a value of another type than YAML's plain ones, an integer of more
+            than 64 bits, a string with control characters, or is too long or too deeply nested.
     """
-    plain: dict[str, Any] = _plain("", given, 0)
-    most, key = max(((_count(value), key) for key, value in plain.items()), default=(0, ""))
+    plain: dict[str, Any] = _to_plain("", given, 0)
+    most, key = max(((_count_values(value), key) for key, value in plain.items()), default=(0, ""))
     if most > MOST_VALUES:
         raise UserError(key, "", f"it has more than {MOST_VALUES:,} values", "No setting needs as many.")
     return plain
 
 
 def check_finite(value: object, path: str = "") -> None:
-    """Refuse NaN and infinite numbers wherever they stand.
+    """Refuse NaN and infinite numbers at any depth.
 
     Raises:
-        UserError: There is one.
+        UserError: A number is not finite.
     """
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(path, value, "it must be a finite number", f"Type {path}=0.5, for example.")
@@ -48,20 +48,20 @@ def check_finite(value: object, path: str = "") -> None:
         check_finite(inside, f"{path}.{key}" if path else str(key))
 
 
-def _count(value: object) -> int:
+def _count_values(value: object) -> int:
     below = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + sum(_count(inside) for inside in below)
+    return 1 + sum(_count_values(inside) for inside in below)
 
 
-def _plain(path: str, value: Any, depth: int) -> Any:
+def _to_plain(path: str, value: Any, depth: int) -> Any:
     if depth > DEEPEST:
         reason = f"more than {DEEPEST} mappings or lists inside each other"
         raise UserError(path.split(".")[0], "", reason, "No setting is nested that deeply.")
     if isinstance(value, Mapping):
-        named = [(_key(path, key), inside) for key, inside in value.items()]
-        return {key: _plain(f"{path}.{key}" if path else key, inside, depth + 1) for key, inside in named}
+        named = [(_to_key(path, key), inside) for key, inside in value.items()]
+        return {key: _to_plain(f"{path}.{key}" if path else key, inside, depth + 1) for key, inside in named}
     if isinstance(value, list | tuple):
-        return [_plain(f"{path}.{i}", inside, depth + 1) for i, inside in enumerate(value)]
+        return [_to_plain(f"{path}.{i}", inside, depth + 1) for i, inside in enumerate(value)]
     if isinstance(value, str):
         _check_text(path, value)
     elif isinstance(value, int) and abs(value) >= _LARGEST:
@@ -73,22 +73,22 @@ def _plain(path: str, value: Any, depth: int) -> Any:
     return value
 
 
-def _key(path: str, key: object) -> str:
+def _to_key(path: str, key: object) -> str:
     """Return a key as the text that JSON makes of it."""
     if isinstance(key, bool):
         return str(key).lower()
     if isinstance(key, int | float) and math.isfinite(key):
-        return str(_plain(path, key, 0))
+        return str(_to_plain(path, key, 0))
     if not isinstance(key, str):
         setting = path or "configuration"
-        raise UserError(setting, key, "the name of a setting is a text", "Put it in quotes, or remove it.")
+        raise UserError(setting, key, "the name of a setting is a string", "Put it in quotes, or remove it.")
     _check_text(path or "configuration", key)
     return key
 
 
 def _check_text(path: str, text: str) -> None:
     if len(text) > LONGEST:
-        reason = f"a text of {len(text):,} characters is too long"
+        reason = f"a string of {len(text):,} characters is too long"
         raise UserError(path, text, reason, f"Give one of at most {LONGEST:,}.")
     # Control characters, and halves of characters that no file can hold.
     odd = (
@@ -99,5 +99,5 @@ def _check_text(path: str, text: str) -> None:
     if odd is not None:
         what = {"\n": "a line break", "\t": "a tab"}.get(odd, f"the control character {ascii(odd)[1:-1]}")
         raise UserError(
-            path, text, f"it contains {what}", "Remove it; a file with one in its name needs another."
+            path, text, f"it contains {what}", "Remove it; rename a file that has one in its name."
         )

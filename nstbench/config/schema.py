@@ -1,8 +1,8 @@
 """The typed schema of everything in conf/.
 
 The composed YAML is checked against these dataclasses as a whole, before any work is done
-(`nstbench.config.validation`). What a group builds by ``_target_`` (a loss, an encoder, an optimiser) is
-checked against the signature of that class, so that a new loss needs no entry here.
+(`nstbench.config.validation`). A node with a ``_target_`` (a loss, an encoder, an optimiser) is checked
+against the signature of the class that it names, so a new loss needs no entry here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True, 
 
 
 def to_whole_number(value: object) -> object:
-    """Take 1e3 for 1000: YAML and Hydra read it as a float."""
+    """Return a whole float such as 1e3 as an integer: YAML and Hydra read it as a float."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -28,7 +28,7 @@ Count = Annotated[Whole, Field(ge=0)]
 Seed = Annotated[Whole, Field(ge=0, lt=2**32)]
 Edge = Annotated[Whole, Field(gt=0, le=100_000)]
 Node = dict[str, Any]
-"""A node with a ``_target_``: checked by `nstbench.config.instantiate.check_target`."""
+"""A node with a ``_target_``: checked by `nstbench.config.instantiate.check_node`."""
 Weight = Annotated[float, Field(ge=0)]
 Unit = Literal["paper", "unit", "gradient"]
 """What a weight of 1 means: `nstbench.objective.units`."""
@@ -40,20 +40,20 @@ ColourControl = Literal["none", "luminance", "histogram", "cholesky", "pca", "sy
 NOISES = ("uniform", "gatys", "neural_style", "gordicaleksa", "grey")
 """Names that ``canvas.noise`` takes; their distributions are in `nstbench.canvas.noise`."""
 Role = Literal["content", "style", "regularizer"]
-"""What a term is for."""
+"""Role of a term in the objective."""
 
 
 @dataclass(config=_STRICT)
 class GuideSettings:
     """A region of the canvas, and the region of a style picture that gives it its style.
 
-    Masks are pictures, read as grey: 1 (white) is the region, 0 is not, and between is in part.
+    Masks are pictures, read as grey: 1 (white) is inside the region, 0 outside, values between partly inside.
 
     Attributes:
-        content: mask of the content picture; null: the whole canvas.
-        style: mask of the style picture; null: the whole picture.
-        picture: which of ``pictures.style``, counted from 0.
-        weight: how much it counts beside the other regions, as a share of the sum of their weights.
+        content: Mask of the content picture; null: the whole canvas.
+        style: Mask of the style picture; null: the whole picture.
+        picture: Index of the style picture in ``pictures.style``, from 0.
+        weight: Weight of the region, divided by the sum of the weights of all regions.
     """
 
     content: str | None = None
@@ -64,26 +64,27 @@ class GuideSettings:
 
 @dataclass(config=_STRICT)
 class PictureSettings:
-    """The inputs.
+    """The content and style pictures.
 
     Attributes:
-        content: a path, ``sample:<name>``, ``procedural:<name>`` or ``paper:<name>``.
-        style: the same, or a list of them, blended.
-        style_weights: one per style picture; equal when null. They are divided by their sum.
-        size_is: what ``size`` measures: the longer edge, the shorter edge, or the root of the area.
-        style_fit: ``own``: the style picture is measured like the content; ``content``: it is
+        content: Content picture: a path, ``sample:<name>``, ``procedural:<name>`` or ``paper:<name>``.
+        style: Style picture, or a list of several that are blended.
+        style_weights: Weight of each style picture, divided by their sum; null: equal weights.
+        size_is: Meaning of ``size``: the longer edge, the shorter edge, or the square root of the area.
+        style_fit: Size of the style picture. ``own``: as ``size`` and ``size_is`` say; ``content``:
             stretched to the canvas's shape (Gatys et al. 2016).
-        style_scale: multiplies the style picture's size.
-        resample: how they are resized. ``pillow``: bilinear and rounded to 8 bits, as published PyTorch
-            code; it blurs more, and fine structure weighs in Gram matrices.
-        background: sRGB colour in [0, 1] that shows through transparent pixels.
-        max_pixels: larger files are refused before they are decoded.
-        guides: regions of the canvas with styles of their own, by names of yours; none: one style for
-            the whole canvas.
-        guide_propagation: from a mask to the positions of a layer: by area, or those that see the
-            region only, or all that see it (`nstbench.encoders.geometry`).
-        cast: pictures by the part they play in a study, such as ``starry_night``, for its configuration to
-            refer to: another option of ``pictures`` gives the parts to others.
+        style_scale: Factor of the style picture's size.
+        resample: Resizing method. ``pillow``: bilinear and rounded to 8 bits, as in published PyTorch
+            code; it blurs more, and Gram matrices depend on fine structure.
+        background: Colour (sRGB, in [0, 1]) behind transparent pixels.
+        max_pixels: Largest picture, in pixels; larger files are refused before they are decoded.
+        guides: Regions of the canvas with styles of their own, by names that the user chooses; empty: one
+            style for the whole canvas.
+        guide_propagation: Rule that turns a mask into a mask of a layer's positions: by area
+            (``simple``), or the positions whose receptive field lies inside the region (``inside``) or
+            overlaps it (``all``); see `nstbench.encoders.geometry`.
+        cast: Pictures of a study by their role in it, such as ``starry_night``. Its configuration refers to
+            the roles, and another option of ``pictures`` gives them other pictures.
     """
 
     content: str | None
@@ -107,13 +108,13 @@ class PictureSettings:
 
 @dataclass(config=_STRICT)
 class ColourSettings:
-    """Whose colours the result has: `nstbench.pictures.colour_control`.
+    """Colour control (`nstbench.pictures.colour_control`).
 
     Attributes:
-        control: ``none``: what the losses make of them; ``luminance``: the content's, only the luminance
-            is stylised; else the style picture is given the content's colours before the run, by
-            ``histogram`` of each channel, or by mean and covariance, with ``cholesky``, ``pca`` or
-            ``symmetric`` roots.
+        control: Method. ``none``: colours follow from the losses; ``luminance``: only the luminance is
+            stylised, and the content picture's colours are kept; otherwise the style picture is recoloured
+            like the content picture before the run, by the ``histogram`` of each channel, or by mean and
+            covariance with a ``cholesky``, ``pca`` or ``symmetric`` square root.
     """
 
     control: ColourControl
@@ -121,12 +122,12 @@ class ColourSettings:
 
 @dataclass(config=_STRICT)
 class LayerSettings:
-    """Layer names by role. ``default`` and ``patches`` are what the encoder suggests.
+    """Layer names by role. ``default`` and ``patches``: the encoder's own choices.
 
     Attributes:
-        content: of content losses.
-        style: of style losses.
-        patches: of style losses that compare each position with every other: few and deep ones.
+        content: Layers of content losses.
+        style: Layers of style losses.
+        patches: Layers, few and deep, of style losses that compare each position with every other.
     """
 
     content: list[str] | Literal["default"]
@@ -151,7 +152,7 @@ class LossSettings:
 
 @dataclass(config=_STRICT)
 class WeightSettings:
-    """What each role weighs, and in which unit (`nstbench.objective.units`)."""
+    """The weight of each role, and the unit of weights (`nstbench.objective.units`)."""
 
     unit: Unit
     content: Weight
@@ -161,16 +162,16 @@ class WeightSettings:
 
 @dataclass(config=_STRICT)
 class FormulaSettings:
-    """The published constants that the usual losses take, unless they are told others: for recipes.
+    """Constants of published formulas, set by recipes and used as the defaults of the usual losses.
 
-    Published weights belong to published formulas, and a recipe gives both. What it says here is
-    without effect where another formulation, or none, is chosen.
+    Published weights belong to published formulas, and a recipe gives both. These settings have no
+    effect where another formulation, or none, is chosen.
 
     Attributes:
-        content: ``normalization`` of ``loss/content=features``.
-        gram: ``normalization`` of ``loss/style=gram``.
-        gram_layers: ``layer_weights`` of ``loss/style=gram``.
-        gram_weight: ``weight`` of ``loss/style=gram``.
+        content: Setting ``normalization`` of ``loss/content=features``.
+        gram: Setting ``normalization`` of ``loss/style=gram``.
+        gram_layers: Setting ``layer_weights`` of ``loss/style=gram``.
+        gram_weight: Setting ``weight`` of ``loss/style=gram``.
     """
 
     content: str
@@ -190,13 +191,13 @@ class NoiseSettings:
 
 @dataclass(config=_STRICT)
 class CanvasSettings:
-    """What is optimised, and what it starts as.
+    """The canvas: its parametrisation and its start.
 
     Attributes:
-        parametrization: a node with the ``_target_`` of a `nstbench.canvas.base.Canvas`.
-        start: ``content``, ``style``, ``noise``, or the path (or ``sample:…``) of a picture.
-        noise: a named distribution (`nstbench.canvas.noise.NOISES`) or one spelt out.
-        noise_share: how much of the start is noise, where it is a picture: 0 none, 1 all.
+        parametrization: Node with the ``_target_`` of a `nstbench.canvas.base.Canvas`.
+        start: First canvas: ``content``, ``style``, ``noise``, or the path (or ``sample:…``) of a picture.
+        noise: Distribution of the noise, by name (`nstbench.canvas.noise.NOISES`) or with all parameters.
+        noise_share: Share of noise that is mixed into a start from a picture, from 0 to 1.
     """
 
     parametrization: Node
@@ -216,11 +217,12 @@ class StageSettings:
 
 @dataclass(config=_STRICT)
 class PlateauSettings:
-    """When a stage ends before its steps are made: `nstbench.modules.plateau.Plateau`.
+    """When a stage ends before all its steps are made (`nstbench.modules.plateau.Plateau`).
 
     Attributes:
-        tolerance: the objective has fallen by less than this share of itself ...
-        evaluations: ... over the last so many.
+        tolerance: Least relative decrease of the objective over the last ``evaluations``; a stage with a
+            smaller one ends.
+        evaluations: Number of evaluations over which the decrease is measured.
     """
 
     tolerance: Annotated[float, Field(ge=0, lt=1)] = 0.001
@@ -232,9 +234,9 @@ class ScheduleSettings:
     """The stages, in order; the canvas is carried from one to the next.
 
     Attributes:
-        precision: of all stages that do not say otherwise.
-        stages: at least one.
-        plateau: stop each stage where it gets no further; null: make all steps.
+        precision: Precision of the stages that have none of their own.
+        stages: Stages, at least one.
+        plateau: Condition on which a stage ends early; null: all steps are made.
     """
 
     precision: Literal["fp32", "tf32", "bf16", "auto"]
@@ -247,7 +249,7 @@ class BlockwiseSettings:
     """Exact gradients in bounded memory (`nstbench.blockwise.objective`), for pictures of any size.
 
     Attributes:
-        tile: about how many pixels on a side are encoded at once; null: the whole picture.
+        tile: Approximate side, in pixels, of the blocks that are encoded one at a time; null: one block.
     """
 
     tile: Positive | None
@@ -255,16 +257,20 @@ class BlockwiseSettings:
 
 @dataclass(config=_STRICT)
 class TrainerSettings:
-    """Where a run computes.
+    """The device of a run, and how it computes there.
 
     Attributes:
-        accelerator: ``auto`` takes a GPU where there is one.
+        accelerator: Kind of device; ``auto``: a GPU where there is one.
         threads: CPU threads of a run; null: PyTorch's choice.
-        deterministic: refuse GPU algorithms that differ from run to run. The CPU never does.
-        compile: the encoder, with ``torch.compile``: other last bits, and a wait of a minute before the
-            first step of every size. benchmarks/README.md says where it pays.
-        channels_last: keep feature maps in memory position by position; likewise.
-        check_memory: refuse a run that is predicted not to fit in memory (`nstbench.cost.memory`).
+        deterministic: Whether GPU algorithms whose results differ from run to run are refused. Those of the
+            CPU never differ.
+        compile: Whether the encoder is compiled with ``torch.compile``. This changes the last bits of
+            results and takes a minute before the first step at every size; benchmarks/README.md says where
+            it is faster.
+        channels_last: Whether feature maps are in the memory format ``torch.channels_last``. This also
+            changes the last bits; benchmarks/README.md says where it is faster.
+        check_memory: Whether a run that is predicted not to fit in memory is refused
+            (`nstbench.cost.memory`).
     """
 
     accelerator: Literal["auto", "cpu", "cuda", "mps"]
@@ -280,13 +286,14 @@ class RecordSettings:
     """What is written during a run; none of it changes the picture.
 
     Attributes:
-        curves_every: evaluations between rows of curves.csv and points in dashboards.
-        diagnostics_every: evaluations between rows of diagnostics.csv (per-layer values, gradient
-            norms, the angle between content and style), which cost an evaluation or two each; 0: none.
-        snapshot_every: steps between snapshots of the canvas; 0: none.
-        animation: also write the snapshots as ``canvas.gif``.
-        checkpoint_every: steps between checkpoints; 0: none.
-        progress: show a bar.
+        curves_every: Evaluations between rows of curves.csv and points in dashboards.
+        diagnostics_every: Evaluations between rows of diagnostics.csv (per-layer values, gradient
+            norms, the angle between content and style), each of which takes one or two evaluations more;
+            0: none.
+        snapshot_every: Steps between snapshots of the canvas; 0: none.
+        animation: Format in which the snapshots are also written as one file, ``canvas.gif``.
+        checkpoint_every: Steps between checkpoints; 0: none.
+        progress: Whether a progress bar is shown.
     """
 
     curves_every: Positive
@@ -299,20 +306,20 @@ class RecordSettings:
 
 @dataclass(config=_STRICT)
 class Config:
-    """One run, complete.
+    """All settings of one run.
 
     Attributes:
-        study: a name for runs that belong together: the folder of their folders.
-        output: the folder of studies.
-        retry_failed: in a sweep, run again what failed before; a single run always is.
-        criterion: what a search over settings, such as Optuna's, is told of a run: a metric, or a loss
-            of the final canvas such as ``loss/total``; or several.
-        panel: which panel of a figure this run is, in a study that has panels.
-        panels: of each panel, by its label, the settings that set it apart, for others to refer to:
+        study: Name of the study, and of the folder that holds the folders of its runs.
+        output: Folder of studies.
+        retry_failed: Whether a sweep repeats runs that failed before; a single run is always repeated.
+        criterion: Value of a run, or several, by which a search such as Optuna's judges it: a metric, or a
+            loss of the final canvas such as ``loss/total``.
+        panel: Label of the panel that this run makes, in a study that makes a figure with panels.
+        panels: Settings that differ between panels, by the panel's label. Other settings refer to them:
             ``${panels.${panel}.ratio}``.
-        seed: of everything random.
-        size: of the last stage.
-        steps: of the last stage.
+        seed: Seed of all random numbers.
+        size: Size of the last stage.
+        steps: Steps of the last stage.
     """
 
     study: str
@@ -340,20 +347,21 @@ class Config:
     trainer: TrainerSettings
     record: RecordSettings
     plain: dict[str, Any] = field(default_factory=dict, init=False)
-    """The same as a plain dict, resolved: what records and fingerprints hold."""
+    """The same settings as a plain dict without references, as in records and fingerprints."""
 
 
 @dataclass(config=_STRICT)
 class TermSettings:
-    """The keys of a term that are not its loss's own.
+    """The settings of a term that are not arguments of its loss.
 
     Attributes:
-        layers: names, ``canvas`` for the pixels themselves, or what the encoder suggests: ``default``
+        layers: Names of layers, ``canvas`` for the pixels themselves, or the encoder's choice: ``default``
             for the role, ``patches`` for losses that compare each position with every other.
-        layer_weights: ``mean`` (1/L each), ``sum`` (1 each) or one number per layer.
-        weight: of the term within its role; or one for each of ``weights.unit``, 1 where none is given.
-            In ``unit`` it makes up for how far an error can fall, in ``paper`` it is the published one;
-            in ``gradient`` it is best left at 1, so that formulations start with one pull.
+        layer_weights: Weights of the layers: ``mean`` (1/L each), ``sum`` (1 each) or one number per layer.
+        weight: Weight of the term within its role, or one for each value of ``weights.unit``; 1 where none
+            is given. In the unit ``unit`` it compensates for how far the loss can fall; in ``paper`` it is
+            the published weight; in ``gradient`` it is best left at 1, so that all formulations start with
+            gradients of equal norm.
     """
 
     layers: list[str] | Literal["default", "patches"] = "default"
@@ -361,7 +369,7 @@ class TermSettings:
     weight: Weight | dict[Unit, Weight] = 1.0
 
     def weight_in(self, unit: Unit) -> float:
-        """Return the weight that belongs to a unit."""
+        """Return the weight in one of the units."""
         return self.weight.get(unit, 1.0) if isinstance(self.weight, dict) else self.weight
 
 

@@ -1,6 +1,6 @@
 """Checking a composed configuration as a whole, before any work is done.
 
-Hydra alone accepts ``steps=abc``, and misspelt keys inside files, without a word.
+Hydra alone accepts ``steps=abc``, and misspelt keys inside files, without an error.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import TypeAdapter, ValidationError
 
 from nstbench.config.criterion import check_criterion
-from nstbench.config.instantiate import TERM_KEYS, check_target, try_to_build
-from nstbench.config.messages import user_error
+from nstbench.config.instantiate import TERM_KEYS, check_node, try_to_build
+from nstbench.config.messages import to_user_error
 from nstbench.config.plain_values import check_finite, plain_mapping
 from nstbench.config.schema import NOISES, Config, Node, TermSettings, list_settings
 from nstbench.errors import UserError, did_you_mean
@@ -27,7 +27,7 @@ from nstbench.pictures.source import check
 
 
 class Composed(Protocol):
-    """What all schemas of commands have."""
+    """Attributes that the schemas of all commands have."""
 
     output: str
     plain: dict[str, Any]
@@ -40,15 +40,15 @@ def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
     """Return the typed configuration, or raise `UserError` for the first thing wrong with it.
 
     Checked: missing values, unresolvable interpolations, unknown keys, types and ranges, every
-    ``_target_`` and its arguments. Layer names are checked later, by the encoder.
+    class path and its arguments. Layer names are checked later, by the encoder.
     """
     config = typed_configuration(composed, Config, "nstbench run")
-    _check_files(config)  # what takes no time first: to check a _target_ is to import it, and torch
-    for path, node, skip in _targets(config):
-        check_target(path, node, skip)
+    _check_files(config)  # quick checks first: checking a class path imports the class, and torch
+    for path, node, skip in _nodes_to_build(config):
+        check_node(path, node, skip)
     _check_together(config)
-    for path, node, skip in _targets(config):
-        if path.startswith(("optimizer", "canvas", "loss")):  # others read files, or open dashboards
+    for path, node, skip in _nodes_to_build(config):
+        if path.startswith(("optimizer", "canvas", "loss")):  # the others read files or open dashboards
             try_to_build(path, {k: v for k, v in node.items() if k not in skip or k == "_partial_"})
     return config
 
@@ -56,20 +56,20 @@ def validate(composed: DictConfig | Mapping[str, Any]) -> Config:
 def typed_configuration(
     composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str
 ) -> Schema:
-    """Return what was composed as the dataclass ``schema``, with ``plain`` filled in."""
-    plain = plain_mapping(_resolved(composed, schema))
+    """Return the composed configuration as the dataclass ``schema``, with ``plain`` filled in."""
+    plain = plain_mapping(_resolve(composed, schema))
     try:
-        # From JSON, because only there does pydantic's strict mode take a mapping for a dataclass.
+        # From JSON, because only then does pydantic's strict mode accept a mapping for a dataclass.
         config = TypeAdapter(schema).validate_json(json.dumps(plain))
     except ValidationError as error:
-        raise user_error(error, plain, schema=schema, command=command) from error
+        raise to_user_error(error, plain, schema=schema, command=command) from error
     check_finite(plain)
     config.plain = plain
-    _check_home(config.output)
+    _check_home_folder(config.output)
     return config
 
 
-def _check_home(output: str) -> None:
+def _check_home_folder(output: str) -> None:
     try:
         Path(output).expanduser()
     except RuntimeError as error:
@@ -77,17 +77,17 @@ def _check_home(output: str) -> None:
         raise UserError("output", output, reason, "Type output=~/results, or the whole path.") from error
 
 
-def _resolved(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[Any, Any]:
+def _resolve(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[Any, Any]:
     if not isinstance(composed, DictConfig):
         return composed
-    # OmegaConf.missing_keys resolves references, and stops at the first that leads nowhere.
-    for key in _missing(OmegaConf.to_container(composed, resolve=False)):
+    # OmegaConf.missing_keys resolves references, and stops at the first that cannot be resolved.
+    for key in _find_missing(OmegaConf.to_container(composed, resolve=False)):
         raise UserError(key, "???", "it has no value", f"Give it one: {key}=…")
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
         key = re.sub(r"\[(\d+)\]", r".\1", str(getattr(error, "full_key", None) or "configuration"))
-        key, reason = referred(composed, key), str(error).splitlines()[0]
+        key, reason = follow_references(composed, key), str(error).splitlines()[0]
         hint = "A reference is written ${size}, and names a setting that exists."
         match = re.fullmatch(r"Interpolation key '(.*)' not found", reason)
         if match and (panel := re.fullmatch(r"panels\.(.*?)\.\w+", match[1])):
@@ -97,20 +97,20 @@ def _resolved(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[
         if match:
             reason = f"there is no setting {match[1]} to refer to"
             hint = did_you_mean(match[1], list_settings(schema))
-        raise UserError(key, written(composed, key), reason, hint) from error
+        raise UserError(key, value_at(composed, key), reason, hint) from error
     assert isinstance(plain, dict)
     return plain
 
 
-def _missing(node: object, path: str = "") -> Iterator[str]:
+def _find_missing(node: object, path: str = "") -> Iterator[str]:
     if node == "???":
         yield path
     for key, value in node.items() if isinstance(node, dict) else []:
-        yield from _missing(value, f"{path}.{key}" if path else str(key))
+        yield from _find_missing(value, f"{path}.{key}" if path else str(key))
 
 
-def written(composed: DictConfig, path: str) -> object:
-    """Return what stands at a dotted path, references unresolved; "" where nothing does."""
+def value_at(composed: DictConfig, path: str) -> object:
+    """Return the value at a dotted path, references unresolved; "" where there is none."""
     node: object = OmegaConf.to_container(composed, resolve=False)
     for part in path.split("."):
         if isinstance(node, dict) and part in node:
@@ -122,21 +122,21 @@ def written(composed: DictConfig, path: str) -> object:
     return node
 
 
-def referred(composed: DictConfig, path: str) -> str:
-    """Return the path that a dotted path's value is taken from, by a reference such as ``${size}``."""
-    for _ in range(9):  # references may refer on, and in circles
-        value = written(composed, path)
-        # One inside another, such as ${panels.${panel}.picture}, leads to no setting that was typed.
+def follow_references(composed: DictConfig, path: str) -> str:
+    """Return the path that the value at a path is taken from, by references such as ``${size}``."""
+    for _ in range(9):  # a reference may lead to another one, or in a circle
+        value = value_at(composed, path)
+        # A nested reference, such as ${panels.${panel}.picture}, leads to no setting that was typed.
         single = isinstance(value, str) and value.count("${") == 1
         reference = re.search(r"\$\{([\w.]+)\}", str(value)) if single else None
-        if reference is None or written(composed, reference[1]) == "":
+        if reference is None or value_at(composed, reference[1]) == "":
             break
         path = reference[1]
     return path
 
 
-def _targets(config: Config) -> Iterator[tuple[str, Node, frozenset[str]]]:
-    """Yield every node that is built by ``_target_``, with the keys that are ours, not its."""
+def _nodes_to_build(config: Config) -> Iterator[tuple[str, Node, frozenset[str]]]:
+    """Yield every node with a class path: its path, the node, and its keys that are not arguments."""
     yield "encoder", config.encoder, frozenset({"normalize_activations"})
     yield "optimizer", config.optimizer, frozenset({"params", "_partial_"})
     yield "canvas.parametrization", config.canvas.parametrization, frozenset()
@@ -149,20 +149,20 @@ def _targets(config: Config) -> Iterator[tuple[str, Node, frozenset[str]]]:
 
 
 def term_settings(node: Node, role: str, path: str) -> TermSettings:
-    """Return the settings of a term's node, checked."""
+    """Return the checked settings of a term's node, without the arguments of its loss."""
     own = {k: v for k, v in node.items() if k in TERM_KEYS}
     if role == "regularizer" and "layers" in own:
         raise UserError(
-            f"{path}.layers", own["layers"], "a regulariser looks at the canvas itself", "Remove it."
+            f"{path}.layers", own["layers"], "a regulariser is computed on the canvas itself", "Remove it."
         )
     try:
         return TypeAdapter(TermSettings).validate_json(json.dumps(own))
     except ValidationError as error:
-        raise user_error(error, own, prefix=path, schema=TermSettings) from error
+        raise to_user_error(error, own, prefix=path, schema=TermSettings) from error
 
 
 def _check_files(config: Config) -> None:
-    """Check that the files of all pictures are there."""
+    """Check that the files of all pictures exist, and that paths of weights are not too long."""
     for source in config.pictures.styles:
         check(source, "pictures.style")
     if config.pictures.content:
@@ -173,7 +173,7 @@ def _check_files(config: Config) -> None:
                 check(mask, f"pictures.guides.{name}.{whose}")
     if config.canvas.start not in {"content", "style", "noise"}:
         check(config.canvas.start, "canvas.start")
-    for path, node, _ in _targets(config):
+    for path, node, _ in _nodes_to_build(config):
         for setting, value in ((f"{path}.weights", node.get("weights")), *_weights_inside(path, node)):
             _check_length(setting, value)
 
@@ -185,7 +185,7 @@ def _weights_inside(path: str, node: Node) -> Iterator[tuple[str, object]]:
 
 
 def _check_length(setting: str, value: object) -> None:
-    """Refuse the path of a file that no file system can hold; whether it exists is for its reader to say."""
+    """Refuse a path that is too long for any file system; whether the file exists is checked later."""
     try:
         os.stat(value if isinstance(value, str) else ".")
     except OSError as error:
@@ -195,7 +195,7 @@ def _check_length(setting: str, value: object) -> None:
 
 
 def _check_together(config: Config) -> None:
-    """Check what no single setting can tell."""
+    """Check the settings that depend on each other."""
     pictures, start = config.pictures, config.canvas.start
     if not [*config.loss.terms()]:
         raise UserError("loss", "", "there is no term to minimise", "Select one, such as loss/style=gram.")
@@ -207,7 +207,7 @@ def _check_together(config: Config) -> None:
         )
     if pictures.style_weights is not None and not sum(pictures.style_weights) > 0:
         raise UserError(
-            "pictures.style_weights", pictures.style_weights, "they sum to nothing", "Use positive ones."
+            "pictures.style_weights", pictures.style_weights, "their sum is 0", "Use positive ones."
         )
     for role, wanted in (("content", pictures.content), ("style", pictures.styles)):
         if not wanted and (getattr(config.loss, role) or start == role):
@@ -216,7 +216,7 @@ def _check_together(config: Config) -> None:
             raise UserError(f"pictures.{role}", getattr(pictures, role), used, hint)
     if not pictures.content and not pictures.styles:
         raise UserError(
-            "pictures.content", None, "nothing gives the canvas its shape", "Give a content picture."
+            "pictures.content", None, "no picture gives the canvas its shape", "Give a content picture."
         )
     _check_controls(config)
     if config.record.animation != "none" and not config.record.snapshot_every:
@@ -234,7 +234,7 @@ def _check_together(config: Config) -> None:
 
 
 def _check_controls(config: Config) -> None:
-    """Check guides and colours against the pictures that they are about."""
+    """Check guides and colour control against the pictures that they use."""
     pictures, guides = config.pictures, config.pictures.guides
     for name, guide in guides.items():
         setting = f"pictures.guides.{name}"
@@ -248,12 +248,12 @@ def _check_controls(config: Config) -> None:
             hint = f"They are counted from 0: give one up to {len(pictures.styles) - 1}."
             raise UserError(f"{setting}.picture", guide.picture, "there is no such style picture", hint)
     if guides and pictures.style_weights is not None:
-        hint = "Remove it: what a region counts is pictures.guides.<region>.weight."
-        reason = "with guides, style pictures are not blended: each region has one"
+        hint = "Remove it: the weight of a region is pictures.guides.<region>.weight."
+        reason = "with guides, style pictures are not blended: each region has one of its own"
         raise UserError("pictures.style_weights", pictures.style_weights, reason, hint)
     unused = [s for i, s in enumerate(pictures.styles) if all(g.picture != i for g in guides.values())]
     if guides and unused:
-        hint = "Give a region its number: pictures.guides.<region>.picture, counted from 0."
+        hint = "Give its index to a region: pictures.guides.<region>.picture, counted from 0."
         raise UserError(
             "pictures.style", unused[0], "no region of pictures.guides takes its style from it", hint
         )

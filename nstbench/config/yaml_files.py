@@ -24,7 +24,7 @@ from nstbench.errors import UserError
 LARGEST = 262_144
 """Bytes of a file; the largest of conf/ has 3,000."""
 
-# The YAML types that a setting can have; !!binary, !!set, !!timestamp and Python's are none.
+# The YAML types that a setting can have; !!binary, !!set, !!timestamp and Python's own are refused.
 _PLAIN = ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 _TYPES = {None, "!", *(f"tag:yaml.org,2002:{name}" for name in _PLAIN)}
 _FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -33,11 +33,11 @@ _FASTEST: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def check_yaml(file: Path) -> None:
     """Check that a file of YAML can be read in bounded time and memory, and holds plain values.
 
-    What is no YAML at all is left to the reader to say.
+    Errors of syntax are not raised here: OmegaConf reports them when it reads the file.
 
     Raises:
-        UserError: It is no regular file, too large, too deep, stands for too many values, or has a tag
-            such as ``!!binary``.
+        UserError: The file is not a regular one, is too large or nested too deeply, stands for too many
+            values, or has a tag such as ``!!binary``.
     """
     try:
         regular = stat.S_ISREG(os.stat(file).st_mode)
@@ -67,7 +67,7 @@ def check_yaml(file: Path) -> None:
 
 
 def _check_events(file: Path, events: Iterator[Any]) -> None:
-    """Count values, with what each alias stands for, without building any."""
+    """Count values, including those that aliases stand for, without building any."""
     sizes: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = []  # anchor, and count before it
     count = 0
@@ -82,7 +82,7 @@ def _check_events(file: Path, events: Iterator[Any]) -> None:
             count += 1
             _check_tag(where, getattr(event, "tag", None))
             if isinstance(event, ScalarEvent) and len(event.value) > LONGEST:
-                reason = f"a text of {len(event.value):,} characters is too long"
+                reason = f"a string of {len(event.value):,} characters is too long"
                 raise UserError(where, "", reason, f"Give one of at most {LONGEST:,}.")
         if count > MOST_VALUES:
             reason = f"the file stands for more than {MOST_VALUES:,} values"
@@ -103,12 +103,12 @@ def _check_events(file: Path, events: Iterator[Any]) -> None:
 def _check_tag(where: str, tag: str | None) -> None:
     if tag not in _TYPES:
         shown = str(tag).replace("tag:yaml.org,2002:", "!!")
-        hint = "Settings are texts, numbers, true, false, null, lists and mappings."
+        hint = "Settings are strings, numbers, true, false, null, lists and mappings."
         raise UserError(where, "", f"no setting has values of the type {shown}", hint)
 
 
 class CheckedFiles(FileConfigSource):
-    """Hydra's way to read the files of a folder, which checks each before it is loaded."""
+    """Hydra's source of configuration files, with a check of each file before it is loaded."""
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Return the configuration of a file.
@@ -122,8 +122,8 @@ class CheckedFiles(FileConfigSource):
         return super().load_config(config_path)
 
 
-# In each worker of a sweep Hydra registers its own class anew: it leaves one of the same name in place, and
-# refuses one of another name.
+# In each worker of a sweep Hydra registers its own class again. A registered class of the same name is kept;
+# one of another name is an error.
 CheckedFiles.__name__ = FileConfigSource.__name__
 
 

@@ -1,1 +1,1 @@
-"""The machine under a run: devices, Lightning, files of tensors. Nothing here knows of style transfer."""
+"""Devices, Lightning's Trainer, interruption, files of tensors: independent of style transfer."""

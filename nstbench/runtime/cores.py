@@ -1,4 +1,4 @@
-"""How many CPU cores there are to use, and threads beyond them."""
+"""The number of CPU cores that can be used, and a check that threads are not more."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nstbench.errors import UserError
 
 
 def cores() -> int:
-    """Return how many cores this process may use; a container's share may be less than it sees."""
+    """Return how many cores this process may use; a container may have fewer than it sees."""
     seen = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()

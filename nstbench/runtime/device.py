@@ -1,4 +1,4 @@
-"""Where a run computes, and how much memory it took."""
+"""The device of a run, and its memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def choose_device(accelerator: str, threads: int | None) -> torch.device:
     """Return the device of a run, and set the number of CPU threads.
 
     Raises:
-        UserError: if the accelerator asked for is not there, or fewer cores than threads.
+        UserError: There is no such accelerator, or there are fewer cores than threads.
     """
     check_threads("trainer.threads", threads)
     if threads:
@@ -32,7 +32,7 @@ def choose_device(accelerator: str, threads: int | None) -> torch.device:
     if accelerator == "auto":
         return torch.device(next(name for name, there in present.items() if there))
     if not present[accelerator]:
-        hint = "Use trainer=auto or trainer=cpu; `nstbench doctor` tells what PyTorch sees."
+        hint = "Use trainer=auto or trainer=cpu; `nstbench doctor` shows what PyTorch sees."
         raise UserError("trainer.accelerator", accelerator, "PyTorch sees no such device here", hint)
     return torch.device(accelerator)
 
@@ -43,7 +43,7 @@ def device_name(device: torch.device) -> str:
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Start measuring anew, where that can be done."""
+    """Reset the peak that `peak_memory` returns, where the system can do that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
@@ -51,9 +51,9 @@ def reset_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Return the most bytes since `reset_peak_memory`: of the GPU, or on the CPU of the process.
+    """Return the peak in bytes since `reset_peak_memory`: of the GPU, or on the CPU of the process.
 
-    Where the process's cannot be measured anew (macOS, Windows), since it began.
+    Where the process's peak cannot be reset (macOS, Windows), it is that since the process began.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -66,7 +66,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def held_memory(device: torch.device) -> int:
-    """Return the bytes that this process has now: of the GPU, or on the CPU of the machine."""
+    """Return the bytes that this process uses now: on the GPU, or for the CPU in main memory."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     held: int = psutil.Process().memory_info().rss
@@ -74,17 +74,17 @@ def held_memory(device: torch.device) -> int:
 
 
 def free_memory(device: torch.device) -> int:
-    """Return the bytes that are left for this process: on the device, or in its container."""
+    """Return the bytes that this process can still allocate: on the device, or in its container."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(free) + int(cached)
     available: int = psutil.virtual_memory().available
-    return min([available, *_left_in_container()])
+    return min([available, *_free_in_container()])
 
 
-def _left_in_container() -> list[int]:
-    """Return what a control group leaves of its memory, if one limits it; files it has cached are free."""
+def _free_in_container() -> list[int]:
+    """Return the free bytes of the control group, if one limits memory; cached files count as free."""
     for folder, limit, used, cached in (
         (_CGROUP, "memory.max", "memory.current", "file"),
         (_CGROUP / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache"),
@@ -97,9 +97,9 @@ def _left_in_container() -> list[int]:
     return []
 
 
-@lru_cache(maxsize=1)  # asked at every evaluation
+@lru_cache(maxsize=1)  # called at every evaluation
 def cpu_has_bf16() -> bool:
-    """Tell whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
+    """Return whether the CPU multiplies bfloat16 in hardware; emulated, it is slower than float32."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
@@ -108,7 +108,7 @@ def cpu_has_bf16() -> bool:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Tell whether bfloat16 is computed in hardware."""
+    """Return whether bfloat16 is computed in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and cpu_has_bf16()

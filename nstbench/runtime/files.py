@@ -1,4 +1,4 @@
-"""Writing files of runs and studies: whole or not at all, with one error for whatever the disk reports."""
+"""Writing files of runs and studies: whole or not at all, with one class for all errors of the disk."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any], *, durable: 
 
     Args:
         path: File to write; it is replaced if it exists.
-        write: Called with a binary stream that it writes to. The stream cannot seek, and is not closed
-            by the caller. What the disk reports is raised after ``write`` has returned, so that no
-            library in between hides it behind an error of its own.
+        write: Function that writes to a binary stream. The stream cannot seek, and must not be closed. An
+            error of the disk is raised after ``write`` has returned, so that no library in between replaces
+            it by an error of its own.
         durable: Whether the bytes must have reached the disk before the old file is replaced. Without
             it, a machine that loses power may leave an empty file.
 
     Raises:
-        StorageError: the file cannot be written; the old one is unchanged.
+        StorageError: The file cannot be written; the old one is unchanged.
     """
     part = path.with_name(f".{path.name[:_LONGEST]}.{os.getpid()}.part")
     with storage(path.parent, path):
@@ -68,10 +68,10 @@ def write_text(path: Path, text: str, *, durable: bool = True) -> None:
 
 
 def append_text(path: Path, text: str) -> None:
-    """Append to a UTF-8 file, in one piece: where there is no room for all of it, nothing is appended.
+    """Append to a UTF-8 file, in one piece: if the disk has no space for all of it, nothing is appended.
 
     Raises:
-        StorageError: the text cannot be written; the file is as it was.
+        StorageError: The text cannot be written; the file is as it was.
     """
     content = text.encode("utf-8")
     with storage(path.parent, path), open_to_append(path) as opened:
@@ -91,15 +91,15 @@ def open_to_append(path: Path) -> TextIO:
     """Open a UTF-8 file to append to.
 
     Raises:
-        OSError: it cannot be opened, or is not a regular file: writing to a pipe might not end, and a link
-            may lead out of the study.
+        OSError: The file cannot be opened, or is not a regular one: writing to a pipe might not end, and a
+            link may lead out of the study.
     """
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
         flags |= getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
         file = os.open(path, flags, 0o666)
     except OSError as error:
-        if error.errno == errno.ELOOP:  # a study that was sent may point anywhere
+        if error.errno == errno.ELOOP:  # links in a study from somebody else may point anywhere
             raise OSError(errno.EINVAL, "it is a link", str(path)) from error
         if error.errno == errno.ENXIO:  # a pipe that nobody reads, or a socket
             raise OSError(errno.EINVAL, _IRREGULAR, str(path)) from error
@@ -111,24 +111,24 @@ def open_to_append(path: Path) -> TextIO:
 
 
 def read_regular(path: Path, most: int = -1) -> bytes:
-    """Read a regular file, where something else may be in its place: reading a pipe would not end.
+    """Read a regular file. Other kinds are refused: reading a pipe would not end.
 
     Args:
         path: File to read.
-        most: Bytes to read at most; -1: all.
+        most: Largest number of bytes to read; -1: all.
 
     Raises:
-        OSError: it cannot be read, or is not a regular file.
+        OSError: The file cannot be read, or is not a regular one.
     """
     with open_regular(path) as file:
         return file.read(most)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder in one that exists, unless it is there.
+    """Make a folder in an existing one, unless it exists.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: The folder cannot be made.
     """
     with storage(path.parent, path):
         try:
@@ -139,11 +139,11 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def storage(folder: Path, file: Path | None = None) -> Iterator[None]:
-    """Raise what the operating system reports inside the block as a `StorageError` that names a folder.
+    """Raise errors of the operating system inside the block as a `StorageError` that names a folder.
 
     Args:
         folder: Folder that is written to.
-        file: File that is written, where it is one.
+        file: File that is written; None where it is not a single one.
     """
     try:
         yield
@@ -154,9 +154,9 @@ def storage(folder: Path, file: Path | None = None) -> Iterator[None]:
 
 
 class _Sink(io.RawIOBase):
-    """A stream that keeps the first error of the disk, and accepts whatever is written after it.
+    """A stream that keeps the first error of the disk, and ignores all bytes written after it.
 
-    torch and Pillow replace an error of the stream by errors of their own, which do not say what failed.
+    torch and Pillow replace an error of the stream by errors of their own, which do not name the cause.
 
     Args:
         file: File that the bytes go to.
@@ -167,7 +167,7 @@ class _Sink(io.RawIOBase):
         self.error: OSError | None = None
 
     def writable(self) -> bool:
-        """Return that it can be written to."""
+        """Return True: the stream can be written to."""
         return True
 
     def write(self, content: Any) -> int:
@@ -182,9 +182,9 @@ class _Sink(io.RawIOBase):
 
 
 def _synchronize(file: int) -> None:
-    """Wait until a file has reached the disk; some file systems report only now that they are full."""
+    """Wait until a file has reached the disk; some file systems report only then that they are full."""
     try:
         os.fsync(file)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}:  # none on this file system
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.ENOSYS}:  # not supported here
             raise

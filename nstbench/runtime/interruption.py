@@ -1,4 +1,4 @@
-"""Ctrl-C: the first asks a run to stop where it can continue, the second stops at once."""
+"""Ctrl-C: the first requests a stop from which the run can continue, the second stops at once."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_asked = threading.Event()
+_requested = threading.Event()
 
 
 def stop_requested() -> bool:
-    """Return whether the run, or the sweep, is to stop at the next place from which it can continue."""
-    return _asked.is_set()
+    """Return whether the run, or the sweep, is to stop at the next point from which it can continue."""
+    return _requested.is_set()
 
 
 def request_stop() -> None:
-    """Ask whatever this process does to stop where it can continue."""
-    _asked.set()
+    """Request that this process stops at the next point from which its run or sweep can continue."""
+    _requested.set()
 
 
 @contextmanager
 def stop_on_first_interrupt() -> Iterator[None]:
-    """Take the first Ctrl-C as a wish, which `stop_requested` tells; the second raises KeyboardInterrupt.
+    """Make the first Ctrl-C request a stop, see `stop_requested`; the second raises KeyboardInterrupt.
 
-    In a thread other than the main one, where signals are not heard, nothing changes.
+    In a thread other than the main one, where Python handles no signals, this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
-        if _asked.is_set():
+        if _requested.is_set():
             raise KeyboardInterrupt
-        _asked.set()
+        _requested.set()
         print("stopping where it can continue; Ctrl-C again stops at once", file=sys.stderr)
 
-    _asked.clear()
+    _requested.clear()
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:
         yield
     finally:
-        # Once asked to stop, the process is at its end: a late Ctrl-C would only break that off.
-        signal.signal(signal.SIGINT, signal.SIG_IGN if _asked.is_set() else before)
+        # After a request to stop the process is about to end: a late Ctrl-C must not interrupt that.
+        signal.signal(signal.SIGINT, signal.SIG_IGN if _requested.is_set() else before)

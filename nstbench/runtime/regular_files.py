@@ -1,4 +1,4 @@
-"""Open files that may be something else: a FIFO, a device, a socket, a folder."""
+"""Opening regular files, where a path may be a FIFO, a device, a socket or a folder."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def open_regular(path: Path, *, follow_links: bool = True) -> BinaryIO:
         follow_links: Whether the last component of the path may be a symbolic link.
 
     Raises:
-        NotRegularError: it is of another kind.
-        OSError: it cannot be opened.
+        NotRegularError: The path is not a regular file.
+        OSError: The file cannot be opened.
     """
     _check(path.stat() if follow_links else path.lstat())
     flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -1,7 +1,7 @@
-"""Files of tensors and plain values that notice damage: what checkpoints are written in.
+"""Files of tensors and plain values, with a hash that reveals damage: the format of checkpoints.
 
 A file is a safetensors file (a JSON header, then the tensors' bytes). The header's ``__metadata__`` holds a
-format version, the SHA-256 of the whole file, and the tree of plain values in which the tensors stand. No
+format version, the SHA-256 of the whole file, and the tree of plain values that contains the tensors. No
 part of it is a pickle, so reading never runs code, and a file takes no more memory than its own size.
 """
 
@@ -50,7 +50,7 @@ def write_tensors(file: IO[bytes], tree: Mapping[str, Any]) -> None:
             strings or integers.
 
     Raises:
-        TypeError: The tree holds something else; nothing was written.
+        TypeError: The tree holds a value of another type; nothing was written.
     """
     tensors: list[Tensor] = []
     metadata = {"sha256": _UNSIGNED, "format": FORMAT, "tree": json.dumps(_encode(tree, tensors))}
@@ -68,7 +68,7 @@ def write_tensors(file: IO[bytes], tree: Mapping[str, Any]) -> None:
     text += b" " * (-len(text) % 8)
     header = len(text).to_bytes(8, "little") + text
     found = hashlib.sha256(header)
-    for tensor in tensors:  # one after the other, twice: together, copies of them may be gigabytes
+    for tensor in tensors:  # one at a time, twice: copies of all of them may take gigabytes
         found.update(_bytes(tensor))
     file.write(header.replace(_UNSIGNED.encode(), found.hexdigest().encode(), 1))
     for tensor in tensors:
@@ -80,7 +80,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: There is no such file.
-        DamagedFileError: It is not a regular file, of another format, or damaged.
+        DamagedFileError: The file is not a regular one, has another format, or is damaged.
     """
     with _open(path) as file:
         header, metadata = _read_header(file)
@@ -103,11 +103,11 @@ def read_tensors(path: Path) -> dict[str, Any]:
 
 
 def read_values(path: Path) -> dict[str, Any]:
-    """Return the tree of a file with None for each tensor. Quick, as the hash is not checked.
+    """Return the tree of a file with None for each tensor. This is quick, as the hash is not checked.
 
     Raises:
         FileNotFoundError: There is no such file.
-        DamagedFileError: It is not a regular file, of another format, or its header is damaged.
+        DamagedFileError: The file is not a regular one, has another format, or its header is damaged.
     """
     with _open(path) as file:
         _, metadata = _read_header(file)
@@ -166,7 +166,7 @@ def _read_header(file: IO[bytes]) -> tuple[bytes, dict[str, str]]:
 
 
 def _encode(node: Any, tensors: list[Tensor]) -> Any:
-    """Return a node as JSON can hold it; tensors are appended to ``tensors``."""
+    """Return a node as JSON values; its tensors are appended to ``tensors``."""
     if node is None or isinstance(node, bool | int | float | str):
         return node
     if isinstance(node, Tensor):
@@ -180,7 +180,7 @@ def _encode(node: Any, tensors: list[Tensor]) -> Any:
         return {"tuple": [_encode(each, tensors) for each in node]}
     if isinstance(node, Mapping):
         if not all(isinstance(key, str | int) and not isinstance(key, bool) for key in node):
-            raise TypeError("the keys of what is written are strings or integers")
+            raise TypeError("keys that can be written are strings or integers")
         return {"dict": [[key, _encode(value, tensors)] for key, value in node.items()]}
     raise TypeError(f"{type(node).__module__}.{type(node).__qualname__} cannot be written")
 

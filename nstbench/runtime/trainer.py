@@ -1,4 +1,4 @@
-"""Lightning's Trainer without its talk, and with exit statuses that mean what shells expect."""
+"""Lightning's Trainer with fewer messages, and with the exit statuses that shells expect."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ def fit(module: pl.LightningModule, checkpoint: Path | None = None, **trainer_se
 
     Args:
         module: Module to train.
-        checkpoint: Checkpoint of Lightning's to continue from, written by `save_checkpoint`.
+        checkpoint: Checkpoint to continue from, written by `save_checkpoint`.
         trainer_settings: Settings of ``pl.Trainer``.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C.
+        KeyboardInterrupt: After Ctrl-C.
         SystemExit: 143 after SIGTERM.
     """
     with quiet_lightning():
         trainer = pl.Trainer(
             devices=1,
             max_epochs=-1,
-            logger=False,  # our callbacks log, with steps of our own
+            logger=False,  # nstbench's callbacks log, with evaluations as steps
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            # One process on one device: what a cluster's variables say of tasks is not about us, and
-            # Lightning would take Slurm's signals, which are submitit's.
+            # One process on one device. Otherwise Lightning reads a cluster's environment variables about
+            # tasks, and handles Slurm's signals, which submitit has to handle.
             plugins=[LightningEnvironment(), TensorFileIO()],
             **trainer_settings,
         )
         try:
             trainer.fit(module, ckpt_path=checkpoint, weights_only=True)
         except SystemExit as stop:
-            # Lightning turns Ctrl-C into exit status 1, and SIGTERM into 0, "done".
+            # Lightning turns Ctrl-C into exit status 1, and SIGTERM into 0, which means success.
             if trainer.received_sigterm:
                 raise SystemExit(128 + signal.SIGTERM) from stop
             raise KeyboardInterrupt from stop
 
 
 class TensorFileIO(CheckpointIO):
-    """Lightning's checkpoints as files that notice damage (`nstbench.runtime.tensor_file`).
+    """Lightning's checkpoints as files whose damage is detected (`nstbench.runtime.tensor_file`).
 
-    They are written straight to the disk: Lightning's own way makes each in memory first.
+    They are written directly to the disk: Lightning's own class makes each in memory first.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Write a checkpoint; it takes the place of an earlier one when it is complete."""
+        """Write a checkpoint; it replaces an earlier one when it is complete."""
         write_atomically(Path(path), lambda file: write_tensors(file, checkpoint))
 
     def load_checkpoint(
@@ -77,7 +77,7 @@ class TensorFileIO(CheckpointIO):
 
 
 def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
-    """Write a checkpoint of Lightning's; the one before is kept as ``<name>.previous<suffix>``."""
+    """Write a checkpoint of a Trainer; the one before is kept as ``<name>.previous<suffix>``."""
     fresh = path.with_suffix(f".next{path.suffix}")
     trainer.save_checkpoint(fresh, weights_only=False)  # with the optimiser
     with storage(path.parent, path):
@@ -88,7 +88,7 @@ def save_checkpoint(trainer: pl.Trainer, path: Path) -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Silence what Lightning says to everybody: none of it applies here."""
+    """Silence Lightning's general hints and warnings, which do not apply here."""
     with warnings.catch_warnings():
         for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
             logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,1 +1,1 @@
-"""Many runs: who does which, how each is getting on, and what became of it."""
+"""Sweeps: jobs, launchers, the live view, search and its results."""

@@ -1,4 +1,4 @@
-"""The setting ``criterion``: the values of a run by which a search tells good settings from bad."""
+"""The setting ``criterion``: the values of a run by which a search compares settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nstbench.tracking.record import RunRecord
 
 
 def higher_is_better(criterion: str | Sequence[str], metrics: Mapping[str, Mapping[str, Any]]) -> list[bool]:
-    """Return the direction of each criterion: as its metric says, and lower for a loss."""
+    """Return whether higher is better, for each criterion: as its metric says, and False for a loss."""
     from nstbench.metrics.evaluate import direction  # loads torch
 
     return [
@@ -22,16 +22,16 @@ def higher_is_better(criterion: str | Sequence[str], metrics: Mapping[str, Mappi
 
 
 def values_of(record: RunRecord, criterion: str | Sequence[str]) -> tuple[float, ...]:
-    """Return the criteria's values of a finished run; NaN for those it has none of."""
+    """Return the criteria's values of a finished run; NaN for a criterion without a value."""
     values = {**record.metrics, **record.final_losses}
     return tuple(values.get(name, math.nan) for name in criteria_of(criterion))
 
 
-def check_told(record: RunRecord, criterion: str | Sequence[str]) -> None:
+def check_criteria_values(record: RunRecord, criterion: str | Sequence[str]) -> None:
     """Check that a finished run has the criteria's values.
 
     Raises:
-        UserError: it has not, so a search learns nothing from it.
+        UserError: A criterion has no value, so a search cannot use the run.
     """
     known = {**record.metrics, **record.final_losses}
     for name in criteria_of(criterion):

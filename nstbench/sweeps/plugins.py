@@ -1,4 +1,4 @@
-"""Making nstbench's launchers, and its search, known to Hydra."""
+"""Registration of nstbench's launchers and search with Hydra."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import hydra_plugins.nstbench_launchers as ours
 
 
 def register_launchers() -> None:
-    """Tell Hydra of our launchers and search: in an editable install it does not find them by itself."""
+    """Register nstbench's launchers and search: Hydra does not find them in an editable install."""
     for info in iter_modules(ours.__path__):
         module = import_module(f"{ours.__name__}.{info.name}")
         for _, found in getmembers(module, isclass):
             if issubclass(found, Launcher | Sweeper) and found.__module__ == module.__name__:
                 Plugins.instance().register(found)
-    _forget_namesake()
+    _remove_plugin_option()
 
 
-def _forget_namesake() -> None:
-    """Remove hydra-optuna-sweeper's own ``hydra/sweeper=optuna``: Hydra refuses two of a name."""
+def _remove_plugin_option() -> None:
+    """Remove hydra-optuna-sweeper's own ``hydra/sweeper=optuna``: Hydra refuses two options of one name."""
     node = ConfigStore.instance().repo
     for part in ("hydra", "sweeper"):
         node = node.get(part, {})

@@ -1,9 +1,9 @@
-"""A search: Optuna proposes the runs of a sweep, after what it learnt from those before.
+"""A search: Optuna proposes the runs of a sweep, based on the results of earlier ones.
 
-What is proposed depends on nothing but the sampler's seed and the runs' results. So a search that was
-killed goes on with the same command: it proposes the same runs, and those that were finished are not run
-again. hydra-optuna-sweeper does the proposing; this makes it take runs that fail, directions that follow
-from the criteria, and two proposals of one run.
+The proposals depend only on the sampler's seed and the runs' results. So the same command continues a
+search that was killed: it proposes the same runs, and finished ones are not run again. This wraps
+hydra-optuna-sweeper, and adds runs that fail, directions that follow from the criteria, and several
+proposals of one run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pydantic.dataclasses import dataclass
 from nstbench.config.criterion import check_searched, criteria_of
 from nstbench.config.files import groups
 from nstbench.errors import UserError, did_you_mean
-from nstbench.sweeps.criterion import check_told, higher_is_better
+from nstbench.sweeps.criterion import check_criteria_values, higher_is_better
 from nstbench.tracking.record import RunRecord
 
 _PLUGIN = "hydra_plugins.hydra_optuna_sweeper"
@@ -42,7 +42,7 @@ Direction = Literal["minimize", "maximize"]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Settings:
-    """Of ``hydra/sweeper=optuna``: see ``conf/hydra/sweeper/optuna.yaml``."""
+    """Settings of ``hydra/sweeper=optuna``: see ``conf/hydra/sweeper/optuna.yaml``."""
 
     n_trials: Annotated[int, Field(ge=1)]
     n_jobs: Annotated[int, Field(ge=1)]
@@ -51,39 +51,39 @@ class Settings:
 
 
 class Search:
-    """Hydra's sweeper, for one command.
+    """The sweeper of one command.
 
     Args:
-        given: the settings of ``hydra.sweeper``.
-        config: the composed configuration, swept settings left out.
+        given: Settings of ``hydra.sweeper``.
+        config: Composed configuration, without the swept settings.
 
     Raises:
-        UserError: a setting cannot be used, or Optuna is not installed.
+        UserError: A setting cannot be used, or Optuna is not installed.
     """
 
     def __init__(self, given: Mapping[str, Any], config: DictConfig) -> None:
         given = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in given.items()}
-        self.settings = _settings({k: v for k, v in given.items() if k not in ("sampler", "params")})
+        self.settings = _check_settings({k: v for k, v in given.items() if k not in ("sampler", "params")})
         self.criterion = criteria_of(config.criterion)
         self.directions = directions(self.settings.direction, self.criterion, config)
         self.params: Mapping[str, Any] = given["params"] or {}
         self.sampler = given["sampler"]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Prepare Optuna, and the launcher.
+        """Prepare Optuna and the launcher.
 
         Raises:
-            UserError: Optuna is not installed, or a setting is not one that it takes.
+            UserError: Optuna is not installed, or does not accept a setting.
         """
-        impl = _impl()
+        impl = _import_plugin()
         self.sweeper = impl(
-            sampler=self._sampler(),
+            sampler=self._make_sampler(),
             direction=OmegaConf.create(self.directions),
-            storage=None,  # Optuna 2 cannot use the SQLAlchemy of today, and the records hold all results
+            storage=None,  # Optuna 2 cannot use today's SQLAlchemy, and the records hold all results
             study_name=None,
             n_trials=self.settings.n_trials,
             n_jobs=self.settings.n_jobs,
-            max_failure_rate=1.0,  # runs that fail are told of when they do, and at the end
+            max_failure_rate=1.0,  # failed runs are reported when they fail, and at the end
             search_space=None,
             custom_search_space=None,
             params=OmegaConf.create(dict(self.params)),
@@ -96,8 +96,8 @@ class Search:
         """Propose and launch runs.
 
         Raises:
-            UserError: nothing is searched, a setting cannot be, or the runs do not have what the search is
-                to be told.
+            UserError: No setting is varied, a setting cannot be varied, or the runs have no value of a
+                criterion.
         """
         searched = searched_settings(arguments, self.params)
         if not searched:
@@ -108,20 +108,20 @@ class Search:
         check_searched(self.criterion, searched)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of optuna's own future
+                warnings.simplefilter("ignore")  # warnings about future versions of Optuna
                 self.sweeper.sweep(arguments)
         except ValueError as error:
             if not self.launcher.launched:
-                raise UserError("hydra/sweeper", "optuna", _clause(error), _HOW) from error
-            if self.launcher.learnt:
+                raise UserError("hydra/sweeper", "optuna", _message_of(error), _HOW) from error
+            if self.launcher.has_values:
                 raise
-            # It asks for the best of the runs, and all have failed: that is told of at the end.
+            # The plugin asks for the best run, and all have failed, which is reported at the end.
 
-    def _sampler(self) -> Any:
+    def _make_sampler(self) -> Any:
         import optuna
 
         optuna.logging.set_verbosity(logging.WARNING)
-        # It would tell of failed runs, which the sweep's view does.
+        # The plugin would log failed runs, which the sweep's view prints.
         logging.getLogger(_PLUGIN).setLevel(logging.CRITICAL)
         if not isinstance(self.sampler, str):
             return self.sampler  # Hydra built it
@@ -132,7 +132,7 @@ class Search:
             reason = "it takes one criterion"
             raise UserError("hydra.sweeper.sampler", self.sampler, reason, "Type hydra.sweeper.sampler=tpe.")
         settings: dict[str, Any] = {"seed": self.settings.seed}
-        if self.sampler == "tpe":  # keeps the proposals of a batch apart
+        if self.sampler == "tpe":  # makes the proposals of a batch differ
             settings["constant_liar"] = self.settings.n_jobs > 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -140,39 +140,39 @@ class Search:
 
 
 class _Trials:
-    """A launcher that runs each of a batch once, and says of failed runs that there is no value."""
+    """A launcher that runs equal proposals of a batch once, and returns None for failed runs."""
 
     def __init__(self, launcher: Any, criterion: list[str]) -> None:
         self.launcher, self.criterion = launcher, criterion
-        self.launched = self.learnt = False
+        self.launched = self.has_values = False
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Launch a batch of runs."""
         batch = list(dict.fromkeys(tuple(overrides) for overrides in job_overrides))
         self.launched = True
         returned = self.launcher.launch(batch, initial_job_idx=initial_job_idx)
-        told = {overrides: _told(job) for overrides, job in zip(batch, returned, strict=True)}
-        if not self.learnt and all(job._return_value is None for job in told.values()):
-            self._ask_why(range(initial_job_idx, initial_job_idx + len(batch)))
+        trials = {overrides: _as_trial(job) for overrides, job in zip(batch, returned, strict=True)}
+        if not self.has_values and all(job._return_value is None for job in trials.values()):
+            self._check_criteria(range(initial_job_idx, initial_job_idx + len(batch)))
         else:
-            self.learnt = True
-        return [told[tuple(overrides)] for overrides in job_overrides]
+            self.has_values = True
+        return [trials[tuple(overrides)] for overrides in job_overrides]
 
-    def _ask_why(self, numbers: range) -> None:
-        """Stop the search where runs end well but have no value of a criterion: no other will have."""
+    def _check_criteria(self, numbers: range) -> None:
+        """Raise a UserError if a run succeeded but has no value of a criterion: no other will have one."""
         outcomes = self.launcher.sweep.outcomes
         for entry in (outcomes[n] for n in numbers if n in outcomes):
             record = RunRecord.read(Path(entry.folder)) if entry.folder else None
             if record and entry.state in {"completed", "skipped"}:
-                check_told(record, self.criterion)
+                check_criteria_values(record, self.criterion)
 
 
-def _told(job: JobReturn) -> JobReturn:
-    """Return what the plugin takes for a failed trial where a value is NaN, on which it would stop."""
+def _as_trial(job: JobReturn) -> JobReturn:
+    """Return a job with the value None, a failed trial, if a value is NaN, on which the plugin would stop."""
     try:
         value: Any = job.return_value
         values = list(value) if isinstance(value, list | tuple) else [float(value)]
-    except Exception:  # what a job raised, or a launcher lost
+    except Exception:  # the job raised an error, or the launcher lost it
         values = []
     bad = not values or any(v != v for v in values)
     return JobReturn(
@@ -180,7 +180,7 @@ def _told(job: JobReturn) -> JobReturn:
     )
 
 
-def _impl() -> Any:
+def _import_plugin() -> Any:
     try:
         from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl
     except ImportError as error:
@@ -189,7 +189,7 @@ def _impl() -> Any:
     return OptunaSweeperImpl
 
 
-def _settings(given: Mapping[str, Any]) -> Settings:
+def _check_settings(given: Mapping[str, Any]) -> Settings:
     try:
         return TypeAdapter(Settings).validate_python(given)
     except ValidationError as error:
@@ -204,10 +204,10 @@ def _settings(given: Mapping[str, Any]) -> Settings:
 
 
 def directions(given: Any, names: list[str], config: DictConfig) -> list[str]:
-    """Return ``minimize`` or ``maximize`` for each criterion: what was given, or what its metric says.
+    """Return ``minimize`` or ``maximize`` for each criterion: as given, or the direction of its metric.
 
     Raises:
-        UserError: another number of directions was given, or a criterion is no metric.
+        UserError: The number of directions is wrong, or a criterion is not a metric.
     """
     if given is None:
         nodes: Any = OmegaConf.to_container(config.metrics, resolve=True)
@@ -220,57 +220,57 @@ def directions(given: Any, names: list[str], config: DictConfig) -> list[str]:
 
 
 def searched_settings(arguments: Sequence[str], params: Mapping[str, Any]) -> list[str]:
-    """Return the names of the settings that a search is to vary.
+    """Return the names of the settings that a search varies.
 
     Args:
-        arguments: overrides that were typed.
-        params: of the configuration; what was typed goes before them.
+        arguments: Overrides, as typed.
+        params: Overrides by name, from the configuration; typed ones take precedence.
     """
-    return list(_searched(arguments, params))
+    return list(_find_searched(arguments, params))
 
 
 def check_space(arguments: Sequence[str], params: Mapping[str, Any]) -> None:
     """Check that values can be chosen for each setting of a search.
 
     Args:
-        arguments: as of `searched_settings`.
-        params: likewise.
+        arguments: Overrides, as typed.
+        params: Overrides by name, from the configuration; typed ones take precedence.
 
     Raises:
-        UserError: Optuna does not take what a setting is to be chosen from.
+        UserError: The values of a setting are not a space that Optuna can search.
     """
     from hydra_plugins.hydra_optuna_sweeper._impl import create_optuna_distribution_from_override
 
     space: Any
-    for name, override in _searched(arguments, params).items():
+    for name, override in _find_searched(arguments, params).items():
         space, typed = override.value(), str(override.input_line).partition("=")[2]
         if isinstance(space, Glob):
             options = space.filter(groups().get(name, []))
             hint = f"List the options: {name}={','.join(options)}" if options else "List the options."
             raise UserError(name, typed, "a search cannot choose from a glob", hint)
-        if isinstance(space, IntervalSweep) and not _finite(space.start, space.end):
+        if isinstance(space, IntervalSweep) and not _are_finite(space.start, space.end):
             raise UserError(name, typed, "both ends must be finite numbers", _HOW)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of optuna's own future
+                warnings.simplefilter("ignore")  # warnings about future versions of Optuna
                 create_optuna_distribution_from_override(override)
         except Exception as error:  # ValueError mostly, but steps of 0 are of other kinds
-            raise UserError(name, typed, _clause(error), _HOW) from error
+            raise UserError(name, typed, _message_of(error), _HOW) from error
 
 
-def _searched(arguments: Sequence[str], params: Mapping[str, Any]) -> dict[str, Override]:
+def _find_searched(arguments: Sequence[str], params: Mapping[str, Any]) -> dict[str, Override]:
     parsed = OverridesParser.create().parse_overrides([*(f"{k}={v}" for k, v in params.items()), *arguments])
     last = {override.get_key_element(): override for override in parsed}
     return {name: override for name, override in last.items() if override.is_sweep_override()}
 
 
-def _finite(*ends: float | None) -> bool:
+def _are_finite(*ends: float | None) -> bool:
     return all(end is not None and math.isfinite(end) for end in ends)
 
 
-def _clause(error: Exception) -> str:
-    """Return what Optuna says, as a clause."""
-    said = " ".join(str(error).replace("`", "").split()).rstrip(".")
-    if not isinstance(error, ValueError) or not said:
+def _message_of(error: Exception) -> str:
+    """Return the message of Optuna's error as a clause."""
+    message = " ".join(str(error).replace("`", "").split()).rstrip(".")
+    if not isinstance(error, ValueError) or not message:
         return "Optuna cannot choose from it"
-    return said[0].lower() + said[1:]
+    return message[0].lower() + message[1:]

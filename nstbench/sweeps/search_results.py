@@ -1,4 +1,4 @@
-"""What came out of a search: its best run, or the runs that no other beats by all criteria."""
+"""The result of a search: its best run, or the Pareto front if there are several criteria."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _WIDTH = 110
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchedRun:
     """A run of a search.
 
     Attributes:
-        settings: that the search chose for it, by name, as typed.
-        values: of the criteria.
-        folder: of the run.
+        settings: Settings that the search chose, by name, as typed.
+        values: Values of the criteria.
+        folder: Folder of the run.
     """
 
     settings: dict[str, str]
@@ -41,8 +41,8 @@ def show_search(config: DictConfig | None, entries: Iterable[Entry]) -> None:
     """Print the best run of a search by one criterion, or the Pareto front by several.
 
     Args:
-        config: composed, with its ``hydra`` node; where it is not a search's, nothing is printed.
-        entries: of all its runs.
+        config: Composed configuration with its ``hydra`` node; if it is not a search, nothing is printed.
+        entries: Entries of all its runs.
     """
     if config is None or not is_search(config):
         return
@@ -52,20 +52,20 @@ def show_search(config: DictConfig | None, entries: Iterable[Entry]) -> None:
     sweeper: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
     higher = [d == "maximize" for d in directions(sweeper["direction"], names, config)]
     searched = searched_settings(config.hydra.overrides.task, sweeper["params"] or {})
-    runs = _found(entries, names, searched)
+    runs = _read_runs(entries, names, searched)
     if not runs:
         return
     chosen = best(runs, higher)
     title = f"best of {len(runs)} runs"
     if len(names) > 1:
-        title = f"{len(chosen)} of {len(runs)} runs are beaten by no other in all criteria"
+        title = f"Pareto front: {len(chosen)} of {len(runs)} runs, with none that is better in all criteria"
     table = Table(title=title, title_justify="left")
     for setting in searched:
         table.add_column(Text(setting), overflow="fold")
     for name, is_higher in zip(names, higher, strict=True):
         table.add_column(Text(f"{name} ({'higher' if is_higher else 'lower'})"), justify="right")
     for run in chosen[:_SHOWN]:
-        settings = [Text(_short(run.settings.get(setting, ""))) for setting in searched]
+        settings = [Text(_shorten(run.settings.get(setting, ""))) for setting in searched]
         table.add_row(*settings, *(f"{value:.4g}" for value in run.values))
     console = Console()
     console = console if console.is_terminal else Console(width=_WIDTH)
@@ -81,31 +81,32 @@ def is_search(config: DictConfig) -> bool:
     return str(OmegaConf.select(config, "hydra.sweeper._target_")).endswith(".search.OptunaSweeper")
 
 
-def best(runs: Sequence[Found], higher: Sequence[bool]) -> list[Found]:
-    """Return the best run by one criterion; by several, those that none is better than in all.
+def best(runs: Sequence[SearchedRun], higher: Sequence[bool]) -> list[SearchedRun]:
+    """Return the best run by one criterion, or the Pareto front by several.
 
     Args:
-        runs: with their values.
-        higher: of each criterion, whether higher is better.
+        runs: Runs with their values.
+        higher: Whether higher is better, for each criterion.
 
     Returns:
-        The Pareto front, in the order of the first criterion, best first; of runs that tie by one
-        criterion, the first.
+        The Pareto front, in the order of the first criterion, best first; by one criterion, the first of
+        the best runs.
     """
     signs = [-1.0 if h else 1.0 for h in higher]
     costs = [tuple(s * v for s, v in zip(signs, run.values, strict=True)) for run in runs]
 
-    def beaten(cost: tuple[float, ...]) -> bool:
+    def is_dominated(cost: tuple[float, ...]) -> bool:
         return any(o != cost and all(a <= b for a, b in zip(o, cost, strict=True)) for o in costs)
 
     front = sorted(
-        (pair for pair in zip(costs, runs, strict=True) if not beaten(pair[0])), key=lambda pair: pair[0]
+        (pair for pair in zip(costs, runs, strict=True) if not is_dominated(pair[0])),
+        key=lambda pair: pair[0],
     )
     return [run for _, run in front][: 1 if len(signs) == 1 else None]
 
 
-def _found(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[str]) -> list[Found]:
-    """Return the runs that ended well and have all values, each once."""
+def _read_runs(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[str]) -> list[SearchedRun]:
+    """Return the completed runs that have all values, each once."""
     runs = {}
     for entry in entries:
         if entry.state not in {"completed", "skipped"} or not (record := RunRecord.read(Path(entry.folder))):
@@ -114,12 +115,12 @@ def _found(entries: Iterable[Entry], names: Sequence[str], searched: Sequence[st
         typed = dict(override.split("=", 1) for override in entry.overrides if "=" in override)
         if all(math.isfinite(value) for value in values):
             settings = {name: typed[name] for name in searched if name in typed}
-            runs[entry.folder] = Found(settings, values, entry.folder)
+            runs[entry.folder] = SearchedRun(settings, values, entry.folder)
     return list(runs.values())
 
 
-def _short(value: str) -> str:
-    """Return a number with as many digits as tell it; words as they are."""
+def _shorten(value: str) -> str:
+    """Return a number with five significant digits; other strings unchanged."""
     try:
         return f"{float(value):.5g}"
     except ValueError:

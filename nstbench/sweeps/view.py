@@ -17,21 +17,21 @@ from rich.text import Text
 
 from nstbench.tracking.ledger import ENDED, Entry, Ledger
 
-_GLANCE = 0.5  # seconds between looks into the ledger
+_POLL_INTERVAL = 0.5  # seconds between reads of the ledger
 _SHOWN = 16  # running runs that have a line of their own
 
 
 class View:
-    """Follow a sweep's ledger: a line on standard output for each run that ends, and a live view.
+    """The output of a sweep while it runs: a line for each run that ends, and a live view.
 
-    The live view is on standard error, where that is a terminal; a log file has the lines alone.
+    The lines are on standard output. The live view is on standard error, if that is a terminal.
 
     Args:
-        ledger: of the sweep.
-        total: number of runs; None where that is not known.
-        before: those that ended in earlier batches.
-        common: overrides that all runs share, which tell nothing.
-        began: when the sweep did, by the monotonic clock.
+        ledger: Ledger of the sweep.
+        total: Number of runs; None if it is not known.
+        before: Entries of runs that ended in earlier batches, by number.
+        common: Overrides that all runs have, which are not shown.
+        began: Time at which the sweep began, by the monotonic clock.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class View:
     ) -> None:
         self.ledger, self.total, self.common, self._began = ledger, total, common, began
         self.entries: dict[int, Entry] = dict(before)
-        self._told = set(before)
+        self._printed = set(before)
         self._done = threading.Event()
         self.console = Console(stderr=True)
         self._live = Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
@@ -69,42 +69,42 @@ class View:
         self.console.print(Text(line), soft_wrap=True)
 
     def look(self) -> None:
-        """Read what is new, print a line for each run that ended, and draw."""
+        """Read new entries, print a line for each run that ended, and draw the live view."""
         for number in self.ledger.numbers():
-            if number in self._told:
+            if number in self._printed:
                 continue
             entry = self.ledger.of(number)
             if entry is None:
                 continue
             self.entries[number] = entry
             if entry.state in ENDED:
-                self._told.add(number)
-                self._tell(entry)
+                self._printed.add(number)
+                self._print_entry(entry)
         if self.console.is_terminal:
             self._live.update(self.render(), refresh=True)
 
     def render(self) -> Group:
-        """Return the live view: a bar for the sweep, a line for each run that is under way."""
+        """Return the live view: a progress bar for the sweep, and one for each running run."""
         states = [entry.state for entry in self.entries.values()]
         ended = [s for s in states if s in ENDED]
         running = [e for e in self.entries.values() if e.state == "running"]
         parts = [f"{len(ended)}/{self.total} done" if self.total else f"{len(ended)} done"]
         parts += [f"{len(running)} running"]
         parts += [f"{states.count('failed')} failed"] if "failed" in states else []
-        parts += [f"{states.count('busy')} at work elsewhere"] if "busy" in states else []
+        parts += [f"{states.count('busy')} in another process"] if "busy" in states else []
         parts += [f"{self.total - len(ended) - len(running)} remaining"] if self.total else []
         bars = Table.grid(padding=(0, 1))
         whole = ProgressBar(total=self.total or max(len(states), 1), completed=len(ended), width=30)
-        bars.add_row(whole, Text(" · ".join(p for p in [*parts, self._left()] if p)))
+        bars.add_row(whole, Text(" · ".join(p for p in [*parts, self._time_left()] if p)))
         for entry in running[:_SHOWN]:
-            name = Path(entry.folder).name or f"{self._typed(entry)}: starting"
+            name = Path(entry.folder).name or f"{self._own_overrides(entry)}: starting"
             at = f"{entry.step}/{entry.steps} " if entry.steps else ""
             bar = ProgressBar(total=max(entry.steps, 1), completed=entry.step, width=30)
             bars.add_row(bar, Text(f"{at}{name}", overflow="ellipsis", no_wrap=True))
         return Group(bars)
 
-    def _left(self) -> str:
-        """Return the time left, at the pace so far of what was computed, not skipped, here."""
+    def _time_left(self) -> str:
+        """Return the time left, at the mean pace of the runs computed so far (skipped ones left aside)."""
         computed = [e for e in self.entries.values() if e.state in {"completed", "failed"}]
         running = [e for e in self.entries.values() if e.state == "running"]
         done = len(computed) + sum(e.step / e.steps for e in running if e.steps)
@@ -116,23 +116,23 @@ class View:
         hours, minutes = divmod(minutes, 60)
         return f"{hours}:{minutes:02}:{seconds:02} left"
 
-    def _typed(self, entry: Entry) -> str:
-        """Return what sets a run apart."""
+    def _own_overrides(self, entry: Entry) -> str:
+        """Return the overrides that differ between runs."""
         return " ".join(each for each in entry.overrides if each not in self.common)
 
     def _follow(self) -> None:
-        while not self._done.wait(_GLANCE):
+        while not self._done.wait(_POLL_INTERVAL):
             self.look()
 
-    def _tell(self, entry: Entry) -> None:
+    def _print_entry(self, entry: Entry) -> None:
         if entry.state == "stopped":
             return
         if entry.state == "failed":
-            self.say(f"failed: {self._typed(entry)}: {entry.error}")
+            self.say(f"failed: {self._own_overrides(entry)}: {entry.error}")
             return
         line = f"{entry.folder}  {entry.line}"
         if self.console.is_terminal and sys.stdout.isatty():
             self.say(line)
         else:
-            with suppress(BrokenPipeError):  # the reader, such as head, has seen enough
+            with suppress(BrokenPipeError):  # the reader, such as head, has closed the pipe
                 print(line, flush=True)

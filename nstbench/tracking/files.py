@@ -22,7 +22,7 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
     """Write a row at the end of a table, in one piece, and its header if it is the first.
 
     Raises:
-        StorageError: it cannot be written; the table is as it was.
+        StorageError: The table cannot be written; it is unchanged.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, list(row), lineterminator="\n")
@@ -35,10 +35,10 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
 
 
 def drop_rows(path: Path, start: int) -> None:
-    """Keep the rows whose first number is below ``start``, and none that is incomplete or damaged.
+    """Keep only the complete rows whose first number is below ``start``.
 
     Raises:
-        StorageError: the table cannot be written, or something else is in its place.
+        StorageError: The table cannot be written, or is not a regular file.
     """
     with storage(path.parent, path):
         if not path.exists():
@@ -46,8 +46,8 @@ def drop_rows(path: Path, start: int) -> None:
         content = read_regular(path)
     header, *lines = content.splitlines(keepends=True) or [b""]
     columns = header.count(b",")
-    # A number may be quoted by a spreadsheet, or be anything at all after damage.
-    rows = [r for r in lines if r.endswith(b"\n") and r.count(b",") == columns and _number(r) < start]
+    # A spreadsheet may have quoted a number, and damage may have changed it to anything.
+    rows = [r for r in lines if r.endswith(b"\n") and r.count(b",") == columns and _first_number(r) < start]
     if rows and header.endswith(b"\n"):
         if header + b"".join(rows) != content:
             write_bytes(path, header + b"".join(rows))
@@ -56,7 +56,7 @@ def drop_rows(path: Path, start: int) -> None:
             path.unlink()
 
 
-def _number(row: bytes) -> float:
+def _first_number(row: bytes) -> float:
     """Return the first number of a row; infinity if there is none."""
     try:
         return int(row.split(b",", 1)[0])
@@ -68,8 +68,8 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
     """Create and return ``<output>/<study>/<run_id>``.
 
     Raises:
-        UserError: if it cannot be written to.
-        StorageError: if there is no room left for it.
+        UserError: The folder cannot be made or written to.
+        StorageError: The disk is full.
     """
     folder = Path(output).expanduser() / study / run_id
     made: list[Path] = []
@@ -80,7 +80,7 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        for each in made:  # leave nothing behind: the deepest first
+        for each in made:  # remove the folders just made, the deepest first
             with suppress(OSError):
                 each.rmdir()
         if error.errno in FULL:
@@ -91,7 +91,7 @@ def run_folder(output: str, study: str, run_id: str) -> Path:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Take back `run_folder`, and the folders above it, as far as they hold nothing."""
+    """Undo `run_folder`: remove the folder and the two above it, if they are empty."""
     with suppress(OSError):
         for name in (".lock", ".owner"):
             (folder / name).unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def run_id(label: list[str], fingerprint: str) -> str:
-    """Return a folder name: words that tell the run from its neighbours, and the fingerprint's start."""
+    """Return a folder name: words that describe the run, and the start of its fingerprint."""
     words = "-".join(re.sub(r"[^A-Za-z0-9_.]+", "_", word).strip("_.") for word in label if word)
     return f"{words[:80].strip('-_.')}-{fingerprint[:8]}".lstrip("-")
 

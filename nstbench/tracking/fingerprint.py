@@ -1,4 +1,4 @@
-"""What makes two runs the same run."""
+"""The fingerprint of a run: a hash of the settings and inputs that change the picture."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-# Settings that leave the picture as it is: where results go, what is logged, judged and shown,
-# and on which machine. Everything else is part of the fingerprint.
+# Settings that do not change the picture: where results are written, what is logged, measured and
+# shown, and the device. All others are part of the fingerprint.
 NOT_IN_FINGERPRINT = frozenset(
     {
         "study",
@@ -18,7 +18,7 @@ NOT_IN_FINGERPRINT = frozenset(
         "criterion",
         "panel",
         "panels",
-        "formulas",  # what they say stands in the terms
+        "formulas",  # their values are in the terms
         "record",
         "logger",
         "metrics",
@@ -28,11 +28,10 @@ NOT_IN_FINGERPRINT = frozenset(
 
 
 def fingerprinted_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a plain, resolved configuration that decides what the picture will be.
+    """Return the part of a plain, resolved configuration that determines the picture.
 
-    Paths of pictures and weights are left out, because their bytes matter, which `fingerprint` takes
-    as hashes; so is whether weights may be downloaded. Whole numbers are integers, however they were
-    typed: 1 and 1.0 are one setting.
+    Paths of pictures and weights are left out: `fingerprint` includes hashes of their bytes instead. So is
+    whether weights may be downloaded. Whole numbers become integers: 1 and 1.0 are the same setting.
     """
     relevant = {k: v for k, v in config.items() if k not in NOT_IN_FINGERPRINT}
     left_out = {
@@ -47,17 +46,17 @@ def fingerprinted_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     for section, keys in left_out.items():
         relevant[section] = {k: v for k, v in config[section].items() if k not in keys}
     schedule = relevant.get("schedule", {})
-    if "plateau" in schedule and schedule["plateau"] is None:  # as runs before there was such a setting
+    if "plateau" in schedule and schedule["plateau"] is None:  # as in runs older than this setting
         relevant["schedule"] = {k: v for k, v in schedule.items() if k != "plateau"}
     _drop_default_controls(relevant, config["pictures"].get("guides") or {})
     return canonical(relevant)  # type: ignore[no-any-return]
 
 
 def _drop_default_controls(relevant: dict[str, Any], guides: Mapping[str, Mapping[str, Any]]) -> None:
-    """Say of controls, resizing and blocks what is chosen; of defaults nothing, as runs before them."""
+    """Remove default values of guides, colour, resizing and blocks, as in runs older than these settings."""
     if (relevant.get("blockwise") or {}).get("tile") is None:
         relevant.pop("blockwise", None)
-    if guides:  # masks are hashed; a name is a name
+    if guides:  # without the paths of masks, whose hashes are inputs
         chosen = [{"picture": g.get("picture", 0), "weight": g.get("weight", 1.0)} for g in guides.values()]
         relevant["pictures"]["guides"] = dict(zip(guides, chosen, strict=True))
     else:
@@ -69,11 +68,11 @@ def _drop_default_controls(relevant: dict[str, Any], guides: Mapping[str, Mappin
 
 
 def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
-    """Return 64 hexadecimal digits that identify the picture a run will make.
+    """Return 64 hexadecimal digits that identify the picture of a run.
 
     Args:
-        config: the plain, resolved configuration.
-        inputs: hashes of the pictures and weights.
+        config: Plain, resolved configuration.
+        inputs: Hashes of the pictures and weights.
     """
     identity = {"config": fingerprinted_settings(config), "inputs": inputs}
     text = json.dumps(identity, sort_keys=True, default=str)
@@ -81,12 +80,15 @@ def fingerprint(config: Mapping[str, Any], inputs: Mapping[str, Any]) -> str:
 
 
 def is_path(weights: object) -> bool:
-    """Tell a file from a name: by its looks, so that the answer is the same on every machine."""
+    """Return whether ``weights`` is a path and not a name.
+
+    Only the text is examined, not the disk, so that the answer is the same on every machine.
+    """
     return isinstance(weights, str) and bool(PurePath(weights).suffix or PurePath(weights).name != weights)
 
 
 def canonical(value: Any) -> Any:
-    """Return a configuration with whole floats as integers: 1 and 1.0 are one setting."""
+    """Return a configuration with whole floats as integers: 1 and 1.0 are the same setting."""
     if isinstance(value, Mapping):
         return {str(k): canonical(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""How the processes of a sweep tell each other what became of each run."""
+"""The ledger of a sweep: files in which its processes record the state of each run."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ _PREFIX = "nstbench-sweep-"
 
 @dataclass(frozen=True)
 class Entry:
-    """What is known of one run of a sweep.
+    """The state of one run of a sweep.
 
     Attributes:
-        number: of the run in the sweep, from 0.
-        overrides: what was typed for it.
-        state: ``running``; ``completed``; ``skipped``, it was finished before; ``failed``; ``busy``,
-            another process is at work on it, and it is tried again later; ``stopped``, by the user.
-        folder: of the run; "" while it has none.
-        error: why it failed, in one line.
-        mistake: whether that was a setting that cannot be used.
-        log: path of what the run logged, where there is one.
-        line: about a finished run, as it is printed.
-        step: that a running one has reached.
-        steps: of its whole schedule.
+        number: Number of the run in the sweep, from 0.
+        overrides: Overrides of the run, as typed.
+        state: State of the run. ``skipped``: it was finished before; ``busy``: another process works on it,
+            and it is tried again later; ``stopped``: by the user.
+        folder: Folder of the run; "" while it has none.
+        error: Reason of a failure, in one line.
+        mistake: Whether the reason was a setting that cannot be used.
+        log: Path of the run's log; "" if there is none.
+        line: Line that is printed about a finished run.
+        step: Last step of a running run.
+        steps: Number of steps of the whole schedule.
     """
 
     number: int
@@ -65,7 +65,7 @@ class Ledger:
 
     Args:
         folder: Folder of the ledger.
-        spare: Folder for what the first has no room for, on another file system of this machine.
+        spare: Folder on another file system of this machine, for when the disk of the first is full.
     """
 
     def __init__(self, folder: Path, spare: Path | None = None) -> None:
@@ -73,7 +73,7 @@ class Ledger:
 
     @classmethod
     def new(cls, sweep: Path) -> Ledger:
-        """Open a ledger of this process's in a sweep's folder; those of killed ones are cleared away."""
+        """Make the ledger of this process in a sweep's folder; those of killed processes are removed."""
         host = socket.gethostname()
         with storage(sweep):
             for folder in sweep.glob("*-*/"):
@@ -87,19 +87,19 @@ class Ledger:
 
     @classmethod
     def here(cls) -> Ledger | None:
-        """Return the ledger of the sweep that this process works for; None outside of sweeps."""
+        """Return the ledger of the sweep to which this process belongs; None outside of sweeps."""
         folder, spare = os.environ.get(_VARIABLE), os.environ.get(_SPARE)
         return cls(Path(folder), Path(spare) if spare else None) if folder else None
 
     def alive(self) -> bool | None:
-        """Return whether the process that opened it is there; None if it was one of another machine."""
+        """Return whether the process that made the ledger exists; None if it is of another machine."""
         host, _, number = self.folder.name.rpartition("-")
         if host != socket.gethostname() or not re.fullmatch("[0-9]{1,9}", number):
             return None
         return psutil.pid_exists(int(number))
 
     def close(self) -> None:
-        """Remove the folder: the run records have all that lasts."""
+        """Remove the folder: the run records contain everything that is kept."""
         os.environ.pop(_VARIABLE, None)
         os.environ.pop(_SPARE, None)
         self.remove()
@@ -111,10 +111,10 @@ class Ledger:
             shutil.rmtree(self.spare, ignore_errors=True)
 
     def note(self, entry: Entry) -> None:
-        """Write what is known of a run, in place of what was; if it can be written.
+        """Write the entry of a run, in place of the one before; errors of the disk are ignored.
 
-        Where the ledger's disk is full, and so the run has failed, that is written to the spare folder. On a
-        cluster runs go on when the process that started them was killed and its ledger cleared away.
+        Where the ledger's disk is full, the entry is written to the spare folder. On a cluster, runs continue
+        after the process that started them was killed and its ledger removed: then nothing is written.
         """
         name, text = f"{entry.number:06d}.json", json.dumps(asdict(entry))
         try:
@@ -129,7 +129,7 @@ class Ledger:
                     (self.spare / name).unlink(missing_ok=True)
 
     def entries(self) -> dict[int, Entry]:
-        """Return the latest entry of each run that has a sound one, by its number."""
+        """Return the latest entry of each run that has an undamaged one, by the run's number."""
         files = [file for folder in self._folders() for file in sorted(folder.glob("*.json"))]
         found = [_read(file) for file in files]
         return {entry.number: entry for entry in found if entry}
@@ -148,13 +148,13 @@ class Ledger:
         return [self.folder, *([self.spare] if self.spare is not None else [])]
 
     def lost(self, number: int, overrides: Sequence[str], reason: str, log: str = "") -> None:
-        """Note that a run ended without a word, unless it had its last word.
+        """Record that a run failed because its process ended; the entry of a run that has ended is kept.
 
         Args:
-            number: of the run.
-            overrides: what was typed for it.
-            reason: as a clause: "killed by SIGSEGV".
-            log: path of what it logged; by default ``run.log`` in its folder.
+            number: Number of the run.
+            overrides: Overrides of the run, as typed.
+            reason: Reason as a clause: "killed by SIGSEGV".
+            log: Path of the run's log; by default ``run.log`` in its folder.
         """
         before = self.of(number)
         if before and before.state in ENDED:
@@ -166,9 +166,9 @@ class Ledger:
 
 
 def _spare_folder() -> Path | None:
-    """Make and return a folder that is not on the disk of the ledger, if there is one.
+    """Make and return a folder that is not on the disk of the ledger; None if it cannot be made.
 
-    Those of killed processes are removed.
+    Folders of killed processes are removed.
     """
     in_memory = os.access(_IN_MEMORY, os.W_OK)
     parent = _IN_MEMORY if in_memory else Path(tempfile.gettempdir())
@@ -183,7 +183,7 @@ def _spare_folder() -> Path | None:
 
 
 def _read(file: Path) -> Entry | None:
-    """Return the entry in a file; None where there is none, or a damaged one."""
+    """Return the entry in a file; None if the file is missing or damaged."""
     try:
         return parse(Entry, read_regular(file, MIB))
     except (OSError, ValueError):

@@ -21,19 +21,19 @@ from nstbench.runtime.files import open_to_append, read_regular, storage, write_
 BEAT = 5.0
 """Seconds between two heartbeats of a process that holds a folder."""
 STALE = 60.0
-"""Seconds without a heartbeat after which its owner is taken for dead."""
+"""Seconds without a heartbeat after which the owner of a lock is assumed to have ended."""
 _WATCHED = 3
-"""Heartbeats for which an owner is watched whose clock is ahead of ours."""
-_LONGEST = 4096  # bytes of what an owner leaves
+"""Heartbeats to wait for, where the file's time is in the future and does not show its age."""
+_LONGEST = 4096  # bytes of .owner that are read
 _PIDS = 2**31
 
 
 class BusyError(UserError):
-    """Another process is at work on the run.
+    """Another process works on the run.
 
     Args:
-        folder: of the run.
-        by: who that is, where it is known.
+        folder: Folder of the run.
+        by: Host and process number of the other process, in parentheses; "" if unknown.
     """
 
     def __init__(self, folder: Path, by: str = "") -> None:
@@ -47,39 +47,40 @@ class BusyError(UserError):
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a run's folder.
+    """Hold the lock of a run's folder.
 
-    Two locks in one. The operating system's on ``.lock`` ends with the process, however that ends; but
-    some file systems that clusters share do not pass it on to other nodes. So the owner also leaves its
-    name in ``.owner`` and touches it every `BEAT` seconds: where that has not happened for `STALE`
-    seconds, or the owner was a process of this machine that is no more, the folder is taken over.
+    There are two locks. The operating system's lock on ``.lock`` is released when the process ends, in
+    whatever way; but on some shared file systems of clusters, other nodes do not see it. So the owner also
+    writes its host and process number to ``.owner`` and touches that file every `BEAT` seconds. If it has
+    not been touched for `STALE` seconds, or the owner was a process of this machine that has ended, the
+    folder is taken over.
 
     Raises:
-        BusyError: if another process holds it.
-        StorageError: if the lock cannot be written.
+        BusyError: Another process holds the folder.
+        StorageError: The lock cannot be written.
     """
     with storage(folder, folder / ".lock"):
         opened = open_to_append(folder / ".lock")  # nothing is written to it
     with opened as file:
-        locked = _locked(file)
+        locked = _take_lock(file)
         if locked is False:
             raise BusyError(folder)
         owner = folder / ".owner"
-        other = _owner(owner)
-        if other is not None and _alive(other, owner, locked=bool(locked)):
+        other = _read_owner(owner)
+        if other is not None and _is_alive(other, owner, locked=bool(locked)):
             raise BusyError(folder, f" ({other['host']}, process {other['pid']})")
         me = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         write_text(owner, json.dumps(me), durable=False)
         done = threading.Event()
-        heart = threading.Thread(target=_beat, args=(owner, me, done), daemon=True)
-        heart.start()
+        heartbeat_thread = threading.Thread(target=_write_heartbeats, args=(owner, me, done), daemon=True)
+        heartbeat_thread.start()
         try:
             yield
         finally:
             done.set()
-            heart.join()
-            if _owner(owner) == me:
-                with suppress(OSError):  # it is stale as soon as this process has ended
+            heartbeat_thread.join()
+            if _read_owner(owner) == me:
+                with suppress(OSError):  # if it stays, others see that this process has ended
                     owner.unlink(missing_ok=True)
 
 
@@ -90,12 +91,12 @@ def is_held(folder: Path) -> bool:
             return False
     except BusyError:
         return True
-    except StorageError:  # nobody can hold it; whoever tries is told why
+    except StorageError:  # no process can hold it, and each one that tries reports why
         return False
 
 
-def _locked(file: IO[str]) -> bool | None:
-    """Take the operating system's lock; return False if another process has it, None if there are none."""
+def _take_lock(file: IO[str]) -> bool | None:
+    """Take the operating system's lock; return False if another process has it, None if locks do not work."""
     try:
         import fcntl
 
@@ -103,12 +104,12 @@ def _locked(file: IO[str]) -> bool | None:
     except BlockingIOError:
         return False
     except (ImportError, OSError):
-        return None  # Windows, or a file system without locks: the heartbeat must do
+        return None  # Windows, or a file system without locks: there is only the heartbeat
     return True
 
 
-def _owner(path: Path) -> dict[str, Any] | None:
-    """Return what the owner left of itself; None where there is nothing that can be understood."""
+def _read_owner(path: Path) -> dict[str, Any] | None:
+    """Return the host and process number of the owner; None if there is no valid file."""
     try:
         found = json.loads(read_regular(path, _LONGEST))
     except (OSError, ValueError, RecursionError):
@@ -119,17 +120,20 @@ def _owner(path: Path) -> dict[str, Any] | None:
     return found if type(pid) is int and 0 < pid < _PIDS else None
 
 
-def _alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
-    """Tell whether the owner is still at work, given whether the operating system's lock could be had."""
+def _is_alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
+    """Return whether the owner still works on the run.
+
+    ``locked`` says whether this process got the operating system's lock.
+    """
     try:
         beat = path.stat().st_mtime
     except OSError:
         return False
     here = owner["host"] == socket.gethostname()
-    # Within a machine the lock is sure. A process number may be another process's by now.
+    # Within a machine the lock is reliable. The process number may belong to another process by now.
     if here and (locked or not psutil.pid_exists(owner["pid"])):
         return False
-    # By the file system's clock, not ours: those of two nodes differ.
+    # By the file system's clock, as the clocks of two nodes differ.
     probe = path.with_name(f".clock.{os.getpid()}")
     try:
         probe.touch()
@@ -137,12 +141,12 @@ def _alive(owner: dict[str, Any], path: Path, *, locked: bool) -> bool:
         probe.unlink()
     except OSError:
         now = time.time()
-    if beat - now >= STALE:  # by a clock that is wrong: whether it beats is all that can be known
-        return _beats(path, beat)
+    if beat - now >= STALE:  # a clock is wrong: only another heartbeat can show that the owner is alive
+        return _wait_for_heartbeat(path, beat)
     return now - beat < STALE
 
 
-def _beats(path: Path, before: float) -> bool:
+def _wait_for_heartbeat(path: Path, before: float) -> bool:
     """Watch a heartbeat for a while; return whether there was another one."""
     until = time.monotonic() + _WATCHED * BEAT
     while time.monotonic() < until:
@@ -155,8 +159,8 @@ def _beats(path: Path, before: float) -> bool:
     return False
 
 
-def _beat(path: Path, me: dict[str, Any], done: threading.Event) -> None:
+def _write_heartbeats(path: Path, me: dict[str, Any], done: threading.Event) -> None:
     while not done.wait(BEAT):
-        with suppress(OSError):  # a shared file system may be away for a moment
-            if _owner(path) == me:
+        with suppress(OSError):  # a shared file system may be unavailable for a moment
+            if _read_owner(path) == me:
                 os.utime(path)

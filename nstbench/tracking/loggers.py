@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 # Seconds to wait for wandb's server, which a node of a cluster may never reach.
 _WANDB_PATIENCE = 30.0
-# Set once the server did not answer: the other runs of a sweep need not wait for it again.
+# Reason, once the server did not answer: the other runs of a sweep do not wait for it again.
 _unreachable: list[str] = []
-# Dashboards that failed: nothing more is logged to them.
-_abandoned: WeakSet[Logger] = WeakSet()
+# Loggers that failed: nothing more is logged to them.
+_failed: WeakSet[Logger] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class RunInfo:
     """What a dashboard shows of a run besides its curves.
 
     Attributes:
-        run_id: its name.
-        study: its group.
-        folder: of the run.
-        tags: encoder, optimiser, style losses.
-        config: resolved, as a plain dict, with the fingerprint and the hashes of the inputs.
+        run_id: Name of the run.
+        study: Name of the study, by which wandb groups runs.
+        folder: Folder of the run.
+        tags: Names of the encoder, its weights, the optimiser and the style losses.
+        config: Resolved configuration as a plain dict, with the fingerprint and the hashes of the inputs.
     """
 
     run_id: str
@@ -72,10 +72,10 @@ class RunInfo:
 
 
 def build_loggers(nodes: Mapping[str, Mapping[str, Any]], run: RunInfo) -> list[Logger]:
-    """Return the dashboards of a configuration's checked ``logger`` nodes, without those that cannot write.
+    """Return the loggers of a configuration's checked ``logger`` nodes, without those that cannot write.
 
     Raises:
-        UserError: if one of them cannot be had; those built before it are closed.
+        UserError: A logger cannot be built; those built before it are closed.
     """
     loggers: list[Logger] = []
     try:
@@ -83,7 +83,7 @@ def build_loggers(nodes: Mapping[str, Mapping[str, Any]], run: RunInfo) -> list[
             try:
                 loggers.append(build(node, run=run))
             except OSError as error:
-                _say_abandoned(name, error)
+                _report_failure(name, error)
     except BaseException:
         finish(loggers, {}, step=0, success=False)
         raise
@@ -98,25 +98,25 @@ def wandb_logger(
 ) -> Logger:
     """Return a wandb logger; all runs of a study share one ``wandb/`` folder and one group.
 
-    Every attempt at a run is a wandb run of its own: offline, wandb cannot continue one.
+    Every attempt at a run is a separate wandb run: offline, wandb cannot continue one.
 
     Args:
-        run: what is logged.
-        project: in wandb.
-        entity: user or team in wandb.
-        mode: ``auto`` is online for those who are logged in and reach the server, offline otherwise;
-            the environment's ``WANDB_MODE`` goes before that. Offline runs are seen with
-            ``wandb leet <output>/<study>/wandb`` and uploaded with ``wandb sync``.
+        run: Run that is logged.
+        project: Project in wandb.
+        entity: User or team in wandb.
+        mode: Mode of wandb. ``auto``: online if the user is logged in and the server answers, offline
+            otherwise; the environment variable ``WANDB_MODE`` takes precedence. Offline runs are shown by
+            ``wandb leet <output>/<study>/wandb`` and uploaded by ``wandb sync``.
 
     Raises:
-        UserError: if wandb refuses a setting, or online was asked for and cannot be had.
+        UserError: The settings are refused by wandb, or ``mode`` is ``online`` and wandb cannot go online.
     """
     import wandb
 
-    logging.raiseExceptions = False  # or a full disk is told by a traceback for each line of wandb's own logs
+    logging.raiseExceptions = False  # or a full disk gives a traceback for each line of wandb's own logs
     wanted = mode if mode != "auto" else "offline" if _unreachable else wandb_mode()
     own = f"{str(run.config.get('fingerprint', run.run_id))[:8]}-{secrets.token_hex(3)}"
-    # `wandb agent` says which run of which project this is; only then does it count for its sweep.
+    # `wandb agent` sets the run's id and project; with others the run would not belong to its sweep.
     agent = by_agent()
     run_id = os.environ.get("WANDB_RUN_ID", own) if agent else own
 
@@ -131,10 +131,10 @@ def wandb_logger(
                 job_type="stylize",
                 tags=list(run.tags),
                 config=dict(run.config),
-                # wandb's service has a working folder of its own, that of the first run.
+                # Absolute, as wandb's service has another working folder: that of the first run.
                 dir=str(run.folder.parent.absolute()),
                 mode=mode,  # type: ignore[arg-type]
-                # A run that the caller has open, in a notebook perhaps, is not ours to log to.
+                # Otherwise wandb logs to a run that the caller has open, in a notebook for instance.
                 reinit="create_new",
                 settings=wandb.Settings(
                     silent=wanted != "online", console="off", init_timeout=_WANDB_PATIENCE
@@ -142,7 +142,7 @@ def wandb_logger(
             )
 
     try:
-        # Left to itself, wandb also obeys what `wandb offline` wrote to its settings files.
+        # With mode=None, wandb also reads what `wandb offline` wrote to its settings files.
         experiment = start(None if mode == "auto" and wanted != "offline" else wanted)
     except (wandb.Error, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -153,11 +153,11 @@ def wandb_logger(
         if mode == "online":
             hint = "Type wandb login, or choose logger.wandb.mode=offline."
             raise UserError("logger.wandb.mode", mode, reason, hint) from error
-        log.warning("wandb is offline from here on, because it cannot go online: %s", reason)
+        log.warning("wandb stays offline, because it cannot go online: %s", reason)
         _unreachable.append(reason)
         return wandb_logger(run, project, entity, mode)
-    # Lightning would start the run itself, and tell wandb to draw every curve over a step of
-    # Lightning's that we do not log.
+    # Without `experiment`, Lightning starts the run, and makes wandb draw every curve over a step of
+    # Lightning's own that is not logged here.
     return WandbLogger(experiment=experiment, save_dir=str(run.folder.parent), project=project)
 
 
@@ -170,9 +170,9 @@ def tell_agent(nodes: Mapping[str, Mapping[str, Any]], record: RunRecord, folder
     """Log the result of a run that was finished before, if ``wandb agent`` waits for it.
 
     Args:
-        nodes: the configuration's checked ``logger`` nodes.
-        record: of the run.
-        folder: of the run.
+        nodes: Checked ``logger`` nodes of the configuration.
+        record: Record of the run.
+        folder: Folder of the run.
     """
     ours = {name: node for name, node in nodes.items() if str(node["_target_"]).endswith(".wandb_logger")}
     if not by_agent() or not ours:
@@ -186,22 +186,22 @@ def tensorboard_logger(run: RunInfo) -> Logger:
     """Return a TensorBoard logger: ``tensorboard --logdir <output>`` shows all runs.
 
     Raises:
-        UserError: if TensorBoard is not installed.
+        UserError: TensorBoard is not installed.
     """
     try:
-        import torch.utils.tensorboard  # noqa: F401 - Lightning would be content with tensorboardX
+        import torch.utils.tensorboard  # noqa: F401 - Lightning also accepts tensorboardX
     except ImportError as error:
         hint = 'Install it with pip install "nstbench[dash]", or choose logger=[wandb] or logger=[csv].'
         raise UserError("logger", "tensorboard", "TensorBoard is not installed", hint) from error
     silence_writer_threads()
-    logger = TensorBoardLogger(save_dir=str(run.folder), name="", version=_unused(run, "tensorboard"))
-    logger.hparams.update(_flat({k: v for k, v in run.config.items() if k not in _NO_HYPERPARAMETERS}))
+    logger = TensorBoardLogger(save_dir=str(run.folder), name="", version=_unused_name(run, "tensorboard"))
+    logger.hparams.update(_flatten({k: v for k, v in run.config.items() if k not in _NO_HYPERPARAMETERS}))
     return logger
 
 
 def csv_logger(run: RunInfo) -> Logger:
     """Return a logger of Lightning's ``metrics.csv``, with pictures as PNGs beside it."""
-    version = _unused(run, "csv")
+    version = _unused_name(run, "csv")
     return CSVLogger(save_dir=str(run.folder), name="", version=version, flush_logs_every_n_steps=1)
 
 
@@ -213,10 +213,10 @@ def log_step(
 ) -> None:
     """Log scalars and pictures ``(3, H, W)`` in [0, 1] so that they share ``step``.
 
-    wandb counts a step of its own for media logged through Lightning; one call for both keeps them together.
+    Through Lightning, wandb would give media a step of its own; one call for both gives them the same step.
     """
     for logger in loggers:
-        with _abandoned_if_broken(logger) as usable:
+        with _skip_if_failed(logger) as usable:
             if usable:
                 _log_step(logger, step, scalars, pictures or {})
 
@@ -227,53 +227,53 @@ def _log_step(
     if isinstance(logger, WandbLogger):
         import wandb
 
-        images = {name: wandb.Image(_bytes(p)) for name, p in pictures.items()}
+        images = {name: wandb.Image(_to_bytes(p)) for name, p in pictures.items()}
         logger.experiment.log({**scalars, **images}, step=step)
         return
     if scalars:
         logger.log_metrics(dict(scalars), step=step)
     for name, picture in pictures.items():
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, _bytes(picture), global_step=step, dataformats="HWC")
+            logger.experiment.add_image(name, _to_bytes(picture), global_step=step, dataformats="HWC")
         elif isinstance(logger, CSVLogger):
-            write_png(_media(Path(logger.experiment.log_dir), name, step), picture)
+            write_png(_picture_path(Path(logger.experiment.log_dir), name, step), picture)
 
 
 def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, step: int, success: bool) -> None:
-    """Log the final values and close every dashboard's run, so that the next one is its own.
+    """Log the final values and close every logger, so that the next run is logged separately.
 
-    The record is written by now: a dashboard that fails here spoils neither the run nor the others.
+    The record is written before this: a logger that fails here affects neither the run nor the others.
 
     Args:
-        loggers: of the run.
-        summary: final losses, named as in the curves, and ``metrics/<name>``.
-        step: evaluations made.
-        success: whether the run was completed.
+        loggers: Loggers of the run.
+        summary: Final losses, named as in the curves, and ``metrics/<name>``.
+        step: Number of evaluations made.
+        success: Whether the run was completed.
     """
     for logger in loggers:
-        with _abandoned_if_broken(logger, say=success) as usable:
+        with _skip_if_failed(logger, report=success) as usable:
             if usable:
                 _finish(logger, summary, step, success)
 
 
 @contextmanager
-def _abandoned_if_broken(logger: Logger, *, say: bool = True) -> Iterator[bool]:
-    """Go on without a dashboard that fails, and say so once; yield whether it has not failed before."""
+def _skip_if_failed(logger: Logger, *, report: bool = True) -> Iterator[bool]:
+    """Continue without a logger that fails, and report it once; yield whether it has not failed before."""
     try:
-        yield logger not in _abandoned
+        yield logger not in _failed
     except Exception as error:
-        _abandoned.add(logger)
-        if say:  # a run that has failed says why itself, and that is mostly the reason here
-            _say_abandoned(type(logger).__name__.removesuffix("Logger"), error)
+        _failed.add(logger)
+        if report:  # a failed run reports its own error, which is mostly the reason here too
+            _report_failure(type(logger).__name__.removesuffix("Logger"), error)
 
 
-def _say_abandoned(name: str, error: Exception) -> None:
+def _report_failure(name: str, error: Exception) -> None:
     cause: BaseException = error
-    while not isinstance(cause, OSError) and cause.__cause__ is not None:  # Lightning's own comes first
+    while not isinstance(cause, OSError) and cause.__cause__ is not None:  # Lightning wraps it in its own
         cause = cause.__cause__
     reason = cause.reason if isinstance(cause, StorageError) else getattr(cause, "strerror", None)
     reason = reason or (str(error).strip().splitlines() or [type(error).__name__])[0]
-    text = f"{name} does not show what follows of this run, which goes on without it: {reason}"
+    text = f"{name} failed and shows no more of this run, which continues without it: {reason}"
     print(f"nstbench: {text}", file=sys.stderr, flush=True)
     if logging.getLogger().handlers:  # without any, logging would print it as well
         log.warning(text)
@@ -291,7 +291,7 @@ def _finish(logger: Logger, summary: Mapping[str, float], step: int, success: bo
     if isinstance(logger, TensorBoardLogger) and success:
         from torch.utils.tensorboard.summary import hparams
 
-        # Not by Lightning, nor by add_hparams: both log the values anew, as points at step 0.
+        # Not by Lightning, nor by add_hparams: both log the values again, as points at step 0.
         for part in hparams(dict(logger.hparams), dict(summary)):  # type: ignore[no-untyped-call]
             logger.experiment.file_writer.add_summary(part)
     logger.finalize("success" if success else "failed")
@@ -300,12 +300,12 @@ def _finish(logger: Logger, summary: Mapping[str, float], step: int, success: bo
 _NO_HYPERPARAMETERS = frozenset({"fingerprint", "inputs", "logger", "metrics", "output", "record", "trainer"})
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
-    """Return a nested configuration as ``a.b`` to scalars, which is all that TensorBoard shows."""
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, bool | int | float | str]:
+    """Return a nested configuration as scalars by dotted names, as TensorBoard needs them."""
     flat: dict[str, bool | int | float | str] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(_flatten(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value if isinstance(value, bool | int | float | str) else str(value)
     return flat
@@ -315,17 +315,17 @@ def _class_name(node: Mapping[str, Any]) -> str:
     return str(node["_target_"]).rpartition(".")[2]
 
 
-def _unused(run: RunInfo, name: str) -> str:
+def _unused_name(run: RunInfo, name: str) -> str:
     """Return ``name``, or ``name-2``, …: an earlier attempt at the run keeps its curves, as in wandb."""
     names = (name if n == 1 else f"{name}-{n}" for n in count(1))
     return next(n for n in names if not (run.folder / n).exists())
 
 
-def _media(folder: Path, name: str, step: int) -> Path:
+def _picture_path(folder: Path, name: str, step: int) -> Path:
     path = folder / "pictures" / f"{name.replace('/', '_')}_{step:06d}.png"
     make_folder(path.parent)
     return path
 
 
-def _bytes(picture: Tensor) -> Any:
+def _to_bytes(picture: Tensor) -> Any:
     return (picture.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()

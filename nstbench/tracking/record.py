@@ -1,4 +1,4 @@
-"""The run record: a run is a folder, and the folder is the truth."""
+"""The run record: a run is a folder, and its files are the only source of results."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class RunRecord:
-    """What ``run.json`` holds.
+    """The content of ``run.json``.
 
     Attributes:
-        run_id: name of the folder: what the run is about, and the start of its fingerprint.
-        state: ``running`` also says: interrupted, if no process is at work on it.
-        fingerprint: what makes two runs the same (`nstbench.tracking.fingerprint`).
-        study: the folder above.
-        overrides: what was typed.
-        config: resolved, as a plain dict.
-        inputs: sha256 of the pictures and the weights.
-        versions: of what computes.
-        device: name of the device that optimised.
-        threads: of the CPU; another number adds up in another order, so ends in other last bits.
-        steps: optimiser steps made, over all stages.
-        evaluations: of the objective with its gradient, over all stages.
-        timings: ``setup_s``, ``optimize_s`` (all attempts; in a batch, the time that all its runs took
-            together), ``evaluate_s``.
-        peak_memory_bytes: of the device on a GPU; of the process on the CPU.
-        final_losses: each term of the final canvas, and ``total``; weighted.
-        metrics: name to value.
-        directions: name of a metric to ``max`` where higher is better, ``min`` where lower is; by the class
-            that computed it. Readers of records import nothing that a record names.
-        unavailable_metrics: name to the reason.
-        layers: the layer names that each term resolved to.
-        starts: each term's weight, value and weighted gradient norm on the initial canvas
+        run_id: Name of the folder: words that describe the run, and the start of its fingerprint.
+        state: State of the run; ``running`` also stands for interrupted, if no process works on it.
+        fingerprint: Hash of what determines the picture (`nstbench.tracking.fingerprint`).
+        study: Name of the study, and of the folder above.
+        overrides: Overrides of the run, as typed.
+        config: Resolved configuration as a plain dict.
+        inputs: SHA-256 of the pictures and the weights.
+        versions: Versions of the libraries that compute.
+        device: Name of the device that optimised.
+        threads: CPU threads; another number sums in another order, so the last bits differ.
+        steps: Number of optimiser steps made, over all stages.
+        evaluations: Number of evaluations of the objective and its gradient, over all stages.
+        timings: Durations in seconds: ``setup_s``, ``optimize_s`` (all attempts; in a batch, the time of all
+            its runs together), ``evaluate_s``.
+        peak_memory_bytes: Peak memory: of the device on a GPU, of the process on the CPU.
+        final_losses: Weighted loss of each term on the final canvas, and their ``total``.
+        metrics: Value of each metric, by its name.
+        directions: Direction of each metric, by its name: ``max`` where higher is better, ``min`` where
+            lower is, as its class said. Readers of records use this, and import no class that a record names.
+        unavailable_metrics: Reason why a metric has no value, by its name.
+        layers: Names of the layers of each term, by the term's name.
+        starts: Weight, value and weighted gradient norm of each term on the initial canvas, by its name
             (`nstbench.objective.units.Start`).
-        stages: of each: its size, the steps and evaluations made, how many steps in which ``precision``,
-            how many runs were optimised together at its end (``batch``), and why it ``stopped``: its
-            ``steps`` were made, or the objective was on a ``plateau``.
+        stages: Facts of each stage: its size, the steps and evaluations made, the steps in each
+            ``precision``, the number of runs that were optimised together at its end (``batch``), and the
+            reason why it ``stopped``: its ``steps`` were made, or the objective was on a ``plateau``.
         canvas_sha256: SHA-256 of ``canvas.png`` as it was written when the run was completed; empty before.
-        error: of a failed run.
+        error: Reason of a failure; None if the run has not failed.
     """
 
     run_id: str
@@ -84,13 +84,13 @@ class RunRecord:
         """Write ``run.json`` in one piece.
 
         Raises:
-            StorageError: it cannot be written; the record that was there is unchanged.
+            StorageError: The record cannot be written; an earlier one is unchanged.
         """
         write_text(folder / "run.json", json.dumps(asdict(self), indent=2) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord | None:
-        """Return the record in ``folder``; None where there is none, or a damaged one, which is logged."""
+        """Return the record in ``folder``; None if there is none, or a damaged one, which is logged."""
         from nstbench.tracking.record_schema import DamagedRecordError, read_record  # needs this class
 
         try:
@@ -98,33 +98,33 @@ class RunRecord:
         except FileNotFoundError:
             return None
         except DamagedRecordError as error:
-            log.warning("%s is taken for a folder without a record: %s", folder, error)
+            log.warning("the record in %s is ignored: %s", folder, error)
             return None
 
 
 def mark_failed(folder: Path, reason: str) -> None:
-    """Record that a run whose process has ended failed, unless it had ended before and if there is room."""
+    """Record that a run failed because its process ended; a record in another state is left unchanged."""
     record = RunRecord.read(folder)
     if record is not None and record.state == "running":
         record.state, record.error = "failed", reason
-        with suppress(StorageError):  # the sweep goes on, and says itself why the run failed
+        with suppress(StorageError):  # the sweep continues, and reports the reason itself
             record.write(folder)
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a complete run, and files that killed processes left half-written.
+    """Remove the checkpoints of a complete run, and half-written files of killed processes.
 
     Args:
-        folder: Folder of the run, which this process holds: nobody else writes there.
+        folder: Folder of the run, whose lock this process holds.
     """
     for pattern in ("checkpoint.*", ".*.part", "snapshots/.*.part"):
         for file in folder.glob(pattern):
-            with suppress(OSError):  # the run is complete all the same
+            with suppress(OSError):  # the run is complete even if a file stays
                 file.unlink()
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file; empty where it is no regular file or cannot be read."""
+    """Return the SHA-256 of a file; "" if it is not a regular file or cannot be read."""
     try:
         if path.is_file():
             with path.open("rb") as file:
@@ -135,7 +135,7 @@ def file_sha256(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what a picture depends on."""
+    """Return the versions of Python and the libraries that a picture depends on."""
     names = ("nstbench", "torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "pillow")
     found = {"python": platform.python_version()}
     for name in names:

@@ -1,8 +1,8 @@
 """Reading the files of a record that may come from somebody else.
 
-A study that was sent may hold anything: links to files of this machine, pipes that are never written to,
-files of any size. Everything that reads a record opens its files here: regular files below the study's
-folder, up to a size.
+A study from somebody else may hold anything: links to files of this machine, pipes that are never written
+to, files of any size. All readers of records open files through this module: only regular files below the
+study's folder, up to a limit of size.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def inside(root: Path, path: Path) -> Path:
 
     Raises:
         FileNotFoundError: There is no such file.
-        RefusedFileError: It is outside of ``root``, or neither a regular file nor a folder.
-        OSError: It cannot be reached.
+        RefusedFileError: The path is outside of ``root``, or neither a regular file nor a folder.
+        OSError: The path cannot be resolved.
     """
     try:
         real, top = path.resolve(strict=True), root.resolve(strict=True)
@@ -47,8 +47,8 @@ def open_inside(root: Path, path: Path) -> IO[bytes]:
     """Open a regular file below ``root`` for reading.
 
     Raises:
-        RefusedFileError: It is outside of ``root`` or no regular file.
-        OSError: It is missing or cannot be opened.
+        RefusedFileError: The file is outside of ``root`` or not a regular one.
+        OSError: The file is missing or cannot be opened.
     """
     return open_regular(inside(root, path), follow_links=False)
 
@@ -57,8 +57,8 @@ def read_inside(root: Path, path: Path, limit: int) -> bytes:
     """Return the content of a regular file below ``root``, of at most ``limit`` bytes.
 
     Raises:
-        RefusedFileError: It is larger, outside of ``root``, or no regular file.
-        OSError: It is missing or cannot be read.
+        RefusedFileError: The file is larger, outside of ``root``, or not a regular one.
+        OSError: The file is missing or cannot be read.
     """
     return read_regular(inside(root, path), limit)
 
@@ -67,8 +67,8 @@ def read_regular(path: Path, limit: int) -> bytes:
     """Return the content of a regular file of at most ``limit`` bytes; links are not followed.
 
     Raises:
-        RefusedFileError: It is larger, or no regular file.
-        OSError: It is missing or cannot be read.
+        RefusedFileError: The file is larger, or not a regular one.
+        OSError: The file is missing or cannot be read.
     """
     with open_regular(path, follow_links=False) as file:
         data = file.read(limit + 1)
@@ -81,8 +81,8 @@ def read_tail(root: Path, path: Path, size: int) -> tuple[bytes, bool]:
     """Return the last ``size`` bytes of a regular file below ``root``, and whether they are all of it.
 
     Raises:
-        RefusedFileError: It is outside of ``root`` or no regular file.
-        OSError: It is missing or cannot be read.
+        RefusedFileError: The file is outside of ``root`` or not a regular one.
+        OSError: The file is missing or cannot be read.
     """
     with open_inside(root, path) as file:
         length = os.fstat(file.fileno()).st_size
@@ -97,9 +97,9 @@ def reason_of(error: OSError) -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal, a page or a table cannot show or would obey.
+    """Return a string that a terminal, a page or a table can show.
 
-    Control characters other than line breaks and tabs, lone surrogates and marks that turn the direction
+    Control characters other than line breaks and tabs, lone surrogates and marks that change the direction
     of writing become ``?``.
     """
     return _UNPRINTABLE.sub("?", text.replace("\r\n", "\n"))

@@ -1,9 +1,9 @@
-"""What ``run.json`` may hold: every record is checked against it once, when it is read.
+"""The schema of ``run.json``, against which every record is checked once, when it is read.
 
-A record may be cut off, of another version, or made by somebody who means harm. After `parse_record` its
-fields have the types of `RunRecord`, its configuration has the sections that readers use, and nothing in
-it is deeper, longer or larger than a record can be. Names of classes in it are text: nothing that reads
-records imports them.
+A record may be truncated, of another version, or made with bad intent. After `parse_record` its fields
+have the types of `RunRecord`, its configuration has the sections that readers use, and nothing in it is
+deeper, longer or larger than in a record of a run. Names of classes in it are text: readers of records
+never import them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nstbench.tracking.record_files import MIB, read_inside, reason_of
 
 MOST_BYTES = 4 * MIB
 _DEEPEST = 24
-_MOST_VALUES = 5_000  # a run that is judged by everything has some 500
+_MOST_VALUES = 5_000  # a run with all metrics has about 500
 _LONGEST_TEXT = 2**16
 _LARGEST_INTEGER = 2**63 - 1
 _LARGEST_NUMBER = 1e60  # its square, and sums of squares, are still numbers
@@ -34,7 +34,7 @@ Names = str | list[str] | None
 
 
 class DamagedRecordError(ValueError):
-    """A ``run.json`` that is no run's record; the message is a clause that says why."""
+    """A ``run.json`` that is not a run's record; the message is a clause that says why."""
 
 
 class _Strict(BaseModel):
@@ -89,13 +89,13 @@ def read_record(root: Path, folder: Path, text: Callable[[str], str] = str) -> R
     """Read the record of a run's folder.
 
     Args:
-        root: Folder that the record must not lead out of: the study, or the run's own.
+        root: Folder outside of which no file is read: that of the study, or of the run.
         folder: Folder of the run.
-        text: Applied to every text and name of the record, such as `record_files.printable`.
+        text: Function for every text and name of the record, such as `record_files.printable`.
 
     Raises:
         FileNotFoundError: There is no ``run.json``.
-        DamagedRecordError: It cannot be read, or is no run's record.
+        DamagedRecordError: The file cannot be read, or is not a run's record.
     """
     try:
         data = read_inside(root, folder / "run.json", MOST_BYTES)
@@ -112,27 +112,27 @@ def parse_record(data: bytes, text: Callable[[str], str] = str) -> RunRecord:
     Fields of later versions are left out.
 
     Raises:
-        DamagedRecordError: They hold none.
+        DamagedRecordError: The bytes are not a run's record.
     """
     try:
         record = parse(RunRecord, data, text)
         _Config.model_validate(record.config)
         _check_numbers(record)
     except ValidationError as error:
-        raise DamagedRecordError(f"run.json is not a run's record: config.{_first(error)}") from None
+        raise DamagedRecordError(f"run.json is not a run's record: config.{_first_error(error)}") from None
     except ValueError as error:
         raise DamagedRecordError(f"run.json is not a run's record: {error}") from None
     return record
 
 
 def parse(of: type[T], data: bytes, text: Callable[[str], str] = str) -> T:
-    """Return the dataclass whose fields a JSON object of somebody else's holds; nothing is converted.
+    """Return a JSON object from an unknown source as a dataclass; the types of values are not converted.
 
     Raises:
-        ValueError: It is out of bounds, or its fields are not those of ``of``; a clause says why.
+        ValueError: The object is too large, or its fields are not those of ``of``; a clause says why.
     """
     try:
-        found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique)
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_refuse_duplicate_keys)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -141,12 +141,12 @@ def parse(of: type[T], data: bytes, text: Callable[[str], str] = str) -> T:
         model = _model(of)  # type: ignore[arg-type]  # a type is hashable
         checked = model.model_validate(_Bounds(text).checked(found))
     except ValidationError as error:
-        raise ValueError(_first(error)) from None
+        raise ValueError(_first_error(error)) from None
     return of(**{each.name: getattr(checked, each.name) for each in fields(of)})  # type: ignore[arg-type]
 
 
 class _Bounds:
-    """A walk through parsed JSON that refuses what is too deep, too much or too large."""
+    """Limits of parsed JSON: depth, number of values, length of strings and size of integers."""
 
     def __init__(self, text: Callable[[str], str]) -> None:
         self.text, self.values = text, 0
@@ -155,7 +155,7 @@ class _Bounds:
         """Return the value with every text converted.
 
         Raises:
-            ValueError: It is out of bounds.
+            ValueError: A limit is exceeded.
         """
         self.values += 1
         if self.values > _MOST_VALUES:
@@ -174,11 +174,11 @@ class _Bounds:
 
     def _checked_text(self, value: str) -> str:
         if len(value) > _LONGEST_TEXT:
-            raise ValueError(f"it has a text of {len(value)} characters")
+            raise ValueError(f"it has a string of {len(value)} characters")
         return self.text(value)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         seen = set[str]()
@@ -188,7 +188,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_numbers(record: RunRecord) -> None:
-    """Refuse numbers that no run has; those that are not finite are a diverged run's and stay."""
+    """Refuse numbers that no run has; NaN and infinity are allowed, as diverged runs have them."""
     counts = {
         "threads": record.threads,
         "steps": record.steps,
@@ -209,8 +209,8 @@ def _check_numbers(record: RunRecord) -> None:
                 raise ValueError(f"{table}.{name} is {value:.3g}")
 
 
-def _first(error: ValidationError) -> str:
-    """Return the first thing that is wrong, as a clause."""
+def _first_error(error: ValidationError) -> str:
+    """Return the first validation error as a clause."""
     # The input is not quoted: it may be megabytes.
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(str(each)[:80] for each in first["loc"])

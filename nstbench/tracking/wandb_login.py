@@ -1,4 +1,4 @@
-"""Whether wandb would go online, and where its files go; apart from the loggers, which load Lightning."""
+"""Whether wandb is online, and where its files are; separate from the loggers, which load Lightning."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ def wandb_key() -> str:
             if netrc(Path(path).expanduser()).authenticators(server):
                 return path
         except (OSError, RuntimeError, NetrcParseError, UnicodeDecodeError):
-            continue  # there is none, or none that may or can be read
+            continue  # the file does not exist or cannot be read
     return ""
 
 
 @contextmanager
 def wandb_files_under(folder: Path) -> Iterator[None]:
-    """Keep wandb's files out of the home folder, which need not be writable, or exist.
+    """Keep wandb's files out of the home folder, which may not be writable or not exist.
 
-    They are its logs of itself, and the pictures of tables until they are uploaded.
+    They are wandb's own logs, and pictures in tables until they are uploaded.
     """
     ours = {"WANDB_CACHE_DIR": folder / ".cache", "WANDB_DATA_DIR": folder / ".data"}
     ours = {name: path.absolute() for name, path in ours.items() if name not in os.environ}

@@ -1,4 +1,4 @@
-"""What TensorBoard's own threads print when they cannot write."""
+"""Tracebacks of TensorBoard's own threads, which are silenced."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import threading
 
 
 def silence_writer_threads() -> None:
-    """Have TensorBoard's threads end without a traceback.
+    """Make TensorBoard's threads end without a traceback on errors of the disk.
 
-    Each writes one file, and what it cannot write is raised again at the next call of its logger.
+    Each thread writes one file, and its error is raised again at the next call of its logger.
     """
     before = threading.excepthook
     if getattr(before, "is_nstbench", False):

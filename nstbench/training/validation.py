@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from nstbench.config.instantiate import check_target
+from nstbench.config.instantiate import check_node
 from nstbench.config.validation import check_study, typed_configuration
 from nstbench.errors import UserError
 from nstbench.training.schema import TrainConfig
@@ -31,5 +31,5 @@ def validate_training(composed: DictConfig | Mapping[str, Any]) -> TrainConfig:
     if not any(tasks.values()):
         raise UserError("tasks", tasks, "there is nothing to learn", "Give one a weight: tasks.texture=1.")
     for name, node in config.logger.items():
-        check_target(f"logger.{name}", node, frozenset({"run"}))
+        check_node(f"logger.{name}", node, frozenset({"run"}))
     return config

@@ -213,7 +213,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such folder.*Did you mean empty"):
         run_report(tmp_path / "emty")
     study = write_study(tmp_path)
-    with pytest.raises(UserError, match="--watch=soon: a number of seconds"):
+    with pytest.raises(UserError, match="--watch=soon: it must be a number of seconds"):
         run_report(study, "--watch", "soon")
     homepage = tmp_path / "homepage"
     homepage.mkdir()

@@ -76,12 +76,12 @@ def test_a_torchvision_of_another_torch(monkeypatch: pytest.MonkeyPatch) -> None
             if name == "torchvision":
                 raise RuntimeError("operator torchvision::nms does not exist")
 
-    monkeypatch.setattr(doctor, "_installed", lambda _: True)
+    monkeypatch.setattr(doctor, "_is_installed", lambda _: True)
     monkeypatch.delitem(sys.modules, "torchvision")
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
     finding = about("torchvision")
     assert (finding.state, "torchvision::nms" in finding.text) == ("wrong", True)
-    assert "pip install torch torchvision" in finding.mend
+    assert "pip install torch torchvision" in finding.fix
 
 
 def test_an_output_folder_that_cannot_be_written_to(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +90,7 @@ def test_an_output_folder_that_cannot_be_written_to(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     finding = about("output", "some/where/new")
-    assert (finding.state, finding.mend) == ("wrong", "Give another folder: output=…")
+    assert (finding.state, finding.fix) == ("wrong", "Give another folder: output=…")
     assert "cannot be written to (Read-only file system)" in finding.text
 
 
@@ -102,17 +102,17 @@ def test_an_output_folder_that_is_a_file() -> None:
 
 def test_weights_that_are_there_and_damaged_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert about("weights").state == "note"
-    assert "nstbench weights fetch" in about("weights").mend
-    assert (about("lpips").state, about("lpips").mend) == (
+    assert "nstbench weights fetch" in about("weights").fix
+    assert (about("lpips").state, about("lpips").fix) == (
         "note",
-        "nstbench weights fetch alexnet gets its trunk.",
+        "nstbench weights fetch alexnet downloads its network.",
     )
     (tmp_path / "weights").mkdir()
     for name in ("alexnet", "squeezenet"):
         torch.save({"features.0.bias": torch.zeros(1)}, tmp_path / "weights" / REGISTRY[name].file)
     damaged = about("weights")
     assert (damaged.state, "is damaged or is another file" in damaged.text) == ("wrong", True)
-    assert "nstbench weights fetch" in damaged.mend
+    assert "nstbench weights fetch" in damaged.fix
     for name in ("alexnet", "squeezenet"):
         sha256 = hashlib.sha256((tmp_path / "weights" / REGISTRY[name].file).read_bytes()).hexdigest()
         monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], sha256=sha256))
@@ -176,9 +176,9 @@ def test_a_gpu_that_is_seen_but_does_not_compute(monkeypatch: pytest.MonkeyPatch
     finding = about("cuda:0")
     assert finding.state == "wrong"
     assert finding.text.startswith("A100, 30 of 40 GB free, tf32; fp32 fails: ")
-    assert "trainer=cpu" in finding.mend
+    assert "trainer=cpu" in finding.fix
     monkeypatch.setattr(
-        doctor, "_computes", lambda device, text, **how: Finding(str(device), "ok", f"{text}; {how}")
+        doctor, "_check_device", lambda device, text, **how: Finding(str(device), "ok", f"{text}; {how}")
     )
     assert about("cuda:0").text == (
         "A100, 30 of 40 GB free, tf32; {'bf16': 'in hardware', "
@@ -190,8 +190,8 @@ def test_a_gpu_that_this_pytorch_cannot_use(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     finding = about("GPU")
-    assert (finding.state, "cannot use the one that is here" in finding.text) == ("note", True)
-    assert "nvidia-smi" in finding.mend
+    assert (finding.state, "cannot use the GPU" in finding.text) == ("note", True)
+    assert "nvidia-smi" in finding.fix
 
 
 def test_bf16_that_does_not_work_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,7 +226,7 @@ def test_whether_encoders_can_be_compiled(
     monkeypatch: pytest.MonkeyPatch, installed: bool, state: str
 ) -> None:
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
-    monkeypatch.setattr(doctor, "_installed", lambda name: installed or name != "triton")
+    monkeypatch.setattr(doctor, "_is_installed", lambda name: installed or name != "triton")
     found = about("compile")
     assert found.state == state
     assert "C++ compiler: none" in found.text

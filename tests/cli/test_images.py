@@ -231,8 +231,8 @@ def test_another_address(server: Server) -> None:
     assert images("fetch", "sea", "--url", moved) == 0
     assert here() == {"sea"}
     for words, reason in (
-        (("sea", "sky", "--url", moved), "one address for 2 pictures"),
-        (("sky", "--url", "ftp://x/y"), "not an address of the web"),
+        (("sea", "sky", "--url", moved), "it is one URL for 2 pictures"),
+        (("sky", "--url", "ftp://x/y"), "it is not a URL"),
         (("face", "--url", moved), "the user must supply this picture"),
     ):
         with pytest.raises(UserError, match=reason):
@@ -262,7 +262,7 @@ def test_add_and_verify(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["fetch"], "it is not said what to fetch"),
+        (["fetch"], "a picture or a collection is needed"),
         (["fetch", "seaa"], "Did you mean sea"),
         (["fetch", "sea", "--accept-licence", "cc-by-sa-3.0"], "Did you mean cc-by-sa-2.0"),
         (["add", "face"], "a KEY and a FILE are needed"),
@@ -270,7 +270,7 @@ def test_add_and_verify(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
         (["add", "face", "nowhere.jpg"], "there is no such file"),
         (["verify", "fase"], "Did you mean face"),
         (["paper:fase"], "Did you mean paper:face"),
-        (["sea", "--url", "http://x"], "only fetch knows this"),
+        (["sea", "--url", "http://x"], "only fetch has this option"),
         (["fetch", "sea", "--sheet", "x.png"], "fetch draws no sheet"),
         (["face", "--sheet", "x.png"], "Did you mean paper:face"),
         (["paper:face", "--sheet", "x.png"], "this picture is not on this machine"),

@@ -298,11 +298,16 @@ def test_an_option_that_does_not_exist(
         ("encoder=vgg11,vgg19", "encoder=vgg11,vgg19", "it has several values", "Add -m"),
         ("study={a", "study={a", "this cannot be read", """'study="{a"'"""),
         ("steps=5=5", "steps=5=5", "this cannot be read", """'steps="5=5"'"""),
-        ("loss/style=[gram", "loss/style=[gram", "a bracket or quote is not closed", "As text"),
-        ("steps=(2)", "steps=(2)", "this cannot be read", "As text"),
+        (
+            "loss/style=[gram",
+            "loss/style=[gram",
+            "a bracket or quote is not closed",
+            "If it is a string, type",
+        ),
+        ("steps=(2)", "steps=(2)", "this cannot be read", "If it is a string, type"),
         ("steps", "steps", "this is not of the form setting=value", "Type steps=…"),
         ("a,b=3", "a,b=3", "this is not the name of a setting", "--help"),
-        ("+steps=5", "+steps=5", "it is there already", "steps=5"),
+        ("+steps=5", "+steps=5", "this setting exists already", "steps=5"),
         ("~nothing", "~nothing", "does not exist", "--help"),
     ],
 )
@@ -312,7 +317,7 @@ def test_what_hydra_cannot_read(complain: Complain, typed: str, setting: str, re
 
 def test_what_is_said_of_quoting_works(complain: Complain, capfd: pytest.CaptureFixture[str]) -> None:
     line = complain("study={a")
-    (advice,) = re.findall(r"typed '(.*)'\.", line)
+    (advice,) = re.findall(r"string, type '(.*)'\.", line)
     assert main(["run", advice, "--cfg", "job"]) == 0
     assert "study: '{a'" in capfd.readouterr().out
 
@@ -379,7 +384,7 @@ GLOBAL = "# @package _global_\n"
     [
         ("stpes: 100", "stpes=100", "there is no such setting", "steps"),
         ("pictures: {size_iss: area}", "pictures.size_iss=area", "there is no such setting", "size_is"),
-        ("study: 2024", "study=2024", "it must be a text", 'study="2024"'),
+        ("study: 2024", "study=2024", "it must be a string", 'study="2024"'),
         ("weights: null", "weights=null", "it must be a mapping", "weights.…=…"),
         ("canvas: pixels", "canvas=pixels", "it must be a mapping", "canvas=pixels"),
         (
@@ -560,11 +565,16 @@ def test_registered_weights_that_are_not_here(complain: Complain) -> None:
         (["seed=0,1", "content=gone.png"], "pictures.content=gone.png", "there is no such file", ""),
         (["seed=0,1", "pictures=own"], "pictures.content=???", "it has no value", "pictures.content=…"),
         (["seed=0,1", "layers.style=[relu9_9]"], "layers.style=relu9_9", "no such layer", "relu5_"),
-        (["seed=["], "seed=[", "this cannot be read", "As text"),
+        (["seed=["], "seed=[", "this cannot be read", "If it is a string, type"),
         (["seed=glob(x)"], "seed=glob(x)", "glob stands for options of a group", "seed=…,…"),
         (["sede=glob(x)"], "sede=glob(x)", "glob stands for options of a group", "Did you mean seed"),
-        (["loss/style=glob(zz*)"], "loss/style=glob(zz*)", "none of the options fits", "gram"),
-        (["style=a.jpg,[a.jpg,b.jpg"], "pictures.style=a.jpg,[a.jpg,b.jpg", "this cannot be read", "As text"),
+        (["loss/style=glob(zz*)"], "loss/style=glob(zz*)", "this glob matches no option", "gram"),
+        (
+            ["style=a.jpg,[a.jpg,b.jpg"],
+            "pictures.style=a.jpg,[a.jpg,b.jpg",
+            "this cannot be read",
+            "If it is a string, type",
+        ),
         (["style=glob(no/*.jpg)"], "pictures.style=glob(no/*.jpg)", "no picture matches", "The folder no"),
         (["seed=0,1", "output=~nobody2/x"], "output=~nobody2/x", "there is no user nobody2", "output=~/"),
         (["seed=0,1", "trainer.threads=999"], "trainer.threads=999", "cores here", "trainer.threads=3"),

@@ -11,7 +11,7 @@ from PIL import Image
 from nstbench.cli import main
 from nstbench.cli.composition.overrides import SHORTHANDS, overrides_from
 from nstbench.cli.composition.program import RUN
-from nstbench.cli.other_tools import look_up, refuse_other_tools
+from nstbench.cli.other_tools import find_equivalent, refuse_other_tools
 from nstbench.cli.other_tools_table import EQUIVALENTS
 from nstbench.config.schema import Config
 from nstbench.errors import UserError
@@ -141,4 +141,4 @@ def test_in_an_experiment_of_ones_own(capfd: pytest.CaptureFixture[str]) -> None
     Path("own/experiment/mine.yaml").write_text("# @package _global_\nnum_iterations: 500\n")
     assert main(["run", "--config-dir", "own", "experiment=mine"]) == 2
     assert "num_iterations=500: there is no such setting. Type steps=500." in capfd.readouterr().err
-    assert look_up("nothing") is None
+    assert find_equivalent("nothing") is None

@@ -72,7 +72,7 @@ def test_only_the_network_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtu
     ("typed", "said"),
     [
         (["gatis2016"], "CURVE=gatis2016: there is no published curve of that name. Did you mean gatys2016"),
-        (["gatys2016", "--tolerance", "0"], "--tolerance=0.0: it is a share in percent."),
+        (["gatys2016", "--tolerance", "0"], "--tolerance=0.0: it must be a percentage between 0 and 100."),
         (["gatys2016", "stpes=3"], "stpes=3: there is no such setting. Did you mean steps"),
         (["gatys2016", "steps=abc"], "steps=abc: it must be a whole number."),
     ],

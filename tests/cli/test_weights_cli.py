@@ -160,9 +160,9 @@ def test_fetch_from_a_mirror_of_ones_own(own: Path, address: str, monkeypatch: p
     (own / "toy-a.pth").unlink()
     with pytest.raises(UserError, match="expected"):  # a mirror is held to the hash as well
         nstbench_weights("fetch", "toy-a", "--url", f"{address}toy-b.pth")
-    with pytest.raises(UserError, match="one address for 2 files"):
+    with pytest.raises(UserError, match="it is one URL for 2 files"):
         nstbench_weights("fetch", "toy-a", "toy-b", "--url", f"{address}toy-a.pth")
-    with pytest.raises(UserError, match="not an address"):
+    with pytest.raises(UserError, match="it is not a URL"):
         nstbench_weights("fetch", "toy-a", "--url", "/some/file")
 
 

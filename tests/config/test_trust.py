@@ -183,8 +183,8 @@ def test_other_ways_to_have_something_called(
     [
         ("++hydra.launcher.size={_target_: records.note}", "nothing is built from a _target_ here"),
         ("++hydra.sweeper.sampler={_target_: records.note}", "it is not a sampler of Optuna's"),
-        ("++hydra.job_logging.handlers.x={class: records.Noted}", "it is no class of the kind logging.Hand"),
-        ("++hydra.job_logging.filters.x={f: 'ext://records.note'}", "it is no stream"),
+        ("++hydra.job_logging.handlers.x={class: records.Noted}", "it is not a subclass of logging.Hand"),
+        ("++hydra.job_logging.filters.x={f: 'ext://records.note'}", "it is not a text stream"),
     ],
 )
 def test_other_ways_to_have_hydra_call_something(
@@ -262,7 +262,7 @@ BOMBS = {
     "unclosed": ("panels: " + "[" * 200_000, "more than 40"),
     "long": ("#" * 1_000_000, "more than 262,144 bytes"),
     "many": ("panels: [" + "0," * 20_000 + "]", "stands for more than 10,000 values"),
-    "digits": ("steps: " + "9" * 5_000, "a text of 5,000 characters is too long"),
+    "digits": ("steps: " + "9" * 5_000, "a string of 5,000 characters is too long"),
     "binary": ("study: !!binary aGVsbG8=", "no setting has values of the type !!binary"),
     "set": ("study: !!set {a, b}", "!!set"),
     "date": ("study: !!timestamp 2020-01-01", "!!timestamp"),
@@ -337,13 +337,13 @@ def test_odd_values_in_any_setting_are_one_line(composed: dict[str, Any], tmp_pa
         ("study", "../x", "it must be a plain folder name"),
         ("optimizer.lr", math.inf, "it must be a finite number"),
         ("optimizer.max_iter", 2**64, "an integer of 65 bits is too large"),
-        ("panels", {None: {}}, "the name of a setting is a text"),
+        ("panels", {None: {}}, "the name of a setting is a string"),
         ("criterion", [0] * 100_000, "it has more than 10,000 values"),
         ("encoder.weights", "x" * 300, "no file can have a name that long"),
-        ("encoder.weights", "x" * 5000, "a text of 5,000 characters is too long"),
-        ("pictures.content", "x" * 5000, "a text of 5,000 characters is too long"),
-        ("canvas.start", "x" * 5000, "a text of 5,000 characters is too long"),
-        ("output", "x" * 5000, "a text of 5,000 characters is too long"),
+        ("encoder.weights", "x" * 5000, "a string of 5,000 characters is too long"),
+        ("pictures.content", "x" * 5000, "a string of 5,000 characters is too long"),
+        ("canvas.start", "x" * 5000, "a string of 5,000 characters is too long"),
+        ("output", "x" * 5000, "a string of 5,000 characters is too long"),
     ],
 )
 def test_values_that_no_record_can_hold(

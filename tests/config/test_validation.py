@@ -1,4 +1,4 @@
-"""Whatever stands in a configuration, checking it gives a typed one or one clear complaint."""
+"""Whatever stands in a configuration, checking it gives a typed one or one clear error."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from nstbench.config.files import conf_dir
 from nstbench.config.resolvers import register_resolvers
 from nstbench.config.schema import Config, list_settings
-from nstbench.config.validation import referred, validate
+from nstbench.config.validation import follow_references, validate
 from nstbench.errors import UserError, as_typed, did_you_mean
 
 
@@ -36,7 +36,7 @@ Refuse = Callable[..., UserError]
 
 @pytest.fixture
 def refuse(composed: DictConfig) -> Refuse:
-    """Return a function that changes one setting and gives the complaint."""
+    """Return a function that changes one setting and returns the error."""
 
     def change(path: str, value: object) -> UserError:
         changed = copy.deepcopy(composed)
@@ -93,10 +93,10 @@ def refuse(composed: DictConfig) -> Refuse:
         (
             "pictures.style",
             5,
-            "it must be a text or a list",
+            "it must be a string or a list",
             "Type pictures.style=procedural:strokes, for example.",
         ),
-        ("pictures.style_weights", [0.0], "they sum to nothing", "Use positive ones."),
+        ("pictures.style_weights", [0.0], "their sum is 0", "Use positive ones."),
         (
             "pictures.style_weights",
             [-1.0],
@@ -123,10 +123,15 @@ def refuse(composed: DictConfig) -> Refuse:
             "",
         ),
         ("study", "..", "it must be a plain folder name", "Type a name such as study=first."),
-        ("study", 2024, "it must be a text", 'Type study="2024", for example.'),
+        ("study", 2024, "it must be a string", 'Type study="2024", for example.'),
         ("loss.style.gram.layer_weights", "men", "it must be a list, mean or sum", "layer_weights=mean"),
         ("loss.style.gram.layers", 3, "it must be a list, default or patches", "layers=[relu4_1]"),
-        ("loss.regularizer.tv.layers", ["relu1_1"], "a regulariser looks at the canvas itself", "Remove it."),
+        (
+            "loss.regularizer.tv.layers",
+            ["relu1_1"],
+            "a regulariser is computed on the canvas itself",
+            "Remove it.",
+        ),
         ("loss.regularizer.tv.reduction", "men", "it must be", "reduction=mean"),
         ("optimizer._target_", "torch.optm.SGD", "there is no module torch.optm", "Did you mean optim?"),
         (
@@ -213,12 +218,12 @@ def test_missing_values_come_before_anything_else(composed: DictConfig) -> None:
 
 
 def test_references_are_followed_to_what_people_type(composed: DictConfig) -> None:
-    assert referred(composed, "schedule.stages.0.size") == "size"
-    assert referred(composed, "loss.style.gram.layers") == "layers.style"
-    assert referred(composed, "size") == "size"
-    assert referred(composed, "no.such.thing") == "no.such.thing"
-    assert referred(OmegaConf.create({"a": "${b}", "b": "${a}"}), "a") in {"a", "b"}
-    assert referred(OmegaConf.create({"a": "${b}"}), "a") == "a"
+    assert follow_references(composed, "schedule.stages.0.size") == "size"
+    assert follow_references(composed, "loss.style.gram.layers") == "layers.style"
+    assert follow_references(composed, "size") == "size"
+    assert follow_references(composed, "no.such.thing") == "no.such.thing"
+    assert follow_references(OmegaConf.create({"a": "${b}", "b": "${a}"}), "a") in {"a", "b"}
+    assert follow_references(OmegaConf.create({"a": "${b}"}), "a") == "a"
 
 
 def test_shares_of_whole_numbers(composed: DictConfig) -> None:
@@ -305,7 +310,7 @@ def put(plain: Any, path: str, value: object) -> None:
         plain[last] = value
 
 
-def complaint(config: object) -> UserError | None:
+def error_of(config: object) -> UserError | None:
     """Return what is wrong with a configuration, None if nothing is."""
     try:
         assert isinstance(validate(config), Config)  # type: ignore[arg-type]
@@ -320,7 +325,7 @@ def test_any_garbage_gives_a_config_or_one_complaint(composed: DictConfig, chang
     plain = OmegaConf.to_container(composed, resolve=True)
     for path, value in changes.items():
         put(plain, path, value)
-    error = complaint(plain)
+    error = error_of(plain)
     assert error is None or (error.setting and error.reason and "\n" not in str(error))
 
 
@@ -332,7 +337,7 @@ def test_the_same_of_what_is_still_to_be_resolved(composed: DictConfig, place: s
         OmegaConf.update(changed, place, value, force_add=True)
     except (OmegaConfBaseException, ValueError, AttributeError):
         return  # OmegaConf itself refuses it: see tests/cli/test_mistakes.py
-    error = complaint(changed)
+    error = error_of(changed)
     assert error is None or (error.setting and error.reason and "\n" not in str(error))
 
 

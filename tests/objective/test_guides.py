@@ -393,7 +393,7 @@ def guide_of(masks: dict[str, str], mask: str) -> str:
         (["+pictures.guides.sky={contnet: a.png}"], r"guides\.sky\.contnet.*no such setting.*mean content"),
         (["+pictures.guides.sky={picture: 1}"], r"guides\.sky\.picture=1: there is no such style picture"),
         (["+pictures.guides.sky={weight: 0}"], r"guides\.sky\.weight=0: it must be greater than 0"),
-        (["+pictures.guides.sky={content: 5}"], r"guides\.sky\.content=5: it must be a text"),
+        (["+pictures.guides.sky={content: 5}"], r"guides\.sky\.content=5: it must be a string"),
         (["+pictures.guides={a b: {picture: 0}}"], r"guides\.a b: this cannot be the name of a region"),
         (["pictures.guide_propagation=inner"], r"guide_propagation=inner: it must be simple, inside or all"),
         (

@@ -288,7 +288,7 @@ def test_a_dashboard_that_cannot_write_is_left_behind_with_one_line(
     assert result.record.state == "completed"
     assert (result.folder / "canvas.png").read_bytes() == (whole.folder / "canvas.png").read_bytes()
     printed = "".join(capfd.readouterr())
-    assert len(re.findall("does not show what follows of this run", printed)) == 1
+    assert len(re.findall("shows no more of this run", printed)) == 1
     assert not NO_TRACEBACK.search(printed)
 
 
@@ -314,7 +314,7 @@ def test_a_wandb_that_finds_no_room_is_left_out_with_one_line(
     printed = "".join(capfd.readouterr())
     (line,) = [line for line in printed.splitlines() if line.startswith("nstbench: ")]
     assert line == (
-        "nstbench: wandb does not show what follows of this run, which goes on without it: "
+        "nstbench: wandb failed and shows no more of this run, which continues without it: "
         "No space left on device"
     )
     assert not NO_TRACEBACK.search(printed)

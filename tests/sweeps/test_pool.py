@@ -16,8 +16,8 @@ from conftest import TINY
 
 from nstbench.cli import main
 from nstbench.errors import UserError
-from nstbench.sweeps.launchers.pool import settings
-from nstbench.sweeps.launchers.worker_pool import Limits, Loss, Pool
+from nstbench.sweeps.launchers.pool import check_settings
+from nstbench.sweeps.launchers.worker_pool import Limits, LostJob, Pool
 
 
 def work(job: tuple[str, Any]) -> Any:
@@ -51,7 +51,7 @@ def pool(workers: int = 1, limits: Limits | None = None, **more: Any) -> Pool:
 
 
 def run(jobs: list[tuple[str, Any]], workers: int = 1, limits: Limits | None = None, **more: Any) -> Any:
-    lost: list[Loss] = []
+    lost: list[LostJob] = []
     results = pool(workers, limits, **more).run(jobs, lost.append)
     return results, {loss.job: loss.reason for loss in lost}
 
@@ -75,7 +75,7 @@ def test_a_worker_does_many_jobs_and_another_takes_the_place_of_one_that_died() 
 
 def test_a_job_killed_by_hand_says_what_else_it_may_have_been() -> None:
     _, lost = run([("crash", signal.SIGKILL)])
-    assert lost == {0: "its process was killed by SIGKILL, by hand or for want of memory"}
+    assert lost == {0: "its process was killed by SIGKILL, by a user or for lack of memory"}
 
 
 def test_a_job_that_takes_too_long_is_stopped_and_the_others_are_not_kept_waiting() -> None:
@@ -122,11 +122,11 @@ def test_a_pool_whose_workers_cannot_start_gives_up() -> None:
 def test_settings_that_cannot_be_used_are_refused_with_an_example(given: dict[str, Any], said: str) -> None:
     all_of_them = {"workers": None, "threads": None, "timeout": None, "memory_limit": None, **given}
     with pytest.raises(UserError) as refused:
-        settings(**all_of_them)
+        check_settings(**all_of_them)
     assert str(refused.value).startswith(said)
     (name,) = given
     assert f"Type hydra.launcher.{name}=" in str(refused.value)
-    assert settings(workers=2, threads=1, timeout=5, memory_limit="1.5GiB").memory_limit == 3 * 2**29
+    assert check_settings(workers=2, threads=1, timeout=5, memory_limit="1.5GiB").memory_limit == 3 * 2**29
 
 
 def test_a_mistake_in_the_launchers_settings_is_one_line_and_status_2(

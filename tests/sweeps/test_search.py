@@ -24,7 +24,7 @@ from nstbench.config.resolvers import register_resolvers
 from nstbench.config.schema import Config
 from nstbench.errors import UserError
 from nstbench.sweeps.plugins import register_launchers
-from nstbench.sweeps.search_results import Found, best, show_search
+from nstbench.sweeps.search_results import SearchedRun, best, show_search
 from nstbench.tracking.ledger import Entry
 from nstbench.tracking.record import RunRecord
 
@@ -248,8 +248,8 @@ def test_criteria_that_a_run_has(compose_config: Callable[..., Config]) -> None:
 
 
 def test_the_front_is_what_no_run_beats() -> None:
-    def run(name: str, *values: float) -> Found:
-        return Found({}, values, name)
+    def run(name: str, *values: float) -> SearchedRun:
+        return SearchedRun({}, values, name)
 
     runs = [run("a", 1, 1), run("b", 2, 3), run("c", 3, 2), run("d", 3, 3), run("e", 1, 0.5), run("f", 2, 3)]
     assert [r.folder for r in best(runs, [False, True])] == ["a", "b", "f"]

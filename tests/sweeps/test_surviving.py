@@ -290,7 +290,7 @@ def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
         ("seed=range(5,1)", "seed=range(5,1): it has no values."),
         (
             "loss/style=glob(zzz*)",
-            "loss/style=glob(zzz*): none of the options fits this glob. Options to choose",
+            "loss/style=glob(zzz*): this glob matches no option. Options to choose",
         ),
         ("weights.style=interval(1,2)", "weights.style=interval(1,2): an interval has no values to run"),
     ],

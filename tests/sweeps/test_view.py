@@ -38,7 +38,7 @@ def test_it_counts_what_is_done_running_failed_and_remaining(ledger: Ledger) -> 
     view.look()
     # 2.5 of 10, for one was skipped, in 25 s: 75 s are left.
     first, third, fourth = shown(view).splitlines()
-    assert "3/11 done · 2 running · 1 failed · 1 at work elsewhere" in first
+    assert "3/11 done · 2 running · 1 failed · 1 in another process" in first
     assert "6 remaining · 0:01:15 left" in first
     assert "50/100 a-4" in third
     assert "seed=4: starting" in fourth

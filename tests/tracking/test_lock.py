@@ -70,7 +70,7 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_without_locks_of_the_system_a_living_owner_here_is_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock, "_locked", lambda file: None)
+    monkeypatch.setattr(lock, "_take_lock", lambda file: None)
     here = socket.gethostname()
     owned_by(tmp_path, here, beat_ago=1, pid=os.getppid())
     with pytest.raises(BusyError), alone_in(tmp_path):

@@ -375,7 +375,7 @@ def test_without_an_answer_auto_goes_offline_once_and_online_is_refused(
         assert isinstance(wandb_logger(INFO), WandbLogger)
     assert asked == [None, "offline", "offline"]
     (said,) = [r.getMessage() for r in caplog.records if r.name == loggers.__name__]
-    assert said == "wandb is offline from here on, because it cannot go online: no answer"
+    assert said == "wandb stays offline, because it cannot go online: no answer"
     with pytest.raises(
         UserError, match=r"logger\.wandb\.mode=online: no answer\. .*wandb login.*mode=offline"
     ):
@@ -403,7 +403,7 @@ def test_a_server_out_of_reach_means_offline_unless_online_was_asked_for(
     with caplog.at_level(logging.WARNING):
         first = wandb_logger(INFO)
     (said,) = [r.getMessage() for r in caplog.records if r.name == loggers.__name__]
-    assert said.startswith("wandb is offline from here on, because")
+    assert said.startswith("wandb stays offline, because")
     began = time.monotonic()
     second = wandb_logger(INFO)  # the next run of a sweep does not wait again
     assert time.monotonic() - began < 0.9

@@ -46,7 +46,7 @@ def nested(depth: int) -> Any:
         ({"overrides": [1]}, "overrides.0: input should be a valid string"),
         ({"config": {**CONFIG, "deep": nested(900)}}, "it is nested more than 24 levels deep"),
         ({"config": {**CONFIG, "wide": [0] * 20_000}}, "it has more than 5000 values"),
-        ({"config": {**CONFIG, "long": "x" * 70_000}}, "it has a text of 70000 characters"),
+        ({"config": {**CONFIG, "long": "x" * 70_000}}, "it has a string of 70000 characters"),
         ({"config": {**CONFIG, "pictures": {"content": {}, "style": None}}}, "config.pictures.content"),
         ({"config": {**CONFIG, "seed": "0"}}, "config.seed: input should be a valid integer"),
         ({"config": {**CONFIG, "metrics": {"a": 1}}}, "config.metrics.a: input should be a valid dictionary"),
@@ -135,7 +135,7 @@ def test_a_run_on_a_damaged_record_says_so_and_begins_anew(
     with caplog.at_level(logging.WARNING):
         again = run(compose_config("steps=2", "metrics=fast"))
     (line,) = (r.getMessage() for r in caplog.records if r.name == "nstbench.tracking.record")
-    assert line.startswith(f"{made.folder} is taken for a folder without a record: run.json")
+    assert line.startswith(f"the record in {made.folder} is ignored: run.json")
     assert not again.skipped
     assert again.record.state == "completed"
     assert (again.folder / "canvas.png").read_bytes() == whole

@@ -1,1 +1,1 @@
-"""From what is typed to a configuration, through Hydra."""
+"""Composition of a configuration from a command's arguments, with Hydra."""

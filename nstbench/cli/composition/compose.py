@@ -1,4 +1,4 @@
-"""Composing a configuration with Hydra, and saying in one line why that did not work."""
+"""Composing a configuration with Hydra, with its errors as a `UserError`."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def with_hydra(
     overrides: Sequence[str],
     program: Program = RUN,
 ) -> None:
-    """Compose what was typed and call ``task`` with it, once or for every run of a sweep.
+    """Compose a configuration and call ``task`` with it, once or for every run of a sweep.
 
     Args:
-        task: must not raise: Hydra would print lines of its own.
-        flags: such as ``-m``.
-        overrides: in Hydra's grammar.
-        program: the command that they were typed after.
+        task: Function of the composed configuration. It must not raise: Hydra would print lines of its own.
+        flags: Flags of Hydra's, such as ``-m``.
+        overrides: Overrides in Hydra's grammar.
+        program: Command that was typed.
 
     Raises:
-        UserError: the configuration cannot be composed, or a sweep's folder cannot be written.
-        StorageError: there is no room left in it.
+        UserError: The configuration cannot be composed, or a sweep's folder cannot be written.
+        StorageError: The disk is full.
     """
-    # Hydra prints errors its own way, without suggestions, unless it is told to raise them.
+    # By default Hydra prints errors itself, without suggestions; with this it raises them.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Results have folders of their own, and paths are relative to where the command is typed: a change of
-    # folder (hydra.job.chdir) would only break them. Of two overrides of a setting, the last holds.
+    # Paths are relative to the folder where the command is typed: a change of folder (hydra.job.chdir)
+    # would break them. Of two overrides of a setting, the last one holds.
     stay = "hydra.job.chdir=false"
     before, sys.argv = sys.argv, [program.command, *flags, *overrides, stay]
     try:
@@ -53,13 +53,13 @@ def with_hydra(
         if isinstance(error, HydraException):
             raise as_user_error(error, overrides, program) from error
         if error.errno in FULL:
-            # Hydra's own files: what writing reports names no file.
+            # Raised by Hydra while it writes its own files; the error may name no file.
             typed = [each.partition("=")[2] for each in overrides if each.startswith("output=")]
             raise StorageError(Path(error.filename or (typed or ["outputs"])[-1]), error) from error
         hint = "Give a folder you may write to: output=…"
         reason = f"it cannot be written ({error.strerror})"
         raise UserError("output", error.filename or "", reason, hint) from error
-    except Exception as error:  # what is typed makes Hydra raise anything; the task raises nothing
+    except Exception as error:  # Hydra raises errors of many classes; the task raises none
         raise as_user_error(error, overrides, program) from error
     finally:
         sys.argv = before

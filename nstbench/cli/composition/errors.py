@@ -1,4 +1,4 @@
-"""Hydra's errors as messages that say what to type instead."""
+"""Hydra's errors as a `UserError` that says what to type instead."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from omegaconf import DictConfig
 from yaml import MarkedYAMLError
 
 from nstbench.cli.composition.program import RUN, Program
-from nstbench.cli.other_tools import look_up
+from nstbench.cli.other_tools import find_equivalent
 from nstbench.config.instantiate import parameters_of
 from nstbench.config.messages import NO_SUCH_SETTING
 from nstbench.config.schema import list_settings
-from nstbench.config.validation import referred
+from nstbench.config.validation import follow_references
 from nstbench.errors import UserError, did_you_mean, nearest
 
 
 def as_user_error(error: Exception, overrides: Sequence[str], program: Program = RUN) -> UserError:
-    """Return the `UserError` that says what ``error`` means for the user, who typed ``overrides``."""
+    """Return the `UserError` for an error that Hydra raised on the ``overrides`` that were typed."""
     text = str(error)
     if isinstance(error, OverrideParseException):
         return _not_in_grammar(error.override, program)
@@ -33,7 +33,7 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
         return UserError(where, "", f"this is not YAML: {error.problem}", "Correct that line.")
     if isinstance(error, UnicodeDecodeError):
         return UserError("--config-dir", "", "a file there is not UTF-8", "Save it as UTF-8.")
-    for cause in _chain(error):
+    for cause in _causes(error):
         parent = getattr(cause, "parent_node", None)
         if "is not in struct" in str(cause):
             path = _quoted_in(text) or str(getattr(cause, "full_key", ""))
@@ -43,16 +43,16 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
     if match := re.search(r"Ambiguous value for argument '(.*)'$", text, re.MULTILINE):
         key, _, value = match[1].partition("=")
         several = "Add -m to run one after the other" if program.sweeps else "Give one"
-        hint = f"{several}; if it is one text, type {_quoted(key, value)}."
+        hint = f"{several}; if it is one string, type {_quoted(key, value)}."
         return UserError(key, value, "it has several values", hint)
     if "already at '" in text or "Multiple values for" in text:
         for key, _, value in (override.partition("=") for override in overrides):
             if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
                 hint = f"Type it without the +: {key[1:]}={value}"
-                return UserError(key, value, "it is there already", hint)
-    # Hydra wraps some of OmegaConf's errors in one of its own without a text.
-    text = next((str(cause) for cause in _chain(error) if str(cause).strip()), "")
-    return _other(text, overrides, program)
+                return UserError(key, value, "this setting exists already", hint)
+    # Hydra wraps some of OmegaConf's errors in one of its own without a message.
+    text = next((str(cause) for cause in _causes(error) if str(cause).strip()), "")
+    return _other_error(text, overrides, program)
 
 
 def _not_in_grammar(override: str, program: Program) -> UserError:
@@ -64,7 +64,7 @@ def _not_in_grammar(override: str, program: Program) -> UserError:
     if not re.fullmatch(r"[~+]*[\w$-]+([./@:][\w$-]+)*", key):
         return UserError(key, value, "this is not the name of a setting", program.help)
     reason = "this cannot be read: a bracket or quote is not closed, or text with one of ,=[]{}() not quoted"
-    return UserError(key, value, reason, f"As text it is typed {_quoted(key, value)}.")
+    return UserError(key, value, reason, f"If it is a string, type {_quoted(key, value)}.")
 
 
 def _quoted(key: str, value: str) -> str:
@@ -80,7 +80,7 @@ def _no_option(path: str, options: Sequence[str] | None, program: Program) -> Us
         if above in program.groups():
             group, option, known = above, f"{folder}/{option}", program.groups()[above]
     if not group:
-        hint = f"The one here is called {program.config}."
+        hint = f"The usual one is {program.config}."
         return UserError("--config-name", path, "there is no such file", hint)
     if not known:
         return UserError(group, option, "there is no such group of options", _near_group(group, program))
@@ -88,7 +88,7 @@ def _no_option(path: str, options: Sequence[str] | None, program: Program) -> Us
 
 
 def _no_group(path: str, overrides: Sequence[str], program: Program) -> UserError:
-    value = _typed(path, overrides)
+    value = _typed_value(path, overrides)
     having = [group for group, options in program.groups().items() if value in options]
     hint = f"Did you mean {having[0]}={value}?" if having else _near_group(path, program)
     return UserError(path, value, "there is no such group of options", hint)
@@ -101,10 +101,13 @@ def _near_group(name: str, program: Program) -> str:
 def _no_setting(
     path: str, missing: str, parent: object, overrides: Sequence[str], program: Program
 ) -> UserError:
-    """``missing`` is the first part of ``path`` that does not exist, in ``parent``."""
+    """Return the error for a setting that does not exist.
+
+    ``missing`` is the first part of ``path`` that does not exist, in ``parent``.
+    """
     if "/" in path:
         return _no_group(path, overrides, program)
-    value = _typed(path, overrides)
+    value = _typed_value(path, overrides)
     above, _, key = missing.rpartition(".")
     known = [str(k) for k in parent] if isinstance(parent, DictConfig) else []
     group = above.replace(".", "/")
@@ -113,7 +116,7 @@ def _no_setting(
     elif isinstance(parent, DictConfig) and "_target_" in known:
         arguments = [a for a in parameters_of(str(parent["_target_"])) or [] if a != "params"]
         if key in arguments:
-            hint = f"It is an argument that the file leaves out: add it with +{path}={value}."
+            hint = f"It is an argument that is not in the option's file: add it with +{path}={value}."
         else:
             own = [k for k in dict.fromkeys([*known, *arguments]) if k[0] != "_"]
             hint = did_you_mean(key, own, what="its settings")
@@ -132,11 +135,11 @@ def _near_setting(name: str, program: Program) -> str:
     return f"Did you mean {' or '.join(close[:3])}?" if close else ""
 
 
-def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
-    """What is not worth a sentence of ours: Hydra's first line, about the override it names."""
+def _other_error(text: str, overrides: Sequence[str], program: Program) -> UserError:
+    """Return any other error: the first line of Hydra's message, with the override that it names."""
     first = next((line.strip() for line in text.splitlines() if line.strip()), "it cannot be composed")
     parts = [override.partition("=") for override in overrides]
-    if "Config group override must be" in first:  # encoder=5, which is a number: of which group is not said
+    if "Config group override must be" in first:  # encoder=5, a number: the message does not name the group
         known = program.groups()
         for group, _, value in parts:
             if group in known and value not in known[group]:
@@ -148,8 +151,8 @@ def _other(text: str, overrides: Sequence[str], program: Program) -> UserError:
     return UserError("configuration", "", first, program.help)
 
 
-def _typed(path: str, overrides: Sequence[str]) -> str:
-    """Return the value typed for a setting, "" if it was not typed."""
+def _typed_value(path: str, overrides: Sequence[str]) -> str:
+    """Return the value that was typed for a setting; "" if it was not typed."""
     for override in overrides:
         key, _, value = override.partition("=")
         if key.lstrip("+~") == path:
@@ -162,18 +165,18 @@ def _quoted_in(text: str) -> str:
     return match[1] if match else ""
 
 
-def _chain(error: BaseException | None) -> Iterable[BaseException]:
+def _causes(error: BaseException | None) -> Iterable[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def where_typed(error: UserError, composed: DictConfig) -> UserError:
-    """Return ``error`` about the setting that people type, where the one it names only refers to it.
+    """Return ``error`` with the setting to type, if the setting that it names is a reference.
 
-    ``schedule.stages.0.size`` is ``${size}``, and that is what the user can change.
+    ``schedule.stages.0.size`` is ``${size}``, so the user has to change ``size``.
     """
     of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
-    equivalent = look_up(error.setting) if of_run else None
+    equivalent = find_equivalent(error.setting) if of_run else None
     hint = f"Type {equivalent.typed}." if equivalent and equivalent.typed else error.hint
-    return UserError(referred(composed, error.setting), error.value, error.reason, hint)
+    return UserError(follow_references(composed, error.setting), error.value, error.reason, hint)

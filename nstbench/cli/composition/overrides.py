@@ -1,4 +1,4 @@
-"""From what a person types to Hydra's flags and its override grammar."""
+"""Conversion of a command's arguments to Hydra's flags and overrides."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from nstbench.cli.values import convert, file_exists, quote
 from nstbench.config.files import groups
 from nstbench.errors import UserError, did_you_mean
 
-# What a first-time user types, and the setting it stands for.
+# Short names of settings.
 SHORTHANDS = {"content": "pictures.content", "style": "pictures.style"}
 
-# Settings that hold text: a path may hold characters that mean something to Hydra, a name be a number.
+# Settings that hold text: a path may contain characters of Hydra's grammar, and a name may be a number.
 _PATHS = {"pictures.content", "pictures.style", "canvas.start", "encoder.weights", "output"}
 _TEXTS = _PATHS | {"study"}
 
-# Regions have names of the user's own: Hydra adds what a file has not if it is told so by ++.
+# Users choose the names of regions: with ++, Hydra adds settings that are not in the files.
 _REGION = re.compile(r"pictures\.guides(\..*)?")
 _MASK = re.compile(r"pictures\.guides\.[^.]+\.(content|style)")
 
@@ -32,20 +32,23 @@ _MASK = re.compile(r"pictures\.guides\.[^.]+\.(content|style)")
 def split_arguments(
     arguments: Sequence[str], command: str = "nstbench run"
 ) -> tuple[list[str], list[str], argparse.Namespace]:
-    """Return what was typed as flags and overrides, in whatever order they came, and the flags' meaning.
+    """Split the arguments, in any order, into flags and overrides, and parse the flags.
 
     Args:
-        arguments: after the command.
-        command: as it is typed, for messages.
+        arguments: Arguments after the command, as typed.
+        command: Command as typed, for messages.
+
+    Returns:
+        The flags, the overrides and the parsed flags.
 
     Raises:
-        UserError: a line break, bytes that are no text, or a flag that Hydra does not have.
+        UserError: An argument has a line break or is not valid text, or Hydra has no such flag.
     """
     for argument in arguments:
         line = " ".join(argument.splitlines())
         key, _, value = line.partition("=")
         if line != argument:
-            raise UserError(key, value, "there is a line break in it", "Type it in one line.")
+            raise UserError(key, value, "it contains a line break", "Type it in one line.")
         try:
             argument.encode()
         except UnicodeEncodeError as error:
@@ -65,26 +68,26 @@ def split_arguments(
         hint = did_you_mean(unknown[0], [f for f in flags if f.startswith("--")], what="flags")
         raise UserError(unknown[0], "", "there is no such flag", hint)
     if parsed.config_dir and not Path(parsed.config_dir).is_dir():
-        hint = "It is one like conf/, with folders such as experiment/ in it."
+        hint = "Give a folder like conf/, with folders such as experiment/ in it."
         raise UserError("--config-dir", parsed.config_dir, "there is no such folder", hint)
     overrides: list[str] = parsed.overrides
     flags, rest = [], list(overrides)
     for argument in arguments:
         if argument in rest:
             rest.remove(argument)
-        elif argument != "--dry-run":  # ours; the others are Hydra's
+        elif argument != "--dry-run":  # nstbench's own flag; the others are Hydra's
             flags.append(argument)
     return flags, overrides, parsed
 
 
 def overrides_from(arguments: Sequence[str], shorthands: Mapping[str, str] = SHORTHANDS) -> list[str]:
-    """Return the arguments with shorthands spelt out and texts quoted where Hydra needs it.
+    """Return the arguments with shorthands spelt out and strings quoted where Hydra needs it.
 
     ``content=my photo (1).jpg`` becomes ``pictures.content="my photo (1).jpg"``, ``study=2024`` the
     text ``"2024"``. Commas separate the values of a sweep, unless a file of exactly that name
-    exists; a ``~`` at the start of a path is the home folder. What is quoted already is left as it is.
+    exists; a ``~`` at the start of a path is the home folder. Quoted strings are left unchanged.
     A glob over a group with folders in it, such as ``experiment=glob(gatys2016/*)``, becomes the options
-    that it fits: Hydra's own sees none in folders.
+    that it matches: Hydra's own glob finds none in folders.
     """
     return [_override(argument, shorthands) for argument in arguments]
 
@@ -96,7 +99,7 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
     name = key.lstrip("+")
     setting = shorthands.get(name, name)
     if value.startswith("glob"):
-        value = ",".join(_fitting(setting, value)) or value
+        value = ",".join(_matching_options(setting, value)) or value
     if setting in _TEXTS or _MASK.fullmatch(setting):
         if "${" in value and file_exists(value):
             hint = "Rename the file, or type the name of a link to it."
@@ -108,15 +111,15 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
     return f"{key[: len(key) - len(name)]}{setting}={value}"
 
 
-def _fitting(group: str, glob: str) -> list[str]:
-    """Return the options of a group that a glob fits, if any of the group's lie in folders."""
+def _matching_options(group: str, glob: str) -> list[str]:
+    """Return the options of a group that a glob matches; [] if no option of the group is in a folder."""
     options = groups().get(group, [])
     if not any("/" in option for option in options):
         return []
     try:
         parsed = OverridesParser.create().parse_override(f"{group}={glob}").value()
     except HydraException:
-        return []  # said later, with all else that is not in the grammar
+        return []  # Hydra raises the same error later
     return parsed.filter(options) if isinstance(parsed, Glob) else []
 
 

@@ -16,12 +16,12 @@ class Program:
     """A command whose settings Hydra composes.
 
     Attributes:
-        command: as it is typed.
-        config: the file at the top of conf/ that it starts from, without its suffix.
-        schema: of the composed configuration, a dataclass.
-        chosen: the groups that the file chooses from; None: all there are.
-        sweeps: whether settings may have several values.
-        shorthands: names that may be typed for settings, and those settings.
+        command: Command as typed, such as ``nstbench run``.
+        config: Name of the file at the top of conf/ that the command starts from, without its suffix.
+        schema: Dataclass of the composed configuration.
+        chosen: Groups from which the file chooses; None: all groups.
+        sweeps: Whether settings may have several values.
+        shorthands: Settings by the short names that may be typed for them.
     """
 
     command: str
@@ -33,7 +33,7 @@ class Program:
 
     @property
     def help(self) -> str:
-        """A hint for whom nothing better can be told."""
+        """The hint for errors that have no better one."""
         return f"`{self.command} --help` lists settings and groups."
 
     def groups(self) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Finding, before a sweep writes anything, the mistakes that concern all of its runs."""
+"""Checks of a sweep before it writes anything: for mistakes that concern all of its runs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from nstbench.errors import UserError, did_you_mean
 
 
 def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
-    """Raise what is wrong with all runs of a sweep, or with the name of any option.
+    """Check that a run of a sweep can start, and that all its options exist.
 
     Runs are composed and checked with one swept setting changed at a time, not in all combinations:
-    all options, and of other settings as many values as it takes to find one that is good.
+    all options are tried, and values of other settings until a run is valid.
 
     Raises:
-        UserError: no run of the sweep could start, or one cannot be composed.
+        UserError: No run of the sweep can start, or one cannot be composed.
     """
     once = [flag for flag in flags if flag not in {"-m", "--multirun"}]
     mistakes: list[UserError] = []
@@ -37,7 +37,7 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
     def check(composed: DictConfig) -> None:
         nonlocal good
         if good:
-            return  # that the option exists is all there was to know
+            return  # the configuration was composed, so the option exists
         try:
             config = validate(composed)
             from nstbench.runs.preparation import prepare  # loads torch
@@ -46,27 +46,27 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
             good = True
         except UserError as mistake:
             if elsewhere and mistake.setting.startswith("trainer."):
-                good = True  # the machine that computes may have what this one lacks, and checks it again
+                good = True  # the machine that computes may have the device, and checks it again
             mistakes.append(where_typed(mistake, composed))
 
     for variant, of_option in _variants(flags, overrides):
         if of_option or not good:
-            with_hydra(check, once, [*variant, "hydra.mode=RUN"])  # an experiment may say MULTIRUN
+            with_hydra(check, once, [*variant, "hydra.mode=RUN"])  # an experiment may set MULTIRUN
     if not good:
         raise mistakes[0]
 
 
 def check_experiment(flags: Sequence[str], overrides: Sequence[str]) -> None:
-    """Raise what is wrong with all runs of an experiment that makes itself a sweep.
+    """Check that a run can start of an experiment whose file makes it a sweep.
 
     Raises:
-        UserError: no run of it could start.
+        UserError: No run of the sweep can start.
     """
     if not any(override.startswith("experiment=") for override in overrides):
         return
     jobs = jobs_of(flags, overrides) or []
     mistakes: list[UserError] = []
-    for _, composed in jobs if len(jobs) > 1 else []:  # one alone says so itself
+    for _, composed in jobs if len(jobs) > 1 else []:  # a single run reports its mistakes itself
         try:
             config = validate(composed)
             from nstbench.runs.preparation import prepare  # loads torch
@@ -85,25 +85,25 @@ def _variants(flags: Sequence[str], overrides: Sequence[str]) -> Iterator[tuple[
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise as_user_error(error, overrides) from error
-    known = _groups(flags)
+    known = _list_groups(flags)
     _check_swept(parsed, known)
-    # The values of a glob or an interval are known to Hydra alone.
+    # Only Hydra knows the values of a glob or an interval.
     parsed = [o for o in parsed if not isinstance(o.value(), Glob | IntervalSweep)]
-    first = [next(_values(o), "") for o in parsed]
+    first = [next(_list_values(o), "") for o in parsed]
     for override, value in zip(parsed, first, strict=True):
         if not value:
             typed = str(override.input_line).partition("=")[2]
-            raise UserError(override.get_key_element(), typed, "it has no values", "Give it one at least.")
+            raise UserError(override.get_key_element(), typed, "it has no values", "Give at least one.")
     yield first, True
     for options in (True, False):
         for i, override in enumerate(parsed):
             if override.is_sweep_override() and (override.key_or_group in known) is options:
-                for value in islice(_values(override), 1, None):
+                for value in islice(_list_values(override), 1, None):
                     yield [*first[:i], value, *first[i + 1 :]], options
 
 
 def _check_swept(overrides: Sequence[Override], known: Mapping[str, list[str]]) -> None:
-    """Refuse to sweep over what names the sweep itself, or over what only a search can choose from."""
+    """Refuse a sweep over settings that name the sweep, or over values that only a search can choose."""
     searched = any(o.key_or_group == "hydra/sweeper" for o in overrides)
     for override in overrides:
         name, typed = override.get_key_element(), str(override.input_line).partition("=")[2]
@@ -114,14 +114,14 @@ def _check_swept(overrides: Sequence[Override], known: Mapping[str, list[str]]) 
         if isinstance(glob, Glob):
             _check_glob(glob, override, known)
         if name == "hydra.sweeper.max_batch_size" and override.value() in (0, False):
-            raise UserError(name, typed, "a batch has a run at least", "Leave it out, or type 1000.")
+            raise UserError(name, typed, "a batch has at least one run", "Leave it out, or type 1000.")
         if isinstance(override.value(), IntervalSweep) and not searched:
             hint = "Add hydra/sweeper=optuna, which chooses from intervals, or list values: 1,10,100."
             raise UserError(name, typed, "an interval has no values to run one after the other", hint)
 
 
 def _check_glob(glob: Glob, override: Override, known: Mapping[str, list[str]]) -> None:
-    """Refuse a glob over what is no group of options, or one that none of the options fits."""
+    """Refuse a glob for a setting that is not a group, or one that matches none of the group's options."""
     name, typed = override.get_key_element(), str(override.input_line).partition("=")[2]
     if override.key_or_group not in known:
         reason = "glob stands for options of a group, or for picture files"
@@ -131,12 +131,10 @@ def _check_glob(glob: Glob, override: Override, known: Mapping[str, list[str]]) 
         raise UserError(name, typed, reason, hint)
     if not glob.filter(known[override.key_or_group]):
         shown = ", ".join(known[override.key_or_group])
-        raise UserError(
-            name, typed, "none of the options fits this glob", f"Options to choose from: {shown}."
-        )
+        raise UserError(name, typed, "this glob matches no option", f"Options to choose from: {shown}.")
 
 
-def _groups(flags: Sequence[str]) -> dict[str, list[str]]:
+def _list_groups(flags: Sequence[str]) -> dict[str, list[str]]:
     """Return the options of all groups, with those in the folder of ``--config-dir``."""
     known = {group: [*options] for group, options in groups().items()}
     own = next((f.partition("=")[2] for f in flags if f.startswith("--config-dir=")), "")
@@ -147,7 +145,7 @@ def _groups(flags: Sequence[str]) -> dict[str, list[str]]:
     return known
 
 
-def _values(override: Override) -> Iterator[str]:
+def _list_values(override: Override) -> Iterator[str]:
     assert override.input_line is not None
     if not override.is_sweep_override():
         yield override.input_line

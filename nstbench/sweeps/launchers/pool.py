@@ -19,17 +19,17 @@ from pydantic.dataclasses import dataclass
 
 from nstbench.errors import UserError
 from nstbench.runtime.cores import check_threads, cores
-from nstbench.sweeps.launchers.worker_pool import Limits, Loss, Pool
+from nstbench.sweeps.launchers.worker_pool import Limits, LostJob, Pool
 from nstbench.tracking.ledger import Ledger
 from nstbench.tracking.record import mark_failed
 
-_LEAST_MEMORY = 2**28  # PyTorch alone takes that
+_LEAST_MEMORY = 2**28  # PyTorch alone needs that much
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Of ``hydra/launcher=pool``: see ``conf/hydra/launcher/pool.yaml``."""
+    """Settings of ``hydra/launcher=pool``: see ``conf/hydra/launcher/pool.yaml``."""
 
     workers: Annotated[int, Field(ge=1, le=1024)] | None
     threads: Annotated[int, Field(ge=1, le=1024)] | None
@@ -39,7 +39,7 @@ class Settings:
 
 @dataclasses.dataclass
 class Work:
-    """Runs one job in a worker. What all jobs share travels once, when the worker starts."""
+    """A function that runs one job in a worker. It is sent once, when the worker starts."""
 
     hydra_context: HydraContext
     config: DictConfig
@@ -47,7 +47,7 @@ class Work:
     singletons: Any
 
     def __call__(self, job: tuple[int, list[str]]) -> Any:
-        """Compose and run job ``(number, overrides)``; return what the task returns."""
+        """Compose and run job ``(number, overrides)``; return the result of the task."""
         number, overrides = job
         Singleton.set_state(self.singletons)
         setup_globals()
@@ -64,11 +64,11 @@ class Work:
         return done.return_value
 
 
-def settings(workers: Any, threads: Any, timeout: Any, memory_limit: Any) -> Settings:
+def check_settings(workers: Any, threads: Any, timeout: Any, memory_limit: Any) -> Settings:
     """Return the checked settings of the pool.
 
     Raises:
-        UserError: one of them cannot be used.
+        UserError: A setting cannot be used.
     """
     given = {"workers": workers, "threads": threads, "timeout": timeout, "memory_limit": memory_limit}
     examples = {"workers": "4", "threads": "1", "timeout": "600", "memory_limit": "4GiB"}
@@ -86,15 +86,15 @@ def settings(workers: Any, threads: Any, timeout: Any, memory_limit: Any) -> Set
     return checked
 
 
-def in_pool(
+def run_in_pool(
     work: Callable[[Any], Any], jobs: Sequence[tuple[int, list[str]]], settings: Settings
 ) -> list[Any]:
-    """Run jobs ``(number, overrides)`` in a pool, and return what they return; NaN for those lost.
+    """Run jobs ``(number, overrides)`` in a pool, and return their results; NaN for lost jobs.
 
     Raises:
-        KeyboardInterrupt: the user asked to stop, and all runs have.
+        KeyboardInterrupt: The user requested a stop, and all runs have stopped.
     """
-    gpus = _gpus()
+    gpus = _list_gpus()
     workers = count_workers(settings)
     share = settings.threads or max(1, cores() // workers)
     environment = [dict.fromkeys(_THREADS, str(share))]
@@ -102,30 +102,30 @@ def in_pool(
         environment = [{**environment[0], "CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus]
     ledger = Ledger.here()
 
-    def lost(loss: Loss) -> None:
+    def lost(loss: LostJob) -> None:
         number, overrides = jobs[loss.job]
         if ledger is not None:
             before = ledger.of(number)
-            # Somebody wanted it out of the way; it would not fail by itself.
-            for_good = "SIGTERM" not in loss.reason
-            reason = loss.reason if for_good else f"{loss.reason}; the same command continues it"
+            # SIGTERM comes from outside: the run itself has not failed, and can continue.
+            is_final = "SIGTERM" not in loss.reason
+            reason = loss.reason if is_final else f"{loss.reason}; the same command continues it"
             ledger.lost(number, overrides, reason)
-            if for_good and before and before.state == "running" and before.folder:
+            if is_final and before and before.state == "running" and before.folder:
                 mark_failed(Path(before.folder), reason)
 
     limits = Limits(settings.timeout, settings.memory_limit)
-    # Hydra's state holds functions that the pickle of the standard library cannot take.
-    pool = Pool(cloudpickle.dumps(work), _load, min(workers, len(jobs)), limits, environment)
+    # Hydra's state holds functions that the pickle module of the standard library cannot pickle.
+    pool = Pool(cloudpickle.dumps(work), _import_modules, min(workers, len(jobs)), limits, environment)
     return [math.nan if value is None else value for value in pool.run(jobs, lost)]
 
 
 def count_workers(settings: Settings) -> int:
-    """Return how many workers the pool has at most: one per GPU, or else one per core, by default."""
-    return settings.workers or len(_gpus()) or cores()
+    """Return the largest number of workers: by default one per GPU, or one per core without a GPU."""
+    return settings.workers or len(_list_gpus()) or cores()
 
 
-def _gpus() -> list[str]:
-    """Return the names of the GPUs that workers are to share out among themselves."""
+def _list_gpus() -> list[str]:
+    """Return the names of the GPUs, which are assigned to workers in turn."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.split(",") if name]
@@ -134,6 +134,6 @@ def _gpus() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-def _load() -> None:
-    """Import what every run needs, so that it does not count as a run's time."""
+def _import_modules() -> None:
+    """Import the modules that every run needs, so that loading them does not count as a run's time."""
     import nstbench.runs.run  # noqa: F401

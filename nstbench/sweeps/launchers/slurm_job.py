@@ -1,4 +1,4 @@
-"""Inside a job of Slurm's: stopping in time, and getting in line again."""
+"""Inside a job of Slurm's: stopping before its time limit, and requeueing."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from nstbench.tracking.ledger import Ledger
 
 
 @contextmanager
-def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: str) -> Iterator[None]:
-    """Do a run; when its time is nearly over, stop it where it can continue, and have the job requeued.
+def stopped_in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: str) -> Iterator[None]:
+    """Stop the run inside the block before its time limit, where it can continue, and requeue the job.
 
-    submitit alone would stop it wherever it is, and the work since its last checkpoint were lost.
+    submitit alone would stop it at any point, and the work since its last checkpoint would be lost.
 
     Args:
-        number: of the run in the sweep.
-        overrides: what was typed for it.
-        grace: seconds from Slurm's warning until a run that still goes on is ended all the same.
-        out_of_time: what the sweep's ledger is told of a run that may not be requeued once more.
+        number: Number of the run in the sweep.
+        overrides: Overrides of the run, as typed.
+        grace: Seconds from Slurm's warning until a run that has not stopped is killed.
+        out_of_time: Reason that is recorded in the ledger for a run that cannot be requeued again.
 
     Raises:
-        SystemExit: the run is stopped; it did not fail.
+        SystemExit: The run is stopped; it did not fail.
     """
     warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]
     resubmit = signal.getsignal(warned)  # submitit's, which requeues the job and exits
     assert callable(resubmit)
     over, done = threading.Event(), threading.Event()
 
-    def leave() -> None:
+    def requeue() -> None:
         try:
             resubmit(warned, None)
         except UncompletedJobError:  # no attempts left
@@ -48,14 +48,14 @@ def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: st
                 ledger.lost(number, overrides, out_of_time, str(log))
             sys.exit(1)
 
-    def insist() -> None:
-        """End a run that has not stopped by itself: it hangs, or its steps are very long."""
+    def kill_after_grace() -> None:
+        """Kill a run that has not stopped after the grace period: it hangs, or its steps are very long."""
         if done.wait(grace):
             return
-        print("the run does not stop; this is where it is:", file=sys.stderr, flush=True)
+        print("the run does not stop; its traceback:", file=sys.stderr, flush=True)
         faulthandler.dump_traceback()
         try:
-            leave()
+            requeue()
         finally:
             os._exit(1)
 
@@ -63,7 +63,7 @@ def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: st
         if not over.is_set():
             over.set()
             request_stop()
-            threading.Thread(target=insist, daemon=True).start()
+            threading.Thread(target=kill_after_grace, daemon=True).start()
 
     def on_cancel(received: int, frame: FrameType | None) -> None:
         request_stop()
@@ -77,7 +77,7 @@ def in_time(number: int, overrides: Sequence[str], grace: float, out_of_time: st
             raise
         done.set()
         if over.is_set():
-            leave()
+            requeue()
         sys.exit(128 + signal.SIGTERM)
     finally:
         done.set()

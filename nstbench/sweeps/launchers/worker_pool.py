@@ -1,7 +1,7 @@
-"""A pool of worker processes, in which a job that crashes, hangs or grows too large fails alone.
+"""A pool of worker processes, in which a job that crashes, hangs or uses too much memory fails alone.
 
-The supervisor keeps one job per worker in flight, and watches. A worker that dies, or must be killed,
-loses its job and nothing else: another takes its place. Python's own pools give up when a worker dies.
+The supervisor gives each worker one job at a time. If a worker crashes, or has to be killed, only its job
+is lost, and another worker is started. Python's own pools stop when a worker crashes.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from typing import Any
 
 from nstbench.runtime.interruption import request_stop, stop_requested
 
-_GLANCE = 0.05  # seconds between looks at the workers
-_FALSE_STARTS = 3  # of workers that never got as far as their first job: then the pool gives up
-_LAST_WORDS = 0.5  # seconds for a worker that hangs to write where it does
-# Asks a worker to stop where it can continue. Ctrl-C itself reaches all processes of a terminal, and
-# may reach them once or twice: workers leave it to the supervisor.
+_POLL_INTERVAL = 0.05  # seconds between checks of the workers
+_MOST_FAILED_STARTS = 3  # workers that end before their first job; after as many the pool stops
+_TRACEBACK_TIME = 0.5  # seconds for a worker that hangs to write its traceback
+# Signal that requests a worker to stop where its run can continue. Ctrl-C itself reaches all processes of
+# a terminal, once or several times: workers ignore it, and the supervisor handles it.
 _STOP = getattr(signal, "SIGUSR1", None)
-_SAY_WHERE = getattr(signal, "SIGUSR2", None)
+_PRINT_TRACEBACK = getattr(signal, "SIGUSR2", None)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may take.
+    """Limits of a job.
 
     Attributes:
-        seconds: from the start of the job; None: any time.
-        memory: of the job's process, resident, in bytes; None: any amount.
+        seconds: Longest duration of the job; None: no limit.
+        memory: Largest resident memory of the job's process, in bytes; None: no limit.
     """
 
     seconds: float | None = None
@@ -44,12 +44,12 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Loss:
+class LostJob:
     """A job that ended without a result.
 
     Attributes:
-        job: its number.
-        reason: a clause: "killed by SIGSEGV".
+        job: Number of the job.
+        reason: Reason as a clause: "killed by SIGSEGV".
     """
 
     job: int
@@ -65,10 +65,10 @@ class _Worker:
     job: int | None = None
     began: float = 0.0
     stopping: bool = False
-    verdict: str = ""
-    """Why it had to be killed."""
-    condemned: float = 0.0
-    """When it was told to say where it hangs; it is killed soon after."""
+    reason: str = ""
+    """Reason why the worker is killed."""
+    kill_after: float | None = None
+    """Time after which the worker is killed: until then it can write its traceback."""
 
 
 @dataclass
@@ -76,11 +76,11 @@ class Pool:
     """Worker processes that call one function on many jobs.
 
     Args:
-        work: called in a worker with a job: pickled, by cloudpickle for instance.
-        start: called once in each worker before its first job: loads what all jobs need.
-        workers: how many.
-        limits: of each job.
-        environment: per worker, in turn: variables to start it with.
+        work: Pickled function of a job, made by cloudpickle for instance.
+        start: Function that each worker calls once before its first job, to load what all jobs need.
+        workers: Largest number of workers.
+        limits: Limits of each job.
+        environment: Environment variables of the workers: a mapping for each, repeated in turn.
     """
 
     work: bytes
@@ -89,78 +89,80 @@ class Pool:
     limits: Limits = field(default_factory=Limits)
     environment: Sequence[Mapping[str, str]] = ({},)
 
-    def run(self, jobs: Sequence[Any], on_loss: Callable[[Loss], None]) -> list[Any]:
+    def run(self, jobs: Sequence[Any], on_lost: Callable[[LostJob], None]) -> list[Any]:
         """Do all jobs and return their results in order; None for a job that was lost.
 
         Raises:
-            KeyboardInterrupt: the user asked to stop, and all workers have.
+            KeyboardInterrupt: The user requested a stop, and all workers have stopped.
         """
         waiting = deque(range(len(jobs)))
         results: list[Any] = [None] * len(jobs)
-        crew: dict[int, _Worker] = {}
-        false_starts = 0
+        workers: dict[int, _Worker] = {}
+        failed_starts = 0
         try:
-            while waiting or any(w.job is not None for w in crew.values()):
+            while waiting or any(w.job is not None for w in workers.values()):
                 if stop_requested():
                     waiting.clear()
-                self._start_workers(crew, len(waiting))
-                wait([w.connection for w in crew.values()], timeout=_GLANCE)
-                for place, worker in list(crew.items()):
-                    if not self._hear(worker, results, waiting, jobs):
+                self._start_workers(workers, len(waiting))
+                wait([w.connection for w in workers.values()], timeout=_POLL_INTERVAL)
+                for place, worker in list(workers.items()):
+                    if not self._receive(worker, results, waiting, jobs):
                         worker.process.join()
                         if worker.job is not None:
-                            on_loss(Loss(worker.job, worker.verdict or _cause(worker.process.exitcode)))
+                            on_lost(
+                                LostJob(worker.job, worker.reason or _cause_of_end(worker.process.exitcode))
+                            )
                         elif not worker.ready:
-                            false_starts += 1
-                            if false_starts == _FALSE_STARTS:
-                                cause = _cause(worker.process.exitcode)
+                            failed_starts += 1
+                            if failed_starts == _MOST_FAILED_STARTS:
+                                cause = _cause_of_end(worker.process.exitcode)
                                 raise RuntimeError(f"workers cannot start: {cause}")
-                        del crew[place]
+                        del workers[place]
                     else:
                         self._watch(worker)
             if stop_requested():
                 raise KeyboardInterrupt
         finally:
-            for worker in crew.values():
+            for worker in workers.values():
                 worker.process.kill()
                 worker.process.join()
         return results
 
-    def _start_workers(self, crew: dict[int, _Worker], waiting: int) -> None:
-        """Start as many workers as there is work for."""
-        idle = sum(w.job is None for w in crew.values())
+    def _start_workers(self, workers: dict[int, _Worker], waiting: int) -> None:
+        """Start a worker for each waiting job that has no idle worker, up to the number of workers."""
+        idle = sum(w.job is None for w in workers.values())
         for place in range(self.workers):
-            if place not in crew and waiting > idle:
-                crew[place] = self._start_worker(place)
+            if place not in workers and waiting > idle:
+                workers[place] = self._start_worker(place)
                 idle += 1
 
     def _start_worker(self, place: int) -> _Worker:
         context = multiprocessing.get_context("spawn")  # a forked PyTorch can hang
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_serve, args=(theirs, self.work, self.start), daemon=True, name=f"nstbench-{place}"
+            target=_run_worker, args=(theirs, self.work, self.start), daemon=True, name=f"nstbench-{place}"
         )
-        with _environment(self.environment[place % len(self.environment)]):
+        with _set_environment(self.environment[place % len(self.environment)]):
             process.start()
         theirs.close()
         return _Worker(process, ours)
 
-    def _hear(self, worker: _Worker, results: list[Any], waiting: deque[int], jobs: Sequence[Any]) -> bool:
-        """Take what a worker says, and give it the next job; return whether it lives."""
+    def _receive(self, worker: _Worker, results: list[Any], waiting: deque[int], jobs: Sequence[Any]) -> bool:
+        """Receive a worker's results and send it the next job; return False if it has to be replaced."""
         try:
             while worker.connection.poll():
-                said = worker.connection.recv()
+                result = worker.connection.recv()
                 if worker.job is not None:
-                    results[worker.job] = said
+                    results[worker.job] = result
                     worker.done += 1
-                worker.ready, worker.job, worker.verdict, worker.condemned = True, None, "", 0.0
+                worker.ready, worker.job, worker.reason, worker.kill_after = True, None, "", None
             if worker.ready and worker.job is None and waiting:
                 if (
                     worker.done
                     and self.limits.memory
-                    and _resident(worker.process.pid) > self.limits.memory / 2
+                    and _resident_memory(worker.process.pid) > self.limits.memory / 2
                 ):
-                    worker.process.kill()  # what earlier jobs left behind is not the next one's fault
+                    worker.process.kill()  # memory left by earlier jobs must not count for the next one
                     return False
                 worker.job, worker.began = waiting.popleft(), time.monotonic()
                 worker.connection.send(jobs[worker.job])
@@ -169,7 +171,7 @@ class Pool:
         return True
 
     def _watch(self, worker: _Worker) -> None:
-        """Ask a worker to stop if the user wants that; kill one whose job takes too much."""
+        """Make a worker stop if the user requested it; kill a worker whose job exceeds a limit."""
         if worker.job is None:
             return
         pid, now = worker.process.pid, time.monotonic()
@@ -179,28 +181,28 @@ class Pool:
                 os.kill(pid, _STOP)
             else:
                 worker.process.terminate()
-        if worker.condemned:
-            if now > worker.condemned + _LAST_WORDS:
+        if worker.kill_after is not None:
+            if now > worker.kill_after:
                 worker.process.kill()
         elif self.limits.seconds and now > worker.began + self.limits.seconds:
-            worker.verdict = f"it took longer than timeout={self.limits.seconds:g} seconds"
-            worker.condemned = now
-            if _SAY_WHERE is not None:
-                os.kill(pid, _SAY_WHERE)
-        elif self.limits.memory and (resident := _resident(pid)) > self.limits.memory:
+            worker.reason = f"it took longer than timeout={self.limits.seconds:g} seconds"
+            worker.kill_after = now + _TRACEBACK_TIME
+            if _PRINT_TRACEBACK is not None:
+                os.kill(pid, _PRINT_TRACEBACK)
+        elif self.limits.memory and (resident := _resident_memory(pid)) > self.limits.memory:
             limit, used = (f"{b / 2**20:.0f} MiB" for b in (self.limits.memory, resident))
-            worker.verdict = f"it used {used} of memory, more than memory_limit={limit}"
+            worker.reason = f"it used {used} of memory, more than memory_limit={limit}"
             worker.process.kill()
 
 
-def _serve(connection: Connection, pickled: bytes, start: Callable[[], None]) -> None:
-    """Be a worker: do jobs until the supervisor hangs up."""
+def _run_worker(connection: Connection, pickled: bytes, start: Callable[[], None]) -> None:
+    """Do jobs, as a worker, until the supervisor closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if _STOP is not None:
         signal.signal(_STOP, lambda *_: request_stop())
-    if _SAY_WHERE is not None:
-        signal.signal(_SAY_WHERE, signal.SIG_IGN)  # until a run gives it a file to write to
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    if _PRINT_TRACEBACK is not None:
+        signal.signal(_PRINT_TRACEBACK, signal.SIG_IGN)  # until a run registers a file for the traceback
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     start()
     work = pickle.loads(pickled)
     connection.send(None)
@@ -214,27 +216,27 @@ def _serve(connection: Connection, pickled: bytes, start: Callable[[], None]) ->
             connection.send(result)
 
 
-def _die_with_parent() -> None:
-    """End this process when its supervisor does, however that ends."""
+def _exit_with_parent() -> None:
+    """End this process when its supervisor ends, for whatever reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
 
 
-def _cause(exitcode: int | None) -> str:
+def _cause_of_end(exitcode: int | None) -> str:
     """Return why a process ended, as a clause."""
-    # Lightning takes SIGTERM, and leaves as shells say that a process was killed.
+    # Lightning handles SIGTERM, and exits with the status that shells report for a killed process.
     number = -exitcode if exitcode is not None and exitcode < 0 else (exitcode or 0) - 128
     if number not in [*signal.Signals]:
         return f"its process ended with status {exitcode}"
     name = signal.Signals(number).name
-    hint = ", by hand or for want of memory" if name == "SIGKILL" else ""
+    hint = ", by a user or for lack of memory" if name == "SIGKILL" else ""
     return f"its process was killed by {name}{hint}"
 
 
-def _resident(pid: int) -> int:
-    """Return the resident memory of a process in bytes; 0 where that cannot be told."""
+def _resident_memory(pid: int) -> int:
+    """Return the resident memory of a process in bytes; 0 if it is unknown."""
     import psutil
 
     try:
@@ -244,8 +246,8 @@ def _resident(pid: int) -> int:
 
 
 @contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Have processes that are started here find these variables."""
+def _set_environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for processes that are started inside the block."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
