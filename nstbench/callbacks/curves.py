@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-
-from pytorch_lightning.loggers import Logger
 
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.objective.values import Values
+from nstbench.tracking.dashboards import Dashboards
 from nstbench.tracking.files import append_row, drop_rows
-from nstbench.tracking.loggers import log_step
 
 
 class Curves(EvaluationCallback):
@@ -25,7 +22,7 @@ class Curves(EvaluationCallback):
 
     Args:
         path: Path of curves.csv.
-        loggers: Dashboards.
+        dashboards: Dashboards of the run.
         every: Evaluations between rows. The first evaluation always has one.
         evaluations: Evaluations made by an interrupted attempt; later rows are dropped, as they will be
             written again.
@@ -35,13 +32,13 @@ class Curves(EvaluationCallback):
     def __init__(
         self,
         path: Path,
-        loggers: Sequence[Logger],
+        dashboards: Dashboards,
         every: int,
         *,
         evaluations: int = 0,
         seconds: float = 0.0,
     ) -> None:
-        self.path, self.loggers, self.every, self.evaluations = path, loggers, every, evaluations
+        self.path, self.dashboards, self.every, self.evaluations = path, dashboards, every, evaluations
         self.seconds_before, self.started = seconds, time.monotonic()
         drop_rows(path, evaluations)
 
@@ -62,7 +59,7 @@ class Curves(EvaluationCallback):
         draws = {f"draw/{name}": number for name, number in member.draws.items()}
         row = {"evaluation": index, "step": progress.step, "stage": stage, "seconds": seconds}
         append_row(self.path, {**row, **{k: repr(v) for k, v in scalars.items()}, **draws})
-        log_step(self.loggers, index, {**scalars, **draws, "stage": stage, "seconds": seconds})
+        self.dashboards.log(index, {**scalars, **draws, "stage": stage, "seconds": seconds})
 
 
 def scalars_of(values: Values) -> dict[str, float]:

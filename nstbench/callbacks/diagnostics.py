@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.objective.units import gradients
+from nstbench.tracking.dashboards import Dashboards
 from nstbench.tracking.files import append_row, drop_rows
-from nstbench.tracking.loggers import log_step
 
 
 class Diagnostics(EvaluationCallback):
@@ -29,14 +28,14 @@ class Diagnostics(EvaluationCallback):
 
     Args:
         path: Path of diagnostics.csv.
-        loggers: Dashboards.
+        dashboards: Dashboards of the run.
         every: Evaluations between rows.
         evaluations: Evaluations made by an interrupted attempt; later rows are dropped, as they will be
             written again.
     """
 
-    def __init__(self, path: Path, loggers: Sequence[Logger], every: int, *, evaluations: int = 0) -> None:
-        self.path, self.loggers, self.every = path, loggers, every
+    def __init__(self, path: Path, dashboards: Dashboards, every: int, *, evaluations: int = 0) -> None:
+        self.path, self.dashboards, self.every = path, dashboards, every
         drop_rows(path, evaluations)
 
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
@@ -56,7 +55,7 @@ class Diagnostics(EvaluationCallback):
         numbers["cosine/content_style"] = cosine_of_roles(weighted, "content", "style")
         row = {"evaluation": evaluation.index, "step": evaluation.step, "stage": evaluation.stage}
         append_row(self.path, {**row, **{k: "" if v is None else repr(v) for k, v in numbers.items()}})
-        log_step(self.loggers, evaluation.index, {k: v for k, v in numbers.items() if v is not None})
+        self.dashboards.log(evaluation.index, {k: v for k, v in numbers.items() if v is not None})
 
 
 def cosine_of_roles(slopes: Mapping[str, Tensor], one: str, other: str) -> float | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
-
-from pytorch_lightning.loggers import Logger
 
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import write_png
 from nstbench.runtime.files import make_folder, write_atomically
-from nstbench.tracking.loggers import log_step
+from nstbench.tracking.dashboards import Dashboards
 
 
 class Snapshots(EvaluationCallback):
@@ -19,12 +16,12 @@ class Snapshots(EvaluationCallback):
 
     Args:
         folder: Folder of the snapshots.
-        loggers: Dashboards.
+        dashboards: Dashboards of the run.
         every: Steps between snapshots.
     """
 
-    def __init__(self, folder: Path, loggers: Sequence[Logger], every: int) -> None:
-        self.folder, self.loggers, self.every = folder, loggers, every
+    def __init__(self, folder: Path, dashboards: Dashboards, every: int) -> None:
+        self.folder, self.dashboards, self.every = folder, dashboards, every
         self.last = -1
 
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
@@ -34,7 +31,7 @@ class Snapshots(EvaluationCallback):
             picture = evaluation.picture.clamp(0, 1)
             make_folder(self.folder)
             write_png(self.folder / f"{evaluation.step:06d}.png", picture)
-            log_step(self.loggers, evaluation.index, {}, {"image/canvas": picture[0]})
+            self.dashboards.log(evaluation.index, {}, {"image/canvas": picture[0]})
 
 
 def write_animation(

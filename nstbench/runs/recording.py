@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from pytorch_lightning.loggers import Logger
 from torch import Tensor
 
 from nstbench.config.schema import Config
@@ -19,10 +18,11 @@ from nstbench.pictures.io import to_image, write_png
 from nstbench.runs.preparation import Prepared
 from nstbench.runtime.device import device_name, reset_peak_memory
 from nstbench.runtime.files import storage
+from nstbench.tracking.dashboards import Dashboards
 from nstbench.tracking.files import remove_if_empty, run_folder, run_id, write_config
 from nstbench.tracking.fingerprint import fingerprint, fingerprinted_settings
 from nstbench.tracking.lock import alone_in
-from nstbench.tracking.loggers import RunInfo, build_loggers, finish
+from nstbench.tracking.loggers import RunInfo
 from nstbench.tracking.record import RunRecord, file_sha256, versions
 from nstbench.tracking.run_log import RunLog
 
@@ -54,7 +54,7 @@ class Recording:
         record: What ``run.json`` holds.
         folder: Folder of the run.
         is_finished: Whether the run was finished before it was opened; ``record`` is then what it left.
-        loggers: Dashboards.
+        dashboards: Dashboards.
         log: Messages of the run.
     """
 
@@ -65,7 +65,7 @@ class Recording:
         self.record = _new_record(config, prepared, overrides)
         self.folder = run_folder(config.output, config.study, self.record.run_id)
         self.is_finished = False
-        self.loggers: list[Logger] = []
+        self.dashboards = Dashboards()
         self._open = ExitStack()
 
     def open(self, retry_failed: bool, on_begin: Callable[[Path], None] | None) -> None:
@@ -129,14 +129,14 @@ class Recording:
             if before and (other := _other_machine(before, self.record)):
                 what = "%s was begun on %s: its last bits will be those of neither"
                 log.warning(what, self.folder.name, other)
-            self.loggers = build_loggers(self.config.logger, RunInfo.of(self.record, self.folder))
+            self.dashboards = Dashboards.open(self.config.logger, RunInfo.of(self.record, self.folder))
         except UserError:
             remove_if_empty(self.folder)
             raise
         try:
             self.log = RunLog(self.folder / "run.log")
         except StorageError:
-            finish(self.loggers, {}, step=0, success=False)
+            self.dashboards.finish({}, step=0, success=False)
             raise
 
     def _record_error(self, _: object, error: BaseException | None, __: object) -> None:
@@ -151,7 +151,7 @@ class Recording:
                 self.write()
         metrics = {f"metrics/{k}": v for k, v in record.metrics.items()}
         summary, completed = {**record.final_losses, **metrics}, record.state == "completed"
-        finish(self.loggers, summary, step=record.evaluations, success=completed)
+        self.dashboards.finish(summary, step=record.evaluations, success=completed)
 
 
 def _new_record(config: Config, prepared: Prepared, overrides: Sequence[str]) -> RunRecord:

@@ -42,7 +42,7 @@ from nstbench.runs.stages import (
 from nstbench.runs.targets import EncodedPictures
 from nstbench.runtime.device import peak_memory
 from nstbench.runtime.files import storage
-from nstbench.tracking.loggers import log_step, tell_agent
+from nstbench.tracking.dashboards import log_for_agent
 from nstbench.tracking.record import RunRecord, remove_checkpoints
 from nstbench.tracking.run_log import RunLog
 
@@ -191,7 +191,7 @@ class Run:
             )
         self._curves = Curves(
             self.folder / "curves.csv",
-            self.recording.loggers,
+            self.recording.dashboards,
             self.config.record.curves_every,
             evaluations=saved.evaluations if saved else 0,
             seconds=saved.seconds if saved else 0.0,
@@ -203,13 +203,14 @@ class Run:
             self._callbacks.insert(0, self._while_optimizing.enter_context(bar))
 
     def _own_callbacks(self, fingerprint: str) -> list[pl.Callback]:
-        settings, loggers, evaluations = self.config.record, self.recording.loggers, self._curves.evaluations
+        settings, evaluations = self.config.record, self._curves.evaluations
+        dashboards = self.recording.dashboards
         callbacks: list[pl.Callback] = []
         if every := settings.diagnostics_every:
             path = self.folder / "diagnostics.csv"
-            callbacks.append(Diagnostics(path, loggers, every, evaluations=evaluations))
+            callbacks.append(Diagnostics(path, dashboards, every, evaluations=evaluations))
         if every := settings.snapshot_every:
-            callbacks.append(Snapshots(self.folder / "snapshots", loggers, every))
+            callbacks.append(Snapshots(self.folder / "snapshots", dashboards, every))
         if every := settings.checkpoint_every:
             callbacks.append(Checkpoint(self.folder, every, self._curves, fingerprint))
         return callbacks
@@ -301,7 +302,7 @@ class Run:
             record.peak_memory_bytes = peak_memory(self.prepared.device)
             record.stages = progress.stages_done
             self.recording.write_picture(picture)
-            log_step(self.recording.loggers, progress.evaluations, {}, {"image/final": picture[0]})
+            self.recording.dashboards.log(progress.evaluations, {}, {"image/final": picture[0]})
             if self.config.record.animation == "gif":
                 with storage(folder):
                     write_animation(folder / "snapshots", folder / "canvas.png", folder / "canvas.gif")
@@ -341,7 +342,7 @@ class Run:
             record.config["metrics"].update(missing)
             self._compute_metrics(missing)
             self.recording.write()
-        tell_agent(self.config.logger, record, self.folder)
+        log_for_agent(self.config.logger, record, self.folder)
         return Result(record, self.folder, skipped=True, metrics=self.config.metrics)
 
     def _compute_metrics(self, metrics: Mapping[str, Node]) -> None:

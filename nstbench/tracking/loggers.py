@@ -6,22 +6,15 @@ import logging
 import os
 import secrets
 import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakSet
 
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
-from torch import Tensor
 
-from nstbench.config.instantiate import build
-from nstbench.errors import StorageError, UserError
-from nstbench.pictures.io import write_png
-from nstbench.runtime.files import make_folder
+from nstbench.errors import UserError
 from nstbench.tracking.fingerprint import is_path
 from nstbench.tracking.record import RunRecord
 from nstbench.tracking.wandb_login import wandb_files_under, wandb_mode
@@ -31,10 +24,6 @@ log = logging.getLogger(__name__)
 
 # Seconds to wait for wandb's server, which a node of a cluster may never reach.
 _WANDB_PATIENCE = 30.0
-# Reason, once the server did not answer: the other runs of a sweep do not wait for it again.
-_unreachable: list[str] = []
-# Loggers that failed: nothing more is logged to them.
-_failed: WeakSet[Logger] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -71,25 +60,6 @@ class RunInfo:
         return cls(record.run_id, record.study, folder, list(unique), config)
 
 
-def build_loggers(nodes: Mapping[str, Mapping[str, Any]], run: RunInfo) -> list[Logger]:
-    """Return the loggers of a configuration's checked ``logger`` nodes, without those that cannot write.
-
-    Raises:
-        UserError: A logger cannot be built; those built before it are closed.
-    """
-    loggers: list[Logger] = []
-    try:
-        for name, node in nodes.items():
-            try:
-                loggers.append(build(node, run=run))
-            except OSError as error:
-                _report_failure(name, error)
-    except BaseException:
-        finish(loggers, {}, step=0, success=False)
-        raise
-    return loggers
-
-
 def wandb_logger(
     run: RunInfo,
     project: str = "nstbench",
@@ -114,7 +84,7 @@ def wandb_logger(
     import wandb
 
     logging.raiseExceptions = False  # or a full disk gives a traceback for each line of wandb's own logs
-    wanted = mode if mode != "auto" else "offline" if _unreachable else wandb_mode()
+    wanted = wandb_mode() if mode == "auto" else mode
     own = f"{str(run.config.get('fingerprint', run.run_id))[:8]}-{secrets.token_hex(3)}"
     # `wandb agent` sets the run's id and project; with others the run would not belong to its sweep.
     agent = by_agent()
@@ -154,7 +124,7 @@ def wandb_logger(
             hint = "Type wandb login, or choose logger.wandb.mode=offline."
             raise UserError("logger.wandb.mode", mode, reason, hint) from error
         log.warning("wandb stays offline, because it cannot go online: %s", reason)
-        _unreachable.append(reason)
+        os.environ["WANDB_MODE"] = "offline"  # the other runs of this process need not wait for it again
         return wandb_logger(run, project, entity, mode)
     # Without `experiment`, Lightning starts the run, and makes wandb draw every curve over a step of
     # Lightning's own that is not logged here.
@@ -164,22 +134,6 @@ def wandb_logger(
 def by_agent() -> bool:
     """Return whether ``wandb agent`` started this process, for a run of its sweep."""
     return bool(os.environ.get("WANDB_SWEEP_ID"))
-
-
-def tell_agent(nodes: Mapping[str, Mapping[str, Any]], record: RunRecord, folder: Path) -> None:
-    """Log the result of a run that was finished before, if ``wandb agent`` waits for it.
-
-    Args:
-        nodes: Checked ``logger`` nodes of the configuration.
-        record: Record of the run.
-        folder: Folder of the run.
-    """
-    ours = {name: node for name, node in nodes.items() if str(node["_target_"]).endswith(".wandb_logger")}
-    if not by_agent() or not ours:
-        return
-    summary = {**record.final_losses, **{f"metrics/{k}": v for k, v in record.metrics.items()}}
-    loggers = build_loggers(ours, RunInfo.of(record, folder))
-    finish(loggers, summary, step=record.evaluations, success=True)
 
 
 def tensorboard_logger(run: RunInfo) -> Logger:
@@ -205,98 +159,6 @@ def csv_logger(run: RunInfo) -> Logger:
     return CSVLogger(save_dir=str(run.folder), name="", version=version, flush_logs_every_n_steps=1)
 
 
-def log_step(
-    loggers: Sequence[Logger],
-    step: int,
-    scalars: Mapping[str, float],
-    pictures: Mapping[str, Tensor] | None = None,
-) -> None:
-    """Log scalars and pictures ``(3, H, W)`` in [0, 1] so that they share ``step``.
-
-    Through Lightning, wandb would give media a step of its own; one call for both gives them the same step.
-    """
-    for logger in loggers:
-        with _skip_if_failed(logger) as usable:
-            if usable:
-                _log_step(logger, step, scalars, pictures or {})
-
-
-def _log_step(
-    logger: Logger, step: int, scalars: Mapping[str, float], pictures: Mapping[str, Tensor]
-) -> None:
-    if isinstance(logger, WandbLogger):
-        import wandb
-
-        images = {name: wandb.Image(_to_bytes(p)) for name, p in pictures.items()}
-        logger.experiment.log({**scalars, **images}, step=step)
-        return
-    if scalars:
-        logger.log_metrics(dict(scalars), step=step)
-    for name, picture in pictures.items():
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(name, _to_bytes(picture), global_step=step, dataformats="HWC")
-        elif isinstance(logger, CSVLogger):
-            write_png(_picture_path(Path(logger.experiment.log_dir), name, step), picture)
-
-
-def finish(loggers: Sequence[Logger], summary: Mapping[str, float], *, step: int, success: bool) -> None:
-    """Log the final values and close every logger, so that the next run is logged separately.
-
-    The record is written before this: a logger that fails here affects neither the run nor the others.
-
-    Args:
-        loggers: Loggers of the run.
-        summary: Final losses, named as in the curves, and ``metrics/<name>``.
-        step: Number of evaluations made.
-        success: Whether the run was completed.
-    """
-    for logger in loggers:
-        with _skip_if_failed(logger, report=success) as usable:
-            if usable:
-                _finish(logger, summary, step, success)
-
-
-@contextmanager
-def _skip_if_failed(logger: Logger, *, report: bool = True) -> Iterator[bool]:
-    """Continue without a logger that fails, and report it once; yield whether it has not failed before."""
-    try:
-        yield logger not in _failed
-    except Exception as error:
-        _failed.add(logger)
-        if report:  # a failed run reports its own error, which is mostly the reason here too
-            _report_failure(type(logger).__name__.removesuffix("Logger"), error)
-
-
-def _report_failure(name: str, error: Exception) -> None:
-    cause: BaseException = error
-    while not isinstance(cause, OSError) and cause.__cause__ is not None:  # Lightning wraps it in its own
-        cause = cause.__cause__
-    reason = cause.reason if isinstance(cause, StorageError) else getattr(cause, "strerror", None)
-    reason = reason or (str(error).strip().splitlines() or [type(error).__name__])[0]
-    text = f"{name} failed and shows no more of this run, which continues without it: {reason}"
-    print(f"nstbench: {text}", file=sys.stderr, flush=True)
-    if logging.getLogger().handlers:  # without any, logging would print it as well
-        log.warning(text)
-
-
-def _finish(logger: Logger, summary: Mapping[str, float], step: int, success: bool) -> None:
-    if isinstance(logger, WandbLogger):
-        logger.experiment.summary.update(dict(summary))
-        logger.experiment.finish(exit_code=0 if success else 1)
-        return
-    # The final losses are the last points of their curves already.
-    metrics = {name: value for name, value in summary.items() if name.startswith("metrics/")}
-    if metrics:
-        logger.log_metrics(metrics, step=step)
-    if isinstance(logger, TensorBoardLogger) and success:
-        from torch.utils.tensorboard.summary import hparams
-
-        # Not by Lightning, nor by add_hparams: both log the values again, as points at step 0.
-        for part in hparams(dict(logger.hparams), dict(summary)):  # type: ignore[no-untyped-call]
-            logger.experiment.file_writer.add_summary(part)
-    logger.finalize("success" if success else "failed")
-
-
 _NO_HYPERPARAMETERS = frozenset({"fingerprint", "inputs", "logger", "metrics", "output", "record", "trainer"})
 
 
@@ -319,13 +181,3 @@ def _unused_name(run: RunInfo, name: str) -> str:
     """Return ``name``, or ``name-2``, …: an earlier attempt at the run keeps its curves, as in wandb."""
     names = (name if n == 1 else f"{name}-{n}" for n in count(1))
     return next(n for n in names if not (run.folder / n).exists())
-
-
-def _picture_path(folder: Path, name: str, step: int) -> Path:
-    path = folder / "pictures" / f"{name.replace('/', '_')}_{step:06d}.png"
-    make_folder(path.parent)
-    return path
-
-
-def _to_bytes(picture: Tensor) -> Any:
-    return (picture.detach().cpu().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -27,10 +26,11 @@ from nstbench.runtime.device import choose_device, device_name, fast_bf16
 from nstbench.runtime.files import write_text
 from nstbench.runtime.tensor_file import DamagedFileError, read_tensors
 from nstbench.runtime.trainer import fit, save_checkpoint
+from nstbench.tracking.dashboards import Dashboards
 from nstbench.tracking.files import append_row, drop_rows, remove_if_empty, run_folder, run_id, write_config
 from nstbench.tracking.fingerprint import NOT_IN_FINGERPRINT, canonical
 from nstbench.tracking.lock import alone_in
-from nstbench.tracking.loggers import RunInfo, build_loggers, finish, log_step
+from nstbench.tracking.loggers import RunInfo
 from nstbench.tracking.record import remove_checkpoints, versions
 from nstbench.training.evaluation import Accuracy, held_out_accuracy
 from nstbench.training.export import exported
@@ -94,7 +94,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
         textures = folder.parent
         try:
             _check_room(config, textures)
-            loggers = build_loggers(config.logger, info)
+            dashboards = Dashboards.open(config.logger, info)
         except UserError:
             remove_if_empty(folder)
             raise
@@ -104,12 +104,12 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
             _render(config, textures, console)
             pl.seed_everything(config.seed, verbose=False)
             module = TextureTraining(config, open_bank(config.bank, textures))
-            seconds = _fit(config, module, folder, loggers, device, precision, console)
+            seconds = _fit(config, module, folder, dashboards, device, precision, console)
             trained = _conclude(config, module.to(device), folder, device, precision, seconds)
         finally:
             metrics = _named(trained.accuracies) if trained else {}
             steps = sum(phase.steps for phase in config.phases)
-            finish(loggers, metrics, step=steps, success=trained is not None)
+            dashboards.finish(metrics, step=steps, success=trained is not None)
         remove_checkpoints(folder)
     return trained
 
@@ -152,7 +152,7 @@ def _fit(
     config: TrainConfig,
     module: TextureTraining,
     folder: Path,
-    loggers: Sequence[Logger],
+    dashboards: Dashboards,
     device: torch.device,
     precision: str,
     console: Console,
@@ -171,7 +171,7 @@ def _fit(
     )
     with _bar(console, config.record.progress) as bar:
         task = bar.add_task("training", total=module.steps, completed=done, values="")
-        follower = _Follower(config, folder, loggers, bar, task, before)
+        follower = _Follower(config, folder, dashboards, bar, task, before)
         fit(
             module,
             checkpoint if done else None,
@@ -219,12 +219,12 @@ class _Follower(pl.Callback):
         self,
         config: TrainConfig,
         folder: Path,
-        loggers: Sequence[Logger],
+        dashboards: Dashboards,
         bar: Progress,
         task: Any,
         before: dict[str, Any],
     ) -> None:
-        self.record, self.folder, self.loggers = config.record, folder, loggers
+        self.record, self.folder, self.dashboards = config.record, folder, dashboards
         self.bar, self.task = bar, task
         self.seconds_before, self.started = before["seconds"], time.monotonic()
         self.curves = folder / "curves.csv"
@@ -262,7 +262,7 @@ class _Follower(pl.Callback):
     def _write(self, step: int, crop: int, values: dict[str, float]) -> None:
         row = {"step": step, "crop": crop, "seconds": round(self.seconds, 1), **values}
         append_row(self.curves, row)
-        log_step(self.loggers, step, {f"train/{k}": float(v) for k, v in row.items() if k != "step"})
+        self.dashboards.log(step, {f"train/{k}": float(v) for k, v in row.items() if k != "step"})
 
 
 def _check_finite(module: TextureTraining, step: int) -> None:

@@ -257,7 +257,7 @@ def test_a_dashboard_that_is_not_installed_leaves_no_folder(
     def missing(*_: object, **__: object) -> None:
         raise UserError("logger", "tensorboard", "TensorBoard is not installed")
 
-    monkeypatch.setattr("nstbench.runs.run.build_loggers", missing)
+    monkeypatch.setattr("nstbench.tracking.dashboards.Dashboards.open", missing)
     with pytest.raises(UserError, match="not installed"):
         run(compose_config())
     assert not Path("outputs").exists()

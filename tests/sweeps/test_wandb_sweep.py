@@ -19,7 +19,7 @@ from wandb.wandb_agent import Agent
 
 from nstbench.config.schema import Config
 from nstbench.runs.run import Result, run
-from nstbench.tracking.loggers import tell_agent
+from nstbench.tracking.dashboards import log_for_agent
 
 SWEEP = yaml.safe_load((Path(__file__).parents[2] / "docs" / "wandb_sweep.yaml").read_text())
 CHOSEN = {"weights.style": 1.23456789e-1, "weights.regularizer": 1e-05, "optimizer": "adam"}
@@ -113,14 +113,14 @@ def test_a_run_finished_before_is_told_to_the_agent_alone(
     result: Result = run(config)
     wandb_folder = Path("outputs/first/wandb")
     assert len([*wandb_folder.glob("offline-run-*")]) == 1
-    tell_agent(config.logger, result.record, result.folder)
+    log_for_agent(config.logger, result.record, result.folder)
     assert len([*wandb_folder.glob("offline-run-*")]) == 1
 
     monkeypatch.setenv("WANDB_SWEEP_ID", "sweep001")
     monkeypatch.setenv("WANDB_RUN_ID", "agents02")
     wandb.teardown()  # it reads the environment once
     try:
-        tell_agent(config.logger, result.record, result.folder)
+        log_for_agent(config.logger, result.record, result.folder)
     finally:
         wandb.teardown()
     (folder,) = wandb_folder.glob("offline-run-*-agents02")

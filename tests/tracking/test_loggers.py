@@ -26,7 +26,8 @@ from nstbench.errors import UserError
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.runs.run import Result, run
 from nstbench.tracking import loggers
-from nstbench.tracking.loggers import RunInfo, finish, wandb_logger
+from nstbench.tracking.dashboards import Dashboards
+from nstbench.tracking.loggers import RunInfo, wandb_logger
 from nstbench.tracking.wandb_login import wandb_key, wandb_mode
 
 Compose = Callable[..., Config]
@@ -281,9 +282,9 @@ def test_nothing_is_written_or_said_but_what_was_asked_for(tmp_path: Path) -> No
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """A machine on which nobody has told wandb anything."""
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_BASE_URL", "NETRC"):
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is restored, whatever sets it meanwhile
+        monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(loggers, "_unreachable", [])
     return monkeypatch
 
 
@@ -409,7 +410,7 @@ def test_a_server_out_of_reach_means_offline_unless_online_was_asked_for(
     assert time.monotonic() - began < 0.9
     with pytest.raises(UserError, match=r"logger\.wandb\.mode=online: .*wandb login.*mode=offline"):
         wandb_logger(INFO, mode="online")
-    finish([first, second], {"loss/total": 1.0}, step=1, success=True)
+    Dashboards([first, second]).finish({"loss/total": 1.0}, step=1, success=True)
     runs = wandb_runs(Path("outputs/study"))
     assert len({f.name for f in runs}) == 2
     assert all(f.name.startswith("offline-run-") for f in runs)
@@ -425,7 +426,8 @@ def test_wandb_can_be_disabled_by_its_own_variable(nobody: pytest.MonkeyPatch) -
     wandb.teardown()
     logger = wandb_logger(INFO)
     assert isinstance(logger, WandbLogger)
-    loggers.log_step([logger], 0, {"loss/total": 1.0})
-    finish([logger], {}, step=0, success=True)
+    dashboards = Dashboards([logger])
+    dashboards.log(0, {"loss/total": 1.0})
+    dashboards.finish({}, step=0, success=True)
     assert wandb_runs(Path("outputs/study")) == []
     wandb.teardown()

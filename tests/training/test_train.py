@@ -263,7 +263,7 @@ def test_a_dashboard_that_cannot_be_had_leaves_nothing(
     def refuse(*_: object) -> None:
         raise UserError("logger", "x", "it cannot be had")
 
-    monkeypatch.setattr(training, "build_loggers", refuse)
+    monkeypatch.setattr(training.Dashboards, "open", refuse)
     with pytest.raises(UserError, match="it cannot be had"):
         quietly(compose_training())
     assert [*tmp_path.iterdir()] == []
