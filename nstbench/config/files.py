@@ -50,6 +50,13 @@ def describe(group: str, option: str, folder: Path | None = None) -> str:
     return ""
 
 
+def options_with(group: str, setting: str) -> list[str]:
+    """Return the options of a group whose own files have a setting."""
+    folder = conf_dir()
+    files = {option: folder / group / f"{option}.yaml" for option in groups(folder).get(group, [])}
+    return [option for option, file in files.items() if setting in OmegaConf.load(file)]
+
+
 def formulations(role: str) -> dict[str, dict[str, Any]]:
     """Return the terms of every option of ``loss/<role>``, by the option's name, with the default layers."""
     folder = conf_dir()

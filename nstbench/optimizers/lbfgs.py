@@ -48,8 +48,12 @@ class LBFGS(torch.optim.Optimizer):
         tolerance_change: float = 0.0,
         relative_curvature: float | None = None,
     ) -> None:
-        if lr < 0 or history_size < 1 or (relative_curvature or 0.0) < 0:
-            raise ValueError("lr and relative_curvature are not negative, and history_size is 1 or more")
+        if lr < 0:
+            raise ValueError(f"Invalid learning rate: {lr}")
+        if history_size < 1:
+            raise ValueError(f"history_size is 1 or more, not {history_size}")
+        if relative_curvature is not None and relative_curvature < 0:
+            raise ValueError(f"relative_curvature is 0 or more, not {relative_curvature}")
         settings = {
             "lr": lr,
             "history_size": history_size,

@@ -263,6 +263,14 @@ def test_a_setting_that_does_not_exist(complain: Complain, typed: str, setting: 
     check(complain(typed), setting, "there is no such setting", hint)
 
 
+def test_a_setting_of_another_option_is_told_with_the_option(complain: Complain) -> None:
+    line = complain("optimizer.line_search_fn=strong_wolfe")
+    instead = "type optimizer=lbfgs_torch optimizer.line_search_fn=strong_wolfe"
+    check(line, "optimizer.line_search_fn=strong_wolfe", "there is no such setting", instead)
+    typed = instead.removeprefix("type ").split()
+    assert main(["run", *typed, "--cfg", "job"]) == 0
+
+
 def test_an_argument_that_its_file_leaves_out_can_be_added(complain: Complain) -> None:
     line = complain("optimizer=adam", "optimizer.weight_decay=0.1")
     check(line, "optimizer.weight_decay=0.1", "there is no such setting", "+optimizer.weight_decay=0.1")

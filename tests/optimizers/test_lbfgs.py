@@ -209,7 +209,14 @@ def test_what_a_batch_cannot_do_is_known() -> None:
     assert not can_be_batched(torch.optim.ASGD([x]))
 
 
-@pytest.mark.parametrize("wrong", [{"lr": -1.0}, {"history_size": 0}, {"relative_curvature": -0.1}])
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="history_size is 1 or more"):
-        LBFGS([zeros(1)], **wrong)
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lr", -1.0, "Invalid learning rate: -1.0"),
+        ("history_size", 0, "history_size is 1 or more, not 0"),
+        ("relative_curvature", -0.1, "relative_curvature is 0 or more, not -0.1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LBFGS([zeros(1)], **{name: value})

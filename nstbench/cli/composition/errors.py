@@ -13,6 +13,7 @@ from yaml import MarkedYAMLError
 
 from nstbench.cli.composition.program import RUN, Program
 from nstbench.cli.other_tools import find_equivalent
+from nstbench.config.files import options_with
 from nstbench.config.instantiate import parameters_of
 from nstbench.config.messages import NO_SUCH_SETTING
 from nstbench.config.schema import list_settings
@@ -120,6 +121,8 @@ def _no_setting(
         else:
             own = [k for k in dict.fromkeys([*known, *arguments]) if k[0] != "_"]
             hint = did_you_mean(key, own, what="its settings")
+            if others := options_with(group, key):
+                hint = f"It is a setting of another option: type {group}={others[0]} {path}={value}."
     elif above:
         hint = did_you_mean(key, known, what="its settings")
     else:
