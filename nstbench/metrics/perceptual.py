@@ -25,12 +25,12 @@ class LPIPS(Metric):
     """Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), of the `lpips` package.
 
     The trunk's ImageNet weights are found as an encoder's are (``nstbench weights list``). Without them
-    the metric is unavailable: random trunks are no LPIPS.
+    the metric is unavailable: with random weights it is not LPIPS.
 
     Args:
-        net: ``alex`` is the authors' choice for judging; ``vgg`` shares its features with what most
+        net: Trunk. ``alex`` is the authors' choice for evaluation; ``vgg`` has the features that most
             runs optimise; ``squeeze`` is the smallest file (5 MB).
-        weights: the trunk's file, where it is not one of the registry; its convolutions suffice, under
+        weights: Path of the trunk's weights, if they are not in the registry; convolutions suffice, under
             torchvision's keys (``features.0.weight`` or ``0.weight``).
     """
 
@@ -46,7 +46,7 @@ class LPIPS(Metric):
         content = content_of(subject)
         if min(content.shape[-2:]) < SMALLEST[self.net]:
             raise Unavailable(
-                f"the picture is smaller than the {SMALLEST[self.net]} pixels this network needs"
+                f"the picture is smaller than the {SMALLEST[self.net]} pixels that its network needs"
             )
         self._model = self._model or self._load()
         return float(self._model(subject.picture, content, normalize=True))

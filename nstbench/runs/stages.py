@@ -27,7 +27,7 @@ from nstbench.callbacks.diagnostics import Diagnostics
 from nstbench.callbacks.progress import ProgressBar
 from nstbench.callbacks.snapshots import Snapshots
 from nstbench.canvas.base import Canvas
-from nstbench.canvas.luminance import LuminanceOf
+from nstbench.canvas.luminance import LuminanceCanvas
 from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, Stage
 from nstbench.encoders.base import Encoder
@@ -128,7 +128,7 @@ def optimize(
             elif i == 0:
                 canvas.paint(start_at(config, inputs, shape))
             else:
-                canvas.paint(canvas.cpu().carried_up(shape))
+                canvas.paint(canvas.cpu().resized(shape))
             module = ImageOptimization(
                 canvas,
                 encoder,
@@ -274,10 +274,10 @@ def _seen(module: ImageOptimization, picture: Tensor) -> dict[str, Tensor]:
 
 
 def _remembered(term: Term, pictures: Mapping[str, Sequence[Tensor]]) -> str:
-    """Return which picture a term remembers: of its role, or a regulariser's yardstick."""
+    """Return which picture a term remembers: of its role, or a regulariser's target_picture."""
     if term.role != "regularizer":
         return term.role
-    return term.loss.yardstick if pictures[term.loss.yardstick] else "style"
+    return term.loss.target_picture if pictures[term.loss.target_picture] else "style"
 
 
 def _callbacks(
@@ -327,7 +327,7 @@ def _fit(
 
 def _unpainted(config: Config) -> Canvas:
     canvas: Canvas = build(config.canvas.parametrization)
-    return LuminanceOf(canvas) if config.colour.control == "luminance" else canvas
+    return LuminanceCanvas(canvas) if config.colour.control == "luminance" else canvas
 
 
 def _usable(saved: Saved | None, config: Config, inputs: Inputs) -> Saved | None:
