@@ -83,7 +83,7 @@ class TorchvisionModel(Encoder):
         except (
             RuntimeError,
             AssertionError,
-        ) as error:  # a fixed input size, or branches whose sizes now differ
+        ) as error:  # a fixed input size, or branches of different sizes
             reason = f"an encoder must accept pictures of any size ({str(error).splitlines()[0]})"
             hint = "Choose a convolutional model, and padding other than none."
             raise UserError("encoder.model", model, reason, hint) from error

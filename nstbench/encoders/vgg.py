@@ -48,7 +48,7 @@ def vgg_layers(
     Args:
         shape: Architecture.
         width: Factor of the number of channels of every layer.
-        pooling: Kind of pooling, ``max`` as trained, or ``average`` (Gatys et al.: "slightly more appealing").
+        pooling: ``max`` pooling as trained, or ``average`` (Gatys et al.: "slightly more appealing").
         padding: Padding of the convolutions; ``zeros`` as trained.
     """
     layers: dict[str, nn.Module] = {}

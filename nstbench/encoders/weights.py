@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nstbench.downloads.fetch import fetch
 from nstbench.downloads.folders import cache_folder, own_folder
-from nstbench.downloads.verification import describe_head, hash_file, remembered, verify
+from nstbench.downloads.verification import describe_head, hash_file, recorded_hash, verify
 from nstbench.encoders.pickle_check import DAMAGED, TensorFileError
 from nstbench.encoders.safe_load import load_tensors, open_regular, too_large
 from nstbench.errors import UserError, did_you_mean
@@ -57,12 +57,12 @@ class Weights:
     licence: str
     note: str = ""
 
-    # The protocol of files that `nstbench.downloads` handles: `verification.Wanted`.
+    # The protocol of files that `nstbench.downloads` handles: `verification.RegisteredFile`.
     variable: ClassVar[str] = "NSTBENCH_WEIGHTS"
     largest: ClassVar[int | None] = None
     resumable: ClassVar[bool] = True
 
-    def what_else(self, path: Path) -> str:
+    def find_mismatch(self, path: Path) -> str:
         """Return why a file cannot be one of PyTorch's, as a clause; "" if it may be."""
         with path.open("rb") as file:
             head = file.read(512)
@@ -71,11 +71,11 @@ class Weights:
             what = "not a PyTorch file"  # neither a zip archive, nor a pickle as in files from before 2020
         return what and f"it is {what}"
 
-    def by_hand(self, folder: Path) -> str:
+    def manual_steps(self, folder: Path) -> str:
         """Return what to do if no mirror works, as the continuation of "Get"."""
         return f"the file by hand and put it in {folder}, or name a mirror of your own with `--url URL`."
 
-    def as_it_is(self, source: Path) -> str:
+    def own_file_hint(self, source: Path) -> str:
         """Return how to use a file that differs from the registry's."""
         return f"To use a file of your own, type its path: encoder.weights={source}."
 
@@ -183,7 +183,7 @@ _ENTRIES = (
         licence=_VGG,
         note=(
             "Gatys' own PyTorch file: convolutions only, keys conv1_1.weight …, not normalised. Its first "
-            "address is dead (leongatys/PytorchNeuralStyleTransfer#15, #17) and the second is a third party's "
+            "address is dead (leongatys/PytorchNeuralStyleTransfer#15, #17) and the second is a reader's "
             "copy; no hash was published, so the hash of the first copy found is pinned."
         ),
     ),
@@ -303,7 +303,7 @@ def file_sha256(path: str | Path) -> str:
     """Return the sha256 of a file in hex, without reading it if `locate` has just verified it."""
     path = Path(path)
     ours = path.parent in (weights_folder(), _hub())
-    return (remembered(path, weights_folder()) if ours else "") or hash_file(path)
+    return (recorded_hash(path, weights_folder()) if ours else "") or hash_file(path)
 
 
 LARGEST_NETWORK = 150_000_000

@@ -67,7 +67,7 @@ class PolynomialMMD(AdditiveLoss[Tensor], Loss):
     def __init__(self, c: float = 1.0) -> None:
         super().__init__()
         if c < 0:
-            raise ValueError(f"(xᵀy + c)² is a kernel for c ≥ 0 only, not {c}")
+            raise ValueError(f"(xᵀy + c)² is a kernel only for c of 0 or more, not {c}")
         self.c = c
 
     def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:

@@ -1,4 +1,4 @@
-"""Cross-evaluation: distances to the style picture by all style formulations, under an unoptimised encoder."""
+"""Cross-evaluation: distances to the style picture by all style formulations, under an encoder of its own."""
 
 from __future__ import annotations
 
