@@ -37,7 +37,7 @@ def inventory(study: Study, *, most: int | None = None) -> list[str]:
 
 
 def sentences(c: Comparison) -> list[str]:
-    """Return sentences with the verdicts of a comparison, runs left out, and the number of pictures needed."""
+    """Return sentences with the verdicts of a comparison, runs left out, and pictures that are needed."""
     said = [f"{pairs(c)}, {len(c.rows)} values of {c.by}.", *c.notes]
     if c.cells > c.pairs and c.cells % c.pairs == 0:
         said[0] += f" Each is the mean of {c.cells // c.pairs} runs."

@@ -135,7 +135,8 @@ class Sample:
         content and style; ``f_C = N^2 / sum_c n_c^2 - 1``. If no pair is missing these are the mean squares
         and degrees of freedom of the analysis of variance: ``V_C = MS_C / N``, ``f_C = n_C - 1``, and
         without the maximum and the bounds the test is Clark's quasi F'. That estimate may be near 0 by
-        chance, hence the maximum; V_C + V_S alone would be min F', twice too large if pictures have no effect.
+        chance, hence the maximum; V_C + V_S alone would be min F', twice too large without effects of
+        pictures.
 
         Source:
             Clark, The Language-as-Fixed-Effect Fallacy (1973), for the quasi F; Cameron, Gelbach and

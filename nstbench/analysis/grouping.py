@@ -33,7 +33,7 @@ class Groups:
 
 
 def group(study: Study, by: str) -> Groups:
-    """Group the runs by a setting; a node or group means the setting that selects it, ``optimizer`` its class.
+    """Group the runs by a setting; a node means the setting that selects it, ``optimizer`` its class.
 
     Settings below the same node that only some of its values have, or whose values differ between them, are
     compared with it: ``optimizer.lr`` of L-BFGS is not Adam's. If they vary under one value, that
@@ -67,7 +67,7 @@ def group(study: Study, by: str) -> Groups:
 
 
 def _resolve(study: Study, typed: str) -> tuple[str, str]:
-    """Return the setting that was typed, or that selects a typed node; and the prefix of the node's settings."""
+    """Return the setting that was typed, or that selects a typed node; and the prefix of its settings."""
     by = {"pictures.content": "content", "pictures.style": "style"}.get(typed, typed.replace("/", "."))
     known = sorted(known_settings(study), key=lambda name: name in (*PICTURES, "seed"))
     if by in known:

@@ -22,9 +22,9 @@ from nstbench.tracking.record_schema import DamagedRecordError, read_record
 STATES = ("completed", "running", "failed")
 RESULT = "comparison.csv"
 RESULTS = (RESULT, "data-curves.js")
-"""A folder with one of these files in it is a result of ours, a comparison or a report, not a run."""
+"""Files by which the folder of a comparison or a report is told from the folder of a run."""
 
-# Columns of tables, which no setting of a configuration made elsewhere may replace.
+# Columns of tables, which no setting of an untrusted configuration may replace.
 _NO_SETTINGS = frozenset(
     {
         "run_id",

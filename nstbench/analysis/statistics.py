@@ -1,11 +1,9 @@
 """Statistics of paired measurements: intervals, tests, corrections.
 
-A matrix ``(n, k)`` has a row per unit and a column for each of the k things compared. Units are
-independent: pairs of pictures if each has its own pictures, else what `nstbench.analysis.crossed_factors`
-says.
-Pictures are what was sampled of the world: the question is what would happen with other pictures.
-Seeds are repeated measurements of one pair; taking them as samples of their own would claim more
-evidence than there is, so they are averaged before they come here.
+A matrix ``(n, k)`` has a row for each unit and a column for each of the k values compared. Units are
+independent: pairs of pictures if no two share a picture, else as in `nstbench.analysis.crossed_factors`.
+The sample is of pictures: conclusions are about other pictures. Seeds are repeated measurements of one
+pair; as independent samples they would overstate the evidence, so they are averaged before.
 """
 
 from __future__ import annotations
@@ -152,7 +150,7 @@ def smallest_p(units: int) -> float:
 
 
 def units_needed(tests: int, alpha: float = ALPHA) -> int:
-    """Return the least number of units for which `smallest_p`, times the number of tests, is at most alpha."""
+    """Return the least number of units for which `smallest_p` times the number of tests is at most alpha."""
     units = max(1, math.floor(1 - math.log2(alpha / max(1, tests))))
     return units if smallest_p(units) * tests <= alpha else units + 1
 

@@ -107,7 +107,7 @@ def _title(metric: str) -> str:
 
 
 def _weights(t: Tradeoff) -> str:
-    """Return the setting along the lines, with its values: ``weights.style = 2, 20, 200 (larger marker: later)``."""
+    """Return the setting along the lines, with its values: ``weights.style = 2, 20, 200  (…)``."""
     if len(t.along) != 1:
         return ""
     values = list(dict.fromkeys(at.partition("=")[2] for at in t.points["at"]))
@@ -221,6 +221,6 @@ def _start(block: list[float], apart: float, top: float) -> float:
 
 
 def _short(name: str, most: int = 44) -> str:
-    """Return a name of at most ``most`` characters, shortened in the middle, as names differ at their ends."""
+    """Return a name of at most ``most`` characters, shortened in the middle: names differ at their ends."""
     half = most // 2
     return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"

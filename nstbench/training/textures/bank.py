@@ -94,7 +94,7 @@ def render(settings: BankSettings, folder: Path, workers: int) -> Generator[int,
 
 
 def _reserve(path: Path) -> None:
-    """Allocate the disk space of a sparse file: writing to its memory map on a full disk kills the process."""
+    """Allocate the disk space of a sparse file: writing to its map on a full disk kills the process."""
     if not hasattr(os, "posix_fallocate"):
         return
     file = os.open(path, os.O_RDWR)
