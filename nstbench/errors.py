@@ -71,7 +71,7 @@ _STORAGE = {
     errno.EACCES: ("the permission to write is missing", f"Make it writable, {_AGAIN}"),
     errno.EPERM: ("writing is not permitted; it may be immutable", f"Make it writable, {_AGAIN}"),
     errno.EIO: ("the disk reports an input/output error", f"Check the disk, {_AGAIN}"),
-    errno.ENOENT: ("the folder was removed or moved", f"Put it back, {_AGAIN}; without it, it starts anew"),
+    errno.ENOENT: ("the folder was removed or moved", f"Put it back, {_AGAIN}; otherwise it starts again"),
     errno.ENOTDIR: ("a file is in the place of a folder", f"Remove the file, {_AGAIN}"),
     errno.EISDIR: ("a folder is in the place of a file", f"Remove it, {_AGAIN}"),
     errno.ESTALE: ("the folder was removed or moved on the server", f"Put it back, {_AGAIN}"),

@@ -166,7 +166,9 @@ def compare_couples(
             "p": p,
             "p_sign_flip": sample.sign_flip(d),
             "p_corrected": corrected,
-            "verdict": st.verdicts(corrected, side, can_say=sample.can_say(len(family))),
+            "verdict": st.verdicts(
+                corrected, side, can_be_significant=sample.can_be_significant(len(family))
+            ),
         }
     )
 
@@ -179,12 +181,16 @@ def _cells(
     use = (study.runs["state"] == "completed") & np.isfinite(study.runs[column])
     runs = study.runs[use]
     key = pd.DataFrame({name: text(runs[name]) for name in groups.key})
-    key["judge"] = study.judges.loc[use, criterion]  # values of differently computed metrics are not paired
+    key["judge"] = study.metric_settings.loc[
+        use, criterion
+    ]  # values of differently computed metrics are not paired
     table = runs[column].groupby([*(key[c] for c in key), groups.labels[use].rename("of")]).mean()
     notes = []
-    odd = study.runs[(study.runs["state"] == "completed") & study.judges[criterion].notna() & ~use]
-    if len(odd):
-        notes.append(f"Left out, as {criterion} is no finite number: {', '.join(odd['folder'])}.")
+    not_finite = study.runs[
+        (study.runs["state"] == "completed") & study.metric_settings[criterion].notna() & ~use
+    ]
+    if len(not_finite):
+        notes.append(f"Left out, as {criterion} is no finite number: {', '.join(not_finite['folder'])}.")
     if len(table) < len(runs):
         repeated = len(runs) - len(table)
         notes.append(f"{_runs(repeated)} averaged with others that are equal in all settings and pictures.")

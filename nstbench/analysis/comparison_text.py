@@ -21,7 +21,7 @@ def inventory(study: Study, *, most: int | None = None) -> list[str]:
     """Return sentences on the runs of the study; of long lists, the first ``most`` names."""
     runs = study.runs
     count = {state: int((runs["state"] == state).sum()) for state in STATES}
-    said = [
+    lines = [
         f"{_count(len(runs), 'run')}: " + ", ".join(f"{n} {state}" for state, n in count.items() if n) + "."
     ]
     for state, word in (("running", "unfinished"), ("failed", "failed")):
@@ -29,24 +29,24 @@ def inventory(study: Study, *, most: int | None = None) -> list[str]:
         errors = [f" ({str(e).splitlines()[0]})" if isinstance(e, str) and e else "" for e in chosen["error"]]
         names = [f"{name}{error}" for name, error in zip(chosen["folder"], errors, strict=True)]
         if names:
-            said.append(f"{word.capitalize()}, not compared: {_some(names, most)}.")
+            lines.append(f"{word.capitalize()}, not compared: {_some(names, most)}.")
     if study.damaged:
         names = [f"{d.path}: {d.reason}" for d in study.damaged]
-        said.append(f"{len(names)} left out as damaged: {_some(names, most, '; ')}.")
-    return said
+        lines.append(f"{len(names)} left out as damaged: {_some(names, most, '; ')}.")
+    return lines
 
 
 def sentences(c: Comparison) -> list[str]:
     """Return sentences with the verdicts of a comparison, runs left out, and pictures that are needed."""
-    said = [f"{pairs(c)}, {len(c.rows)} values of {c.by}.", *c.notes]
+    lines = [f"{pairs(c)}, {len(c.rows)} values of {c.by}.", *c.notes]
     if c.cells > c.pairs and c.cells % c.pairs == 0:
-        said[0] += f" Each is the mean of {c.cells // c.pairs} runs."
+        lines[0] += f" Each is the mean of {c.cells // c.pairs} runs."
     family = c.tests
     if (family["verdict"] == st.TOO_FEW).all():
-        return [*said, _too_few(c)]
+        return [*lines, _too_few(c)]
     if c.sample.fixed:
         few = _count(c.sample.levels[c.sample.fixed], f"{c.sample.fixed} picture")
-        said.append(
+        lines.append(
             f"With only {few}, the verdicts are about other {c.sample.unit} pictures, not about other "
             f"{c.sample.fixed} pictures."
         )
@@ -61,21 +61,21 @@ def sentences(c: Comparison) -> list[str]:
             by_p.setdefault(st.p_text(p), []).append(loser)
         if by_p:
             beaten = "; ".join(f"{', '.join(names)} ({p})" for p, names in by_p.items())
-            said.append(f"{name} is better than {beaten}.")
-    alike = family[family["verdict"] == st.INDISTINGUISHABLE]
-    if len(alike) and (c.against_baseline or len(alike) <= 10):
-        each = ", ".join(f"{a} and {b}" for a, b in zip(alike["first"], alike["second"], strict=True))
-        said.append(f"{st.INDISTINGUISHABLE.capitalize()}: {each}.")
-    elif len(alike):
-        said.append(f"{st.INDISTINGUISHABLE.capitalize()}: {len(alike)} of {len(family)} couples.")
-    if len(alike) == len(family) and c.sample.unit == "crossed" and c.sample.size < _MANY:
+            lines.append(f"{name} is better than {beaten}.")
+    undecided = family[family["verdict"] == st.INDISTINGUISHABLE]
+    if len(undecided) and (c.against_baseline or len(undecided) <= 10):
+        each = ", ".join(f"{a} and {b}" for a, b in zip(undecided["first"], undecided["second"], strict=True))
+        lines.append(f"{st.INDISTINGUISHABLE.capitalize()}: {each}.")
+    elif len(undecided):
+        lines.append(f"{st.INDISTINGUISHABLE.capitalize()}: {len(undecided)} of {len(family)} couples.")
+    if len(undecided) == len(family) and c.sample.unit == "crossed" and c.sample.size < _MANY:
         now, then = least_t(len(family), c.sample.size), least_t(len(family), _MANY)
-        said.append(
+        lines.append(
             f"{f'Corrected for {len(family)} comparisons, a' if len(family) > 1 else 'A'} difference must be "
             f"{now:.2g} times its standard error with so few pictures; with {_MANY} content and {_MANY} "
             f"style pictures {then:.2g} times."
         )
-    return said
+    return lines
 
 
 def _too_few(c: Comparison) -> str:

@@ -8,12 +8,12 @@ from nstbench.analysis.records import Study
 from nstbench.errors import UserError, did_you_mean
 
 
-def choose(study: Study, asked: Sequence[str] | None) -> list[str]:
+def choose(study: Study, chosen: Sequence[str] | None) -> list[str]:
     """Return the metrics to compare by: the chosen ones, or one of style and one of content.
 
     Args:
         study: Study to compare.
-        asked: Chosen metrics; None: the default ones.
+        chosen: Chosen metrics; None: the default ones.
 
     Raises:
         UserError: If no completed run has a value of a chosen metric, or of any.
@@ -22,14 +22,14 @@ def choose(study: Study, asked: Sequence[str] | None) -> list[str]:
     if not known:
         hint = "Run the study with another choice of metrics=…, such as metrics=default."
         raise UserError("STUDY", study.folder, "no completed run in it has a metric", hint)
-    for name in asked or ():
+    for name in chosen or ():
         if name not in known:
             reason = "no completed run has this metric"
             if name in study.unavailable:
                 reason += f" ({study.unavailable[name]})"
             raise UserError("--criterion", name, reason, did_you_mean(name, known, what="metrics"))
-    if asked:
-        return list(dict.fromkeys(asked))
+    if chosen:
+        return list(dict.fromkeys(chosen))
     directed = [name for name in known if name in study.directions]
     style = [name for name in ("cross/others", "gram_distance") if name in directed][:1]
     content = [name for name in ("ssim",) if name in directed]

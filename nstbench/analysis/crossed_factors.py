@@ -42,14 +42,14 @@ class Sample:
         unit: Independent unit: ``pair``, ``content``, ``style``, ``group`` (of pairs that share pictures
             with no other group), or ``crossed``: content and style pictures both, as random factors.
         fixed: Role with too few pictures for conclusions about others, which hold for these only; or None.
-        of_unit: Number of each pair's unit; not used if ``crossed``.
+        unit_numbers: Number of each pair's unit; not used if ``crossed``.
         factors: Number of each pair's picture, for each role.
     """
 
     levels: Mapping[str, int]
     unit: str
     fixed: str | None
-    of_unit: NDArray[np.int_]
+    unit_numbers: NDArray[np.int_]
     factors: tuple[NDArray[np.int_], ...]
 
     @classmethod
@@ -73,15 +73,15 @@ class Sample:
     @property
     def size(self) -> int:
         """Number of units; if they are crossed, the smaller number of pictures."""
-        return min(self.levels.values()) if self.unit == "crossed" else int(self.of_unit.max()) + 1
+        return min(self.levels.values()) if self.unit == "crossed" else int(self.unit_numbers.max()) + 1
 
     def units(self, values: ArrayLike) -> Floats:
         """Return the mean of each unit ``(units, k)``; if crossed, the values of the pairs."""
         x = np.asarray(values, dtype=np.float64)
         if self.unit == "crossed":
             return x
-        sums = _sums(x, self.of_unit)
-        return np.asarray(sums / np.bincount(self.of_unit)[:, None])
+        sums = _sums(x, self.unit_numbers)
+        return np.asarray(sums / np.bincount(self.unit_numbers)[:, None])
 
     def mean(self, values: ArrayLike) -> Floats:
         """Return the mean ``(k,)`` over units."""
@@ -118,7 +118,7 @@ class Sample:
         side: NDArray[np.int_] = np.sign(units.mean(axis=0)).astype(int)
         return side if higher_is_better else -side
 
-    def can_say(self, tests: int) -> bool:
+    def can_be_significant(self, tests: int) -> bool:
         """Return whether a difference can be significant with this number of pictures and tests."""
         return self.unit == "crossed" or st.smallest_p(self.size) * tests <= st.ALPHA
 

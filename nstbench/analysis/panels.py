@@ -144,7 +144,7 @@ def draw(title: str, panels: Panels, cells: Sequence[Cell], *, columns: int, cel
 def provenance(panels: Panels) -> str:
     """Return the provenance of the panels as JSON: fingerprints, settings, inputs and versions."""
     first = next(iter(panels.values())).record
-    said = {
+    contents = {
         "study": first.study,
         "versions": first.versions,
         "device": first.device,
@@ -158,7 +158,7 @@ def provenance(panels: Panels) -> str:
             for label, p in panels.items()
         },
     }
-    return json.dumps(said, sort_keys=True)
+    return json.dumps(contents, sort_keys=True)
 
 
 def inputs(panels: Panels, *what: str) -> list[Cell]:

@@ -143,11 +143,13 @@ def verdict(points: Sequence[Point], tolerance: float = TOLERANCE) -> str:
     if worst <= tolerance:
         return f"Reproduced: all {len(points)} points are within {tolerance:.1%}; {largest}."
     off = sum(deviation > tolerance for deviation, _ in known)
-    said = f"Not reproduced: {off} of {len(points)} points are off by more than {tolerance:.1%}; {largest}."
+    sentences = (
+        f"Not reproduced: {off} of {len(points)} points are off by more than {tolerance:.1%}; {largest}."
+    )
     ratios = [1 + p.deviation for p in points if p.deviation is not None]
     if max(ratios) <= (1 + tolerance) ** 2 * min(ratios):
         middle = sorted(ratios)[len(ratios) // 2]
-        said += (
+        sentences += (
             f" All are about {middle:.3g} times the published: a factor of the weights or formulas differs."
         )
-    return said
+    return sentences

@@ -64,8 +64,8 @@ class Study:
             steps, evaluations, seconds, ``loss.style``, every other swept setting by its dotted name,
             ``metric/<name>``.
         settings: Names of the swept settings, without content, style and seed.
-        judges: Table of the same rows with, for each metric, a number for its settings in that run, to
-            distinguish values that were computed differently.
+        metric_settings: Table of the same rows with, for each metric, a number for its settings in that
+            run, to distinguish values that were computed differently.
         directions: Direction of each metric, if all completed runs that recorded one agree.
         unavailable: Reason why runs have no value, by metric.
         damaged: Entries that were left out.
@@ -76,7 +76,7 @@ class Study:
     paths: tuple[Path, ...]
     runs: pd.DataFrame
     settings: tuple[str, ...]
-    judges: pd.DataFrame
+    metric_settings: pd.DataFrame
     directions: Mapping[str, Direction]
     unavailable: Mapping[str, str]
     damaged: tuple[Damaged, ...]
@@ -120,7 +120,7 @@ def read_study(folder: Path) -> Study:
         paths=tuple(path for path, _ in found),
         runs=_table(rows, settings, names),
         settings=tuple(names),
-        judges=_judges(records),
+        metric_settings=_metric_settings(records),
         directions=_directions(records),
         unavailable={name: why for record in records for name, why in record.unavailable_metrics.items()},
         damaged=tuple(damaged),
@@ -215,7 +215,7 @@ def _name(path: Path) -> str:
     return printable(path.name)  # names of files may be no valid text
 
 
-def _judges(records: Sequence[RunRecord]) -> pd.DataFrame:
+def _metric_settings(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Number the settings of each metric."""
     numbers: dict[str, int] = {}
     rows = []

@@ -170,16 +170,18 @@ TOO_FEW = "too few pictures to say"
 INDISTINGUISHABLE = "indistinguishable at this number of pictures"
 
 
-def verdicts(corrected: ArrayLike, side: Sequence[int] | NDArray[np.int_], *, can_say: bool) -> list[str]:
+def verdicts(
+    corrected: ArrayLike, side: Sequence[int] | NDArray[np.int_], *, can_be_significant: bool
+) -> list[str]:
     """Return the verdict of each of a family of tests on its first against its second, as words.
 
     Args:
         corrected: Values of p of the whole family after `holm`.
         side: Better one of each couple, from `favours`.
-        can_say: Whether there are enough pictures for a difference to be significant.
+        can_be_significant: Whether there are enough pictures for a difference to be significant.
     """
     p = np.asarray(corrected, dtype=np.float64)
-    if not can_say:
+    if not can_be_significant:
         return [TOO_FEW] * len(p)
     words = {1: "better", -1: "worse"}
     return [

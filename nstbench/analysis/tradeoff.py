@@ -140,10 +140,10 @@ def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff
     names = list(dict.fromkeys(points["of"]))
     areas, linear = [], []
     for name in names:
-        mine = (points["of"] == name).to_numpy()
-        points.loc[mine, "on_front"] = pareto_front(x[mine])
-        area, gradient = _hypervolume(x[mine], corners[0].tolist())
-        parts = [(m[:, mine] * s - x[mine, k]) @ gradient[:, k] for k, (m, s) in enumerate(
+        own = (points["of"] == name).to_numpy()
+        points.loc[own, "on_front"] = pareto_front(x[own])
+        area, gradient = _hypervolume(x[own], corners[0].tolist())
+        parts = [(m[:, own] * s - x[own, k]) @ gradient[:, k] for k, (m, s) in enumerate(
             zip(matrices, signs, strict=True))]  # fmt: skip
         areas.append(area)
         linear.append(area + parts[0] + parts[1])
@@ -197,7 +197,7 @@ def _cells(
     points.index = pd.RangeIndex(len(points))
     number = table.merge(points.reset_index(names="point"), on=["of", "at"], how="left")["point"].to_numpy()
     key = [text(runs[name]) for name in groups.key if name not in along]
-    key += [study.judges.loc[runs.index, name].rename(f"judge {name}") for name in metrics]
+    key += [study.metric_settings.loc[runs.index, name].rename(f"judge {name}") for name in metrics]
     by = [*key, pd.Series(number, index=runs.index, name="point")]
     grouped = runs[columns].groupby(by)
     cells = grouped.mean().unstack("point")
@@ -250,15 +250,15 @@ def _warnings(groups: Groups, along: Sequence[str], fronts: pd.DataFrame) -> lis
     if len(single) < len(fronts):
         few = ", ".join(single)
         return [f"One point only, not a trade-off: {few}."] if few else []
-    said = "One weight is one point of the trade-off, and hypervolumes of single points are not meaningful."
+    note = "One weight is one point of the trade-off, and hypervolumes of single points are not meaningful."
     if groups.by == "weights.style":
-        return [said]
+        return [note]
     typed = "weights.style=0.2,2,20,200"
     if groups.by == "loss.style":
         names = [f"[{name.replace('+', ',')}]" if "+" in name else name for name in fronts["of"]]
         if not any(", " in name or name == "none" for name in names):
             typed = f"'loss/style={','.join(sorted(names))}' {typed}"
-    return [f"{said} For a front, type nstbench run -m {typed} with the study's other settings."]
+    return [f"{note} For a front, type nstbench run -m {typed} with the study's other settings."]
 
 
 def default_metrics(study: Study) -> tuple[str, str] | None:

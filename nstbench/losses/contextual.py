@@ -31,7 +31,7 @@ class Contextual(Loss):
     Mechrez, Talmi & Zelnik-Manor (2018), "The Contextual Loss for Image Transformation with
     Non-Aligned Data". The value is between 0 and log of the number of style features, and has no
     scale: the unit is 1. At the style picture itself it is -log mean_j CX_jj, which is 0 (to
-    some exp(-1000)) if no two of its features are alike; if each is there r times, it is log r.
+    some exp(-1000)) if no two of its features are equal; if each occurs r times, it is log r.
 
     Args:
         bandwidth: Bandwidth h. 0.5 in the official code's settings for single pictures and style; 0.1 is
@@ -59,7 +59,7 @@ class Contextual(Loss):
         floor = shortest(y)
         d = cosine_distances(directions(x, floor), directions(y, floor)) / 2
         relative = d / (d.min(dim=2, keepdim=True).values + _EPSILON)
-        # The softmax over k: exp(1/h) cancels, and nothing overflows whatever h is.
+        # The softmax over k: exp(1/h) cancels, and nothing overflows for any h.
         CX = torch.softmax(-relative / self.bandwidth, dim=2)
         return -CX.max(dim=1).values.mean(1).log()
 

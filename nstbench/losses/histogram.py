@@ -32,7 +32,7 @@ class Histogram(Loss):
 
     R maps every channel of F monotonically to the distribution of the style picture's channel: the k-th
     smallest of its M values becomes the k-th smallest of the style's (if the style has another number of
-    positions, its quantile at (k + ½)/M). R is computed anew at every evaluation and is a constant of the
+    positions, its quantile at (k + ½)/M). R is computed again at every evaluation and is a constant of the
     gradient, 2(F - R)/(C·M). Without bins, the value is the squared Wasserstein distance between the
     histograms, averaged over channels, and this gradient is exact.
 

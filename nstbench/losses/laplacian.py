@@ -52,9 +52,9 @@ class Laplacian(Loss):
 
     def forward(self, features: Tensor, target: Sequence[Tensor], guide: Tensor | None = None) -> Tensor:
         """Return the squared distance per canvas, ``(B,)``."""
-        ours = [self._laplacian(features, p) for p in self.pools]
-        self._check_sizes(ours, target)
-        return self._mean([x - c for x, c in zip(ours, target, strict=True)], guide)
+        canvas = [self._laplacian(features, p) for p in self.pools]
+        self._check_sizes(canvas, target)
+        return self._mean([x - c for x, c in zip(canvas, target, strict=True)], guide)
 
     def unit(self, target: Sequence[Tensor]) -> Tensor:
         """Return the value of a canvas without edges."""
@@ -72,8 +72,8 @@ class Laplacian(Loss):
             x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
         )
 
-    def _check_sizes(self, ours: Sequence[Tensor], target: Sequence[Tensor]) -> None:
-        sizes, expected = ([tuple(t.shape[2:]) for t in maps] for maps in (ours, target))
+    def _check_sizes(self, canvas: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+        sizes, expected = ([tuple(t.shape[2:]) for t in maps] for maps in (canvas, target))
         if sizes != expected:
             raise ValueError(f"content needs one size: Laplacians of the canvas {sizes}, target {expected}")
 

@@ -35,7 +35,7 @@ class MRF(Loss):
     """Squared distance of patches from their nearest style patches: ``factor · Σ_i ‖Ψ_i - Ψ_NN(i)‖²``.
 
     Ψ_i are the k×k patches of a feature map of C channels and ``NN(i) = argmax_j cos(Ψ_i, Ψ_j)`` over
-    the style's; NN is found anew at every evaluation and counts as constant in the gradient. Li & Wand
+    the style's; NN is found again at every evaluation and counts as constant in the gradient. Li & Wand
     (CVPR 2016, eq. 2 and 3) is ``paper``. Other code's values, in its unit E:
 
     =============  =======  =================  =====================================================

@@ -117,8 +117,8 @@ class RelaxedEMD(JointLoss):
             second = (_covariance(columns - mean) - target.covariance).abs().mean((1, 2))
             value = value + self.moments * (first + second)
         if self.palette:
-            colours, theirs = columns[:, :3] - _GREY, target.columns[:, :3] - _GREY
-            value = value + self.palette * relaxed_emd(colours, theirs, _NO_HUE, euclidean=True)
+            colours, style_colours = columns[:, :3] - _GREY, target.columns[:, :3] - _GREY
+            value = value + self.palette * relaxed_emd(colours, style_colours, _NO_HUE, euclidean=True)
         return value
 
 

@@ -67,9 +67,9 @@ class SelfSimilarity(JointLoss):
         if sizes != expected:
             raise ValueError(f"content needs one size: canvas {sizes}, target {expected}")
         with torch.no_grad():
-            theirs = self._distances(target.maps, target.floor, guide)
-        ours = self._distances(features, target.floor, guide)
-        return (ours - theirs).abs().sum(1).mean(1)
+            content = self._distances(target.maps, target.floor, guide)
+        canvas = self._distances(features, target.floor, guide)
+        return (canvas - content).abs().sum(1).mean(1)
 
     def _distances(self, maps: Sequence[Tensor], floor: Tensor, guide: Tensor | None) -> Tensor:
         """Return ``D_ij/Σ_k D_kj``, ``(B, n, n)``."""

@@ -61,12 +61,12 @@ class LPIPS(Metric):
                 model = cast(nn.Module, lpips.LPIPS(net=self.net, pnet_rand=True, verbose=False))
         trunk = cast(nn.Module, model.net)
         # The trunk's slices keep torchvision's indices: features.3.weight is slice2.3.weight.
-        own = {key: key.split(".", 1)[1] for key in trunk.state_dict()}
-        missing = [theirs for theirs in own.values() if theirs not in state]
+        names = {key: key.split(".", 1)[1] for key in trunk.state_dict()}
+        missing = [name for name in names.values() if name not in state]
         if missing:
             raise Unavailable(f"{file} is not a file of this trunk: it lacks features.{missing[0]}")
         try:
-            trunk.load_state_dict({key: state[theirs] for key, theirs in own.items()})
+            trunk.load_state_dict({key: state[name] for key, name in names.items()})
         except RuntimeError as error:
             raise Unavailable(f"{file} is not a file of this trunk: its tensors differ in shape") from error
         return model.eval().requires_grad_(False)

@@ -77,8 +77,8 @@ def match_histogram(style: Tensor, content: Tensor) -> Tensor:
         _, where, counts = np.unique(source[channel], return_inverse=True, return_counts=True)
         ascending = np.sort(wanted[channel])
         levels = (np.arange(source.shape[1]) + 0.5) / source.shape[1]
-        theirs = (np.arange(len(ascending)) + 0.5) / len(ascending)
-        quantiles = np.interp(levels, theirs, ascending)
+        content_levels = (np.arange(len(ascending)) + 0.5) / len(ascending)
+        quantiles = np.interp(levels, content_levels, ascending)
         starts = np.cumsum(counts) - counts
         matched[channel] = (np.add.reduceat(quantiles, starts) / counts)[where]
     return torch.from_numpy(matched).view(style.shape).to(style)

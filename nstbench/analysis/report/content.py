@@ -192,8 +192,10 @@ def _metric(study: Study, name: str) -> dict[str, Any]:
     except UserError:
         better = ""
     completed = study.runs["state"] == "completed"
-    judges = study.judges.loc[completed, name].dropna().nunique() if name in study.judges else 1
-    return {"name": name, "better": better, "mixed": bool(judges > 1)}
+    variants = (
+        study.metric_settings.loc[completed, name].dropna().nunique() if name in study.metric_settings else 1
+    )
+    return {"name": name, "better": better, "mixed": bool(variants > 1)}
 
 
 def _shown(study: Study) -> list[str]:

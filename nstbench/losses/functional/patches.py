@@ -146,11 +146,11 @@ def _by_unfolding(canvas: Patches, style: Patches, scales: Tensor, block: int) -
     """Search in products of unfolded patches, some canvas and some style patches at a time."""
     side = max(1, int(block**0.5))
     found = []
-    for mine in _unfolded(canvas, side):
-        best = mine.new_full((len(mine),), -torch.inf)
-        index = torch.zeros(len(mine), dtype=torch.long, device=mine.device)
-        for j, theirs in enumerate(_unfolded(style, side)):
-            similarity = mine @ (theirs * scales[j * side : j * side + side, None]).T
+    for canvas_part in _unfolded(canvas, side):
+        best = canvas_part.new_full((len(canvas_part),), -torch.inf)
+        index = torch.zeros(len(canvas_part), dtype=torch.long, device=canvas_part.device)
+        for j, style_part in enumerate(_unfolded(style, side)):
+            similarity = canvas_part @ (style_part * scales[j * side : j * side + side, None]).T
             value, where = similarity.max(dim=1)
             better = value > best
             best, index = torch.where(better, value, best), torch.where(better, where + j * side, index)
@@ -180,16 +180,16 @@ def _by_diagonals(canvas: Patches, style: Patches, scales: Tensor, block: int) -
     height = max(4 * k, block // (w * max(W for _, W in style.shapes)))  # rows of patches per block
     for top in range(0, h - k + 1, height):
         rows = min(height, h - k + 1 - top)
-        mine = canvas.vectors[0, top * w : (top + rows + k - 1) * w]
-        best = mine.new_full((rows, w - k + 1), -torch.inf)
-        index = torch.zeros(rows, w - k + 1, dtype=torch.long, device=mine.device)
+        canvas_part = canvas.vectors[0, top * w : (top + rows + k - 1) * w]
+        best = canvas_part.new_full((rows, w - k + 1), -torch.inf)
+        index = torch.zeros(rows, w - k + 1, dtype=torch.long, device=canvas_part.device)
         start = 0
         for H, W in style.shapes:
             window: deque[Tensor] = deque(maxlen=k)
             for Y in range(H):
                 first = start + (Y - k + 1) * W  # the vector that begins this row of patches
-                theirs = style.vectors[0, start + Y * W : start + (Y + 1) * W]
-                product = (mine @ theirs.T).view(rows + k - 1, w, W)
+                style_part = style.vectors[0, start + Y * W : start + (Y + 1) * W]
+                product = (canvas_part @ style_part.T).view(rows + k - 1, w, W)
                 window.append(_sum([product[:, x : w - k + 1 + x, x : W - k + 1 + x] for x in range(k)]))
                 if len(window) < k:
                     continue
