@@ -22,7 +22,7 @@ from nstbench.tracking.record_schema import DamagedRecordError, read_record
 STATES = ("completed", "running", "failed")
 RESULT = "comparison.csv"
 RESULTS = (RESULT, "data-curves.js")
-"""Files by which the folder of a comparison or a report is told from the folder of a run."""
+"""Files that only the folder of a comparison or a report has, not that of a run."""
 
 # Columns of tables, which no setting of an untrusted configuration may replace.
 _NO_SETTINGS = frozenset(

@@ -23,7 +23,7 @@ from nstbench.tracking.record import RunRecord
 from nstbench.tracking.record_files import inside, printable, reason_of
 
 NO_PICTURE = "there is no picture"
-NOT_THERE = "the file that the runs used does not exist any more"
+NOT_THERE = "the file that the runs used is not available"
 FOLDERS = ("thumb", "large")
 _MOST_BYTES = 2**30  # of an input picture
 _EDGE = {"thumb": 240, "large": 768}
