@@ -115,7 +115,7 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
 
 
 def whole_factors(finer: Sequence[int], coarser: Sequence[int]) -> tuple[int, int] | None:
-    """Return the integer factors between two maps' heights and widths; None if poolings do not explain them."""
+    """Return the integer factors between two maps' heights and widths; None if no pooling explains them."""
     (h, w), (m, n) = finer, coarser
     vertical, horizontal = h // m, w // n
     rounded_down = h - vertical * m < vertical and w - horizontal * n < horizontal
