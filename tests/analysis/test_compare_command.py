@@ -183,7 +183,7 @@ def test_settings_of_an_optimizer_belong_to_it_and_its_variants_are_apart(
     said = run_compare(tmp_path / "s", "--by", "optimizer._target_")
     assert "2 values of optimizer." in said
     assert "optimizer.lr" in said
-    assert "a part of what is compared" in said
+    assert "and are compared with it" in said
     assert rows(tmp_path / "s")["verdict"].fillna("").to_dict() == {
         "LBFGS": "",
         "Adam": "worse",
@@ -231,7 +231,7 @@ def test_the_optimizers_of_the_readme_are_compared(
     found = rows(tmp_path / "s")
     assert found["mean"].to_dict() == {"Adam": 0.5, "LBFGS": 0.4}
     assert found["by"].unique() == ["optimizer"]
-    with pytest.raises(UserError, match=r"optimizer differs with it.*compare by it: --by optimizer\."):
+    with pytest.raises(UserError, match=r"optimizer differs too.*compare by it: --by optimizer\."):
         run_compare(tmp_path / "s", "--by", "optimizer.lr")
     with pytest.raises(UserError, match=r"Did you mean optimizer"):
         run_compare(tmp_path / "s", "--by", "optimiser")
@@ -270,7 +270,7 @@ def test_a_group_of_which_nothing_decides_all_is_refused_with_its_settings(
     for number, noise in product((0.1, 0.2), ("uniform", "grey")):
         settings = {"canvas.noise_share": number, "canvas.noise": noise}
         write_run(tmp_path / "s", {"ssim": number}, settings=settings)
-    several = r"--by=canvas: several settings of it differ: canvas\.noise, canvas\.noise_share\. Give one"
+    several = r"--by=canvas: several settings of it differ: canvas\.noise, canvas\.noise_share\. Type one"
     with pytest.raises(UserError, match=several):
         run_compare(tmp_path / "s", "--by", "canvas")
 
@@ -332,7 +332,7 @@ def test_metrics_that_are_no_numbers_are_told(tmp_path: Path, run_compare: Compa
     write_run(study, {"ssim": float("nan")}, content="sample:new")
     write_run(study, {"ssim": float("inf")}, content="sample:new", loss="mrf")
     said = run_compare(study)
-    assert "Left out, for ssim is no finite number: gram-new-z-s0, mrf-new-z-s0." in said
+    assert "Left out, as ssim is no finite number: gram-new-z-s0, mrf-new-z-s0." in said
     assert rows(study)["pairs"].unique() == [16]
 
 
