@@ -267,7 +267,7 @@ def test_gram_distance_is_0_for_the_style_and_1_for_a_picture_without_features()
 def test_gram_distance_refuses_to_let_the_optimised_encoder_judge_itself() -> None:
     metric = GramDistance(JUDGE)
     own = Subject(tensor(noise(32, 32)), None, [tensor(noise(32, 32, 1))], [1.0], metric.judging.encoder)
-    with pytest.raises(Unavailable, match="the one that was optimised"):
+    with pytest.raises(Unavailable, match="the one that the run optimised"):
         metric(own)
 
 
