@@ -178,7 +178,10 @@ def cut(body: bytes) -> bytes:
         (status(403), "HTTP 403 Forbidden"),
         (status(429), r"HTTP 429 Too Many Requests (5 attempts)"),
         (status(503), r"HTTP 503 Service Unavailable (5 attempts)"),
-        (whole(PAGE, "text/html; charset=utf-8"), "it is a web page, not the file: the file may have been removed"),
+        (
+            whole(PAGE, "text/html; charset=utf-8"),
+            "it is a web page, not the file: the file may have been removed",
+        ),
         (whole(PAGE, "image/jpeg"), "it is a web page, not a picture"),
         (whole(b"", "image/jpeg"), "it is an empty file, not a picture"),
         (whole(cut(BODY), "image/jpeg"), "the file is truncated: its end is missing"),
