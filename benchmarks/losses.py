@@ -109,7 +109,7 @@ class Bench:
             return None
         if layer != CONFIGURED and isinstance(term.loss, JointLoss):
             return None
-        picture = self.pictures[term.loss.yardstick if role == "regularizer" else role]
+        picture = self.pictures[term.loss.target_picture if role == "regularizer" else role]
         term.compute_targets([[self._see(copy) for copy in term.loss.copies(picture)]])
         return term
 

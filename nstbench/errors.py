@@ -1,7 +1,7 @@
-"""What is said when a user's setting cannot be used.
+"""Errors that the command line prints as one message, without a traceback.
 
-A mistake of the user's is a `UserError`: the command line prints it as one message, without a
-traceback, and exits with status 2. Everything else that is raised is a fault of ours.
+A mistake in a setting is a `UserError`, with exit status 2. Exceptions of other types than those
+of this module are bugs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class UserError(Exception):
     """A setting that cannot be used, and what to do about it.
 
     Args:
-        setting: the name the user would type, such as ``pictures.content``.
-        value: what was given.
-        reason: why it cannot be used, as a clause: "there is no such file".
-        hint: what to type instead, as a sentence. May be empty.
+        setting: Name of the setting as typed, such as ``pictures.content``.
+        value: Value of the setting.
+        reason: Why the value cannot be used, as a clause: "there is no such file".
+        hint: What to type instead, as a sentence. May be empty.
 
     The message reads ``setting=value: reason. hint``. Without a value (``""``) it begins with the
     setting alone.
@@ -29,17 +29,17 @@ class UserError(Exception):
 
     def __init__(self, setting: str, value: object, reason: str, hint: str = "") -> None:
         self.setting, self.value, self.reason, self.hint = setting, value, reason.rstrip("."), hint
-        given = as_typed(value)
-        what = f"{setting}={given}" if given else setting
-        super().__init__(f"{what}: {self.reason}." + (f" {hint}" if hint else ""))
+        typed = as_typed(value)
+        assignment = f"{setting}={typed}" if typed else setting
+        super().__init__(f"{assignment}: {self.reason}." + (f" {hint}" if hint else ""))
 
     def __reduce__(self) -> tuple[type[UserError], tuple[str, object, str, str]]:
-        # Exceptions travel between the processes of a sweep; the default would call __init__(message).
+        # Exceptions are pickled between the processes of a sweep; the default would call __init__(message).
         return type(self), (self.setting, self.value, self.reason, self.hint)
 
 
 def as_typed(value: object) -> str:
-    """Return a value as one would type it: ``null``, ``true``, ``[a,b]``; cut where it is very long."""
+    """Return a value as it is typed: ``null``, ``true``, ``[a,b]``; truncated if it is very long."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -50,7 +50,7 @@ def as_typed(value: object) -> str:
         text = f"{{{', '.join(f'{k}: {as_typed(v)}' for k, v in value.items())}}}"
     else:
         text = str(value)
-    text = " ".join(text.splitlines())  # a file may be called anything
+    text = " ".join(text.splitlines())  # names of files may contain line breaks
     if not text.isprintable():  # control characters would reach the terminal
         text = "".join(c if category(c) not in {"Cc", "Cs"} else ascii(c)[1:-1] for c in text[: _LONGEST + 1])
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
@@ -60,18 +60,18 @@ _LONGEST = 300
 
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Numbers of the operating system's errors that say that no more fits."""
+"""Error numbers of the operating system for a full disk, quota or file."""
 
 _AGAIN = "then type the same command: it continues where it stopped"
 _STORAGE = {
-    errno.ENOSPC: ("the disk is full", f"Make room, {_AGAIN}"),
-    errno.EDQUOT: ("the disk quota is used up", f"Make room, {_AGAIN}"),
+    errno.ENOSPC: ("the disk is full", f"Free disk space, {_AGAIN}"),
+    errno.EDQUOT: ("the disk quota is used up", f"Free disk space, {_AGAIN}"),
     errno.EFBIG: ("a file would exceed the limit on file sizes", f"Raise the limit, {_AGAIN}"),
     errno.EROFS: ("the file system is read-only", f"Make it writable, {_AGAIN}"),
     errno.EACCES: ("the permission to write is missing", f"Make it writable, {_AGAIN}"),
     errno.EPERM: ("writing is not permitted; it may be immutable", f"Make it writable, {_AGAIN}"),
     errno.EIO: ("the disk reports an input/output error", f"Check the disk, {_AGAIN}"),
-    errno.ENOENT: ("the folder was removed or moved", f"Put it back, {_AGAIN}; without it, it starts anew"),
+    errno.ENOENT: ("the folder was removed or moved", f"Put it back, {_AGAIN}; otherwise it starts again"),
     errno.ENOTDIR: ("a file is in the place of a folder", f"Remove the file, {_AGAIN}"),
     errno.EISDIR: ("a folder is in the place of a file", f"Remove it, {_AGAIN}"),
     errno.ESTALE: ("the folder was removed or moved on the server", f"Put it back, {_AGAIN}"),
@@ -79,15 +79,15 @@ _STORAGE = {
 
 
 class StorageError(OSError):
-    """A file of a run or a study that cannot be written; everything written before is whole.
+    """A file of a run or a study cannot be written; files written before are complete.
 
-    It is neither a mistake in a setting nor a fault of the program: the command line prints it as one
-    line and exits with status 1.
+    It is neither a mistake in a setting nor a bug: the command line prints it as one line and exits
+    with status 1.
 
     Args:
         folder: Folder that was written to.
-        error: What the operating system reported.
-        file: File that was to be written, where one of its own is in the way.
+        error: Error that the operating system reported.
+        file: File that was to be written; None: any file of the folder.
 
     The message reads ``folder: reason. What to do.``
     """
@@ -104,7 +104,7 @@ class StorageError(OSError):
     def _explanation(self) -> tuple[str, str]:
         system = " ".join(str(self.strerror).split())
         what = self.file.name if self.file else "it"
-        unknown = (f"{what} cannot be written ({system})", f"Mend that, {_AGAIN}")
+        unknown = (f"{what} cannot be written ({system})", f"Correct that, {_AGAIN}")
         reason, hint = _STORAGE.get(self.errno or 0, unknown)
         if self.errno == errno.EISDIR and self.file is not None:
             reason = f"{self.file.name} is a folder, and a file is to be written there"
@@ -119,11 +119,11 @@ class StorageError(OSError):
 
 
 class NonFiniteObjectiveError(Exception):
-    """The objective became NaN or infinite: the run has failed, its last good canvas is kept.
+    """The objective became NaN or infinite: the run has failed, its last finite canvas is kept.
 
     Args:
         message: What is not finite.
-        hint: What to do, as a sentence without its full stop; "": the optimiser went too far.
+        hint: What to do, as a sentence without its full stop; "" where a step was too long.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
@@ -135,7 +135,7 @@ class NonFiniteObjectiveError(Exception):
 
 
 def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
-    """Return the known names that look most like ``name``, best first; may be empty."""
+    """Return the known names most similar to ``name``, best first; may be empty."""
     known = list(known)
     by_lower = {k.lower(): k for k in known}
     close = get_close_matches(name.lower(), by_lower, n=most, cutoff=0.6)
@@ -143,12 +143,12 @@ def nearest(name: str, known: Iterable[str], *, most: int = 3) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str], *, what: str = "") -> str:
-    """Return "Did you mean a or b?", or the list of all names when none is near.
+    """Return "Did you mean a or b?", or the list of all names if none is similar.
 
     Args:
-        name: what was typed.
-        known: the valid names.
-        what: a word for them in the plural, for the list: "layers", "encoders".
+        name: Name that was typed.
+        known: Valid names.
+        what: Noun for the names in the plural, for the list: "layers", "encoders".
     """
     known = list(known)
     close = nearest(name, known)

@@ -1,4 +1,4 @@
-"""Numbers as people say them."""
+"""Durations and amounts of memory as text."""
 
 from __future__ import annotations
 
@@ -17,6 +17,6 @@ def duration(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def bytes_as_said(size: float) -> str:
+def format_bytes(size: float) -> str:
     """Return an amount of memory: ``620 MB``, ``2.3 GB``."""
     return f"{size / 1e9:.1f} GB" if size >= 0.95e9 else f"{size / 1e6:.0f} MB"

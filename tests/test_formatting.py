@@ -1,10 +1,10 @@
-"""Numbers as people say them."""
+"""Durations and amounts of memory as text."""
 
 from __future__ import annotations
 
 import pytest
 
-from nstbench.formatting import bytes_as_said, duration
+from nstbench.formatting import duration, format_bytes
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ def test_durations(seconds: float, said: str) -> None:
     ("size", "said"), [(12_000_000, "12 MB"), (960_000_000, "1.0 GB"), (2.34e9, "2.3 GB")]
 )
 def test_memory(size: float, said: str) -> None:
-    assert bytes_as_said(size) == said
+    assert format_bytes(size) == said

@@ -148,7 +148,7 @@ def test_a_panel_made_in_two_ways_is_not_chosen_from(tmp_path: Path) -> None:
     for panel in ("conv2_2", "conv4_2"):
         run(composed("experiment=gatys2016/fig5", f"panel={panel}", f"output={tmp_path}"))
     run(composed("experiment=gatys2016/fig5", "panel=conv4_2", "seed=1", f"output={tmp_path}"))
-    with pytest.raises(UserError, match="panel conv4_2 was made in several ways"):
+    with pytest.raises(UserError, match="panel conv4_2 has several runs"):
         read_panels(tmp_path / "gatys2016_fig5")
 
 

@@ -1,1 +1,1 @@
-"""What finished runs say: reads run records, imports nothing that trains."""
+"""Analysis of run records: comparisons, statistics, figures and reports; imports nothing that trains."""

@@ -17,25 +17,26 @@ from nstbench.analysis.settings import short_names
 from nstbench.errors import UserError, as_typed, did_you_mean
 
 NO_PICTURES = "none"
-"""In place of a role: runs that have no pictures, but for those that are compared."""
+"""Name in place of a role, for runs without pictures other than those that are compared."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one metric says.
+    """A comparison by one metric.
 
     Attributes:
-        criterion: the metric.
-        higher_is_better: its direction.
-        by: the compared setting.
-        reference: what differences, win rates and verdicts of `rows` are against: the baseline, or the best.
-        against_baseline: whether the family of tests is that with the baseline; else all pairs.
-        pairs: number of pairs of pictures.
-        sample: how these pairs share pictures, and so what the tests take as independent.
-        cells: number of runs of each thing: over pairs, seeds and other settings.
-        rows: of each compared thing, best first.
-        tests: the family of tests: first, second, difference (first minus second), its interval, p.
-        notes: what was left out and what to beware of, in sentences.
+        criterion: Name of the metric.
+        higher_is_better: Whether a higher value is better.
+        by: Compared setting.
+        reference: Value with which differences, win rates and verdicts of `rows` compare: the baseline,
+            or the best.
+        against_baseline: Whether the tests are those against the baseline; else they are of all couples.
+        pairs: Number of pairs of pictures.
+        sample: Sample of these pairs, with the units that the tests take as independent.
+        cells: Number of runs of each value, over pairs, seeds and other settings.
+        rows: Table with a row for each compared value, best first.
+        tests: Table of the tests: first, second, difference (first minus second), its interval, p.
+        notes: Sentences on runs that were left out, and warnings.
     """
 
     criterion: str
@@ -57,7 +58,7 @@ def compare(
     """Compare by one metric.
 
     Raises:
-        UserError: nothing can be paired, or there is no such baseline.
+        UserError: If no runs can be paired, or there is no such baseline.
     """
     cells, notes = _cells(study, groups, criterion, baseline)
     values = over_pictures(cells, groups.by)
@@ -69,7 +70,7 @@ def compare(
     family = [(n, reference) for n in names if n != reference] if baseline else list(combinations(names, 2))
     tests = compare_couples(sample, x, names, family, higher_is_better=higher_is_better)
     if criterion.startswith("cross/") and (judge := criterion.removeprefix("cross/")) in names:
-        notes.append(f"Beware: {judge} is judged by itself here. cross/others leaves that out.")
+        notes.append(f"Note: {judge} is evaluated by itself here; cross/others leaves that out.")
     return Comparison(
         criterion=criterion,
         higher_is_better=higher_is_better,
@@ -86,14 +87,14 @@ def compare(
 
 
 def over_pictures(cells: pd.DataFrame, by: str) -> pd.DataFrame:
-    """Return the mean of each pair of pictures: seeds and other settings are averaged within it.
+    """Return the mean over seeds and other settings for each pair of pictures.
 
-    A role that is compared, or null throughout (textures have no content picture), makes no pairs.
+    A role that is compared, or null in all runs (textures have no content picture), is not part of pairs.
     """
     roles = [role for role in PICTURES if role != by]
-    had = [role for role in roles if (cells.index.get_level_values(role) != as_typed(None)).any()]
-    means = cells.groupby(level=had or roles[:1], sort=True).mean()
-    if not had:
+    present = [role for role in roles if (cells.index.get_level_values(role) != as_typed(None)).any()]
+    means = cells.groupby(level=present or roles[:1], sort=True).mean()
+    if not present:
         means.index = means.index.rename(NO_PICTURES)
     return means
 
@@ -123,17 +124,17 @@ def _rows(
             "mean_rank": st.mean_ranks(x, higher_is_better=higher_is_better),
         }
     )
-    other_way = {"better": "worse", "worse": "better"}
+    opposite = {"better": "worse", "worse": "better"}
     found = {}
     for test in tests.itertuples():
         p = (test.p, test.p_sign_flip, test.p_corrected)
         if test.second == reference:
             found[test.first] = (*p, test.verdict)
         elif test.first == reference:
-            found[test.second] = (*p, other_way.get(str(test.verdict), test.verdict))
+            found[test.second] = (*p, opposite.get(str(test.verdict), test.verdict))
     columns = ["p", "p_sign_flip", "p_corrected", "verdict"]
-    of_reference = (np.nan, np.nan, np.nan, "")
-    rows[columns] = pd.DataFrame([found.get(name, of_reference) for name in names], columns=columns)
+    empty = (np.nan, np.nan, np.nan, "")
+    rows[columns] = pd.DataFrame([found.get(name, empty) for name in names], columns=columns)
     at_reference = rows["name"] == reference
     rows.loc[at_reference, ["difference", "difference_low", "difference_high", "win_rate"]] = np.nan
     return rows
@@ -147,7 +148,7 @@ def compare_couples(
     *,
     higher_is_better: bool,
 ) -> pd.DataFrame:
-    """Return a family of tests, of the first against the second of each couple, by values ``(pairs, k)``."""
+    """Return a table of tests, of the first against the second of each couple, from values ``(pairs, k)``."""
     at = {name: column for column, name in enumerate(names)}
     d = x[:, [at[a] for a, _ in family]] - x[:, [at[b] for _, b in family]]
     low, high = sample.interval(d)
@@ -165,7 +166,9 @@ def compare_couples(
             "p": p,
             "p_sign_flip": sample.sign_flip(d),
             "p_corrected": corrected,
-            "verdict": st.verdicts(corrected, side, can_say=sample.can_say(len(family))),
+            "verdict": st.verdicts(
+                corrected, side, can_be_significant=sample.can_be_significant(len(family))
+            ),
         }
     )
 
@@ -173,26 +176,30 @@ def compare_couples(
 def _cells(
     study: Study, groups: Groups, criterion: str, baseline: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Return a row per combination of pictures, seed and other settings, a column per compared thing."""
+    """Return a row for each combination of pictures, seed and other settings, a column for each value."""
     column = f"metric/{criterion}"
     use = (study.runs["state"] == "completed") & np.isfinite(study.runs[column])
     runs = study.runs[use]
     key = pd.DataFrame({name: text(runs[name]) for name in groups.key})
-    key["judge"] = study.judges.loc[use, criterion]  # values of another judge are no partners
+    key["judge"] = study.metric_settings.loc[
+        use, criterion
+    ]  # values of differently computed metrics are not paired
     table = runs[column].groupby([*(key[c] for c in key), groups.labels[use].rename("of")]).mean()
     notes = []
-    odd = study.runs[(study.runs["state"] == "completed") & study.judges[criterion].notna() & ~use]
-    if len(odd):
-        notes.append(f"Left out, for {criterion} is no finite number: {', '.join(odd['folder'])}.")
+    not_finite = study.runs[
+        (study.runs["state"] == "completed") & study.metric_settings[criterion].notna() & ~use
+    ]
+    if len(not_finite):
+        notes.append(f"Left out, as {criterion} is no finite number: {', '.join(not_finite['folder'])}.")
     if len(table) < len(runs):
-        again = len(runs) - len(table)
-        notes.append(f"{_runs(again)} repeated others in all settings and pictures: averaged with them.")
+        repeated = len(runs) - len(table)
+        notes.append(f"{_runs(repeated)} averaged with others that are equal in all settings and pictures.")
     cells = table.unstack("of")
     everything = list(dict.fromkeys(groups.labels))
     if baseline is not None and baseline not in everything:
         hint = did_you_mean(baseline, everything, what="values")
         raise UserError("--baseline", baseline, f"{groups.by} has no such value in these runs", hint)
-    # One that has hardly begun, or mostly failed, would cost the others their runs.
+    # Values with few completed runs are left out, as all others would lose the runs without a partner.
     has = cells.notna().sum().reindex(everything, fill_value=0)
     sparse = [n for n in everything if 2 * has[n] < has.max()]
     if baseline in sparse:
@@ -202,7 +209,7 @@ def _cells(
         )  # fmt: skip
     if sparse:
         each = ", ".join(f"{name} ({has[name]} of {has.max()})" for name in sparse)
-        notes.append(f"Left out, for they have {criterion} for less than half of the combinations: {each}.")
+        notes.append(f"Left out, as they have {criterion} for less than half of the combinations: {each}.")
     cells = cells[[n for n in everything if n not in sparse]]
     complete = cells.dropna()
     if cells.shape[1] < 2 or complete.empty:
@@ -210,7 +217,7 @@ def _cells(
     if dropped := int(cells.notna().to_numpy().sum() - complete.size):
         missing = cells.isna().sum()
         lacking = ", ".join(f"{name} {count}" for name, count in missing[missing > 0].items())
-        notes.append(f"{_runs(dropped)} dropped, for their partners are missing ({lacking}).")
+        notes.append(f"{_runs(dropped)} left out, as runs to pair them with are missing ({lacking}).")
     return complete, notes
 
 
@@ -223,9 +230,9 @@ def _no_pairs(study: Study, groups: Groups, criterion: str, names: Sequence[str]
         of_each = text(study.runs.loc[completed, name]).groupby(groups.labels[completed]).agg(frozenset)
         if not frozenset.intersection(*of_each):
             shown = short_names(known_settings(study)).get(name, name)
-            reason = f"no two of its runs are equal in all else: {shown} differs with it"
+            reason = f"no two of its runs are equal in all other settings: {shown} differs too"
             instead = f" or compare by it: --by {shown}" if name in study.settings else ""
-            return UserError("--by", groups.by, reason, f"Sweep {shown} and {groups.by} apart{instead}.")
+            return UserError("--by", groups.by, reason, f"Sweep {shown} and {groups.by} separately{instead}.")
     reason = "no combination of pictures, seed and other settings has a completed run of every value"
     return UserError("--by", groups.by, reason, "Finish the study first.")
 

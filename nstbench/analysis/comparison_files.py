@@ -19,28 +19,28 @@ from nstbench.errors import FULL, StorageError, UserError
 from nstbench.runtime.files import write_bytes, write_text
 
 METHOD = (
-    "Pictures are the sample: the question is what would happen with other pictures. Seeds, and "
-    "settings swept besides, repeat a measurement on the same pictures, so they are averaged within a "
+    "The sample is of pictures: conclusions are about other pictures. Seeds, and "
+    "other swept settings, repeat a measurement on the same pictures, so they are averaged within a "
     "pair of pictures first. Where pairs share content and style pictures, both are random factors: p "
     "and 95 % intervals are of t = mean / standard error, with the variance of the mean by Clark's "
-    "quasi F (1973; the mean square of content, plus that of style, less that of what is left), never "
+    "quasi F (1973; the mean square of content, plus that of style, less that of the residuals), never "
     "below that of either factor alone, and for missing pairs from sums over each picture (Cameron, "
     "Gelbach and Miller 2011); degrees of freedom are Satterthwaite's, at most 1.5 times one less than "
     "the smaller number of pictures. In simulated studies of 3 by 3 to 10 by 10 pictures a difference "
     "that does not exist is claimed at most 6 times in 100; effects as skewed as an exponential "
     "distribution make it up to 12. The signed-rank test over pairs, which takes them as independent, "
-    "claims it up to 55 times. With fewer than 3 pictures of a role, verdicts hold with these pictures "
-    "of it, and the unit is a picture of the other role; where each pair has its own pictures, the "
-    "pair. There, intervals are expanded percentile bootstrap of the mean over units, and p is "
+    "claims it up to 55 times. With fewer than 3 pictures of a role, verdicts hold for these pictures "
+    "of it only, and the unit is a picture of the other role; if no two pairs share a picture, it is "
+    "the pair. In these cases intervals are expanded percentile bootstrap of the mean over units, and p is "
     "Wilcoxon's signed-rank test, two-sided, exact up to 50 units. p is corrected by Holm's method "
-    "within a criterion, intervals are each for themselves. Win rate: the share of pairs in which it is "
-    "better than the reference."
+    "within a criterion; intervals are not corrected. Win rate: the fraction of pairs in which a value "
+    "is better than the reference."
 )
 METHOD_OF_TRADEOFF = (
     "Points of the trade-off are means over the same pairs of pictures and seeds. Hypervolumes are of "
-    "these means, up to the worst corner of all of them, which is taken as given; their intervals and "
+    "these means, up to the worst corner of all of them, which is taken as fixed; their intervals and "
     "tests are those above on their linear part (delta method), which is one number for each pair of "
-    "pictures. A front is worth as much as its range of weights: sweep until both ends are on it."
+    "pictures. Hypervolumes depend on the range of weights: sweep until both ends are on the front."
 )
 
 
@@ -51,11 +51,11 @@ def write(
     folder: Path,
     trade: Tradeoff | None = None,
 ) -> list[Path]:
-    """Write all files into ``folder``, each in one piece, and return their paths.
+    """Write all files into ``folder``, each atomically, and return their paths.
 
     Raises:
-        UserError: the folder cannot be written to.
-        StorageError: there is no room left in it.
+        UserError: If the folder cannot be written to.
+        StorageError: If the disk is full.
     """
     each = [_long(c, c.rows) for c in comparisons]
     tests = [_long(c, c.tests) for c in comparisons]
@@ -87,7 +87,7 @@ def write(
         if error.errno in FULL | {errno.EIO}:
             raise StorageError(folder, error) from error
         reason = f"results cannot be written there ({error.strerror or error})"
-        raise UserError("--output", folder, reason, "Give a folder you may write to.") from error
+        raise UserError("--output", folder, reason, "Type a folder that you may write to.") from error
     return [*(folder / name for name in (*texts, "runs.parquet")), *figures]
 
 

@@ -1,4 +1,4 @@
-"""What a comparison says, in sentences and tables."""
+"""Comparisons as sentences and tables."""
 
 from __future__ import annotations
 
@@ -18,38 +18,36 @@ _MANY = 10  # pictures of a role: enough for most differences that matter
 
 
 def inventory(study: Study, *, most: int | None = None) -> list[str]:
-    """Return what was found in the study, in sentences; of long lists, the first ``most`` names."""
+    """Return sentences on the runs of the study; of long lists, the first ``most`` names."""
     runs = study.runs
     count = {state: int((runs["state"] == state).sum()) for state in STATES}
-    said = [
+    lines = [
         f"{_count(len(runs), 'run')}: " + ", ".join(f"{n} {state}" for state, n in count.items() if n) + "."
     ]
     for state, word in (("running", "unfinished"), ("failed", "failed")):
-        of_state = runs[runs["state"] == state]
-        errors = [
-            f" ({str(e).splitlines()[0]})" if isinstance(e, str) and e else "" for e in of_state["error"]
-        ]
-        names = [f"{name}{error}" for name, error in zip(of_state["folder"], errors, strict=True)]
+        chosen = runs[runs["state"] == state]
+        errors = [f" ({str(e).splitlines()[0]})" if isinstance(e, str) and e else "" for e in chosen["error"]]
+        names = [f"{name}{error}" for name, error in zip(chosen["folder"], errors, strict=True)]
         if names:
-            said.append(f"{word.capitalize()}, not compared: {_some(names, most)}.")
+            lines.append(f"{word.capitalize()}, not compared: {_some(names, most)}.")
     if study.damaged:
         names = [f"{d.path}: {d.reason}" for d in study.damaged]
-        said.append(f"{len(names)} left out as no sound records: {_some(names, most, '; ')}.")
-    return said
+        lines.append(f"{len(names)} left out as damaged: {_some(names, most, '; ')}.")
+    return lines
 
 
 def sentences(c: Comparison) -> list[str]:
-    """Return the verdicts of a comparison, what was left out, and what it would take to say more."""
-    said = [f"{pairs(c)}, {len(c.rows)} values of {c.by}.", *c.notes]
+    """Return sentences with the verdicts of a comparison, runs left out, and pictures that are needed."""
+    lines = [f"{pairs(c)}, {len(c.rows)} values of {c.by}.", *c.notes]
     if c.cells > c.pairs and c.cells % c.pairs == 0:
-        said[0] += f" Each is the mean of {c.cells // c.pairs} runs."
+        lines[0] += f" Each is the mean of {c.cells // c.pairs} runs."
     family = c.tests
     if (family["verdict"] == st.TOO_FEW).all():
-        return [*said, _too_few(c)]
+        return [*lines, _too_few(c)]
     if c.sample.fixed:
         few = _count(c.sample.levels[c.sample.fixed], f"{c.sample.fixed} picture")
-        said.append(
-            f"With only {few}, what follows speaks of other {c.sample.unit} pictures, not of other "
+        lines.append(
+            f"With only {few}, the verdicts are about other {c.sample.unit} pictures, not about other "
             f"{c.sample.fixed} pictures."
         )
     for name in c.rows["name"]:
@@ -63,42 +61,44 @@ def sentences(c: Comparison) -> list[str]:
             by_p.setdefault(st.p_text(p), []).append(loser)
         if by_p:
             beaten = "; ".join(f"{', '.join(names)} ({p})" for p, names in by_p.items())
-            said.append(f"{name} is better than {beaten}.")
-    alike = family[family["verdict"] == st.INDISTINGUISHABLE]
-    if len(alike) and (c.against_baseline or len(alike) <= 10):
-        each = ", ".join(f"{a} and {b}" for a, b in zip(alike["first"], alike["second"], strict=True))
-        said.append(f"{st.INDISTINGUISHABLE.capitalize()}: {each}.")
-    elif len(alike):
-        said.append(f"{st.INDISTINGUISHABLE.capitalize()}: {len(alike)} of {len(family)} couples.")
-    if len(alike) == len(family) and c.sample.unit == "crossed" and c.sample.size < _MANY:
+            lines.append(f"{name} is better than {beaten}.")
+    undecided = family[family["verdict"] == st.INDISTINGUISHABLE]
+    if len(undecided) and (c.against_baseline or len(undecided) <= 10):
+        each = ", ".join(f"{a} and {b}" for a, b in zip(undecided["first"], undecided["second"], strict=True))
+        lines.append(f"{st.INDISTINGUISHABLE.capitalize()}: {each}.")
+    elif len(undecided):
+        lines.append(f"{st.INDISTINGUISHABLE.capitalize()}: {len(undecided)} of {len(family)} couples.")
+    if len(undecided) == len(family) and c.sample.unit == "crossed" and c.sample.size < _MANY:
         now, then = least_t(len(family), c.sample.size), least_t(len(family), _MANY)
-        said.append(
+        lines.append(
             f"{f'Corrected for {len(family)} comparisons, a' if len(family) > 1 else 'A'} difference must be "
             f"{now:.2g} times its standard error with so few pictures; with {_MANY} content and {_MANY} "
             f"style pictures {then:.2g} times."
         )
-    return said
+    return lines
 
 
 def _too_few(c: Comparison) -> str:
-    """Return why nothing can be said, and how many pictures it takes."""
+    """Return why no difference can be significant, and how many pictures are needed."""
     tests, sample = len(c.tests), c.sample
     if sample.unit == NO_PICTURES:
-        return f"{st.TOO_FEW.capitalize()} which is better: seeds are no sample of pictures."
+        return f"{st.TOO_FEW.capitalize()} which is better: other seeds are not other pictures."
     unit = {"pair": "pair", "group": "group of pairs that share pictures"}.get(
         sample.unit, f"{sample.unit} picture"
     )
     least = st.smallest_p(sample.size)
-    reach = f"the smallest possible p is {least:.2g}"
+    smallest = f"the smallest possible p is {least:.2g}"
     if tests > 1:
-        reach += f", after correction for {tests} comparisons {min(1.0, least * tests):.2g}"
+        smallest += f", after correction for {tests} comparisons {min(1.0, least * tests):.2g}"
     needed, fewer = st.units_needed(tests), st.units_needed(len(c.rows) - 1)
     enough = f"at least {needed} {unit}s are needed"
     if not c.against_baseline and fewer < needed:
         enough += f", or {fewer} with --baseline"
     if len(sample.levels) == 2:
         enough += f", or {LEAST} content and {LEAST} style pictures in all combinations"
-    return f"{st.TOO_FEW.capitalize()} which is better: with {_count(sample.size, unit)}, {reach}; {enough}."
+    return (
+        f"{st.TOO_FEW.capitalize()} which is better: with {_count(sample.size, unit)}, {smallest}; {enough}."
+    )
 
 
 def title(c: Comparison) -> str:
@@ -113,7 +113,7 @@ def header(c: Comparison) -> list[str]:
 
 
 def cells(c: Comparison) -> list[list[str]]:
-    """Return the table of a comparison as text, a row for each value, best first."""
+    """Return the cells of a comparison's table as text, a row for each value, best first."""
     digits = _digits(c.rows["high"] - c.rows["low"])
     finer = _digits((c.rows["difference_high"] - c.rows["difference_low"]).dropna())
     table = []
@@ -144,7 +144,7 @@ def tradeoff_header(t: Tradeoff) -> list[str]:
 
 
 def tradeoff_cells(t: Tradeoff) -> list[list[str]]:
-    """Return the table of hypervolumes as text, as shares of the rectangle, best first."""
+    """Return the cells of the table of hypervolumes, as fractions of the rectangle, best first."""
     whole = t.fronts["hypervolume"].max() / t.fronts["share"].max()
     best = t.fronts["of"][0]
     against = {test["second"]: test for test in t.tests.to_dict("records") if test["first"] == best}
@@ -165,24 +165,24 @@ def tradeoff_cells(t: Tradeoff) -> list[list[str]]:
 
 
 def tradeoff_sentences(t: Tradeoff) -> list[str]:
-    """Return what the hypervolumes are measured from, and what to beware of."""
+    """Return sentences on the corners of the hypervolumes, and warnings."""
     corners = [f"{t.style} {s:.3g}, {t.content} {c:.3g}" for s, c in (t.reference, t.best)]
     whole = (
         f"Hypervolume: the area that a front dominates up to the worst corner of all points ({corners[0]}), "
-        f"as a share of the rectangle to their best corner ({corners[1]}); more is better."
+        f"as a fraction of the rectangle to their best corner ({corners[1]}); more is better."
     )
     return [whole, *t.notes]
 
 
 def along(groups: Groups) -> str:
-    """Return the sentence on the settings that are compared together with the one asked for."""
-    return f"These settings differ along with {groups.by} and are a part of what is compared: " + (
+    """Return the sentence on the settings that are compared together with the chosen one."""
+    return f"These settings differ together with {groups.by} and are compared with it: " + (
         f"{', '.join(groups.along)}."
     )
 
 
 def _digits(widths: pd.Series) -> int:
-    """Return how many decimals show two digits of the usual width of an interval."""
+    """Return the number of decimals that show two digits of the median width of an interval."""
     width = widths.median()
     return min(6, max(0, 1 - math.floor(math.log10(width)))) if width > 0 else 3
 
@@ -202,9 +202,9 @@ def _some(names: Sequence[str], most: int | None, join: str = ", ") -> str:
 
 
 def pairs(c: Comparison) -> str:
-    """Return how many pairs of pictures, and of how many pictures, a comparison is about."""
+    """Return the number of pairs of pictures in a comparison, and of pictures, as text."""
     if NO_PICTURES in c.sample.levels:
-        return "No pictures but those compared"
+        return "No pictures other than those compared"
     if len(c.sample.levels) == 1:  # the other one is what is compared
         ((role, number),) = c.sample.levels.items()
         return _count(number, f"{role} picture")

@@ -1,9 +1,9 @@
-"""What pairs of pictures say about other pictures, where pairs share pictures.
+"""Statistics of pairs of pictures that share pictures: two crossed random factors.
 
 A study crosses content and style pictures, so its pairs are not independent: all pairs with one style
-picture lean the same way. Taking them as independent claims a difference that does not exist up to 55
-times in 100 instead of 5. Both factors are random here (Clark, The Language-as-Fixed-Effect Fallacy,
-1973), and a study may lack some pairs.
+picture are correlated. Tests that take them as independent claim a difference that does not exist up to
+55 times in 100 instead of 5. Both factors are random here (Clark, The Language-as-Fixed-Effect Fallacy,
+1973), and some pairs of a study may be missing.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from nstbench.analysis import statistics as st
 from nstbench.analysis.statistics import Floats
 
 LEAST = 3
-"""Pictures of a role, below which nothing can be said of other pictures of it."""
+"""Least number of pictures of a role for conclusions about other pictures of it."""
 
-# Satterthwaite's degrees of freedom are estimates, and those of few pictures now and then far too high.
-# That hardly shows at 5 %, but it does in the tail where the smallest p of many tests is found: of 17
+# Satterthwaite's degrees of freedom are estimates, which are sometimes far too high for few pictures.
+# This has little effect at 5 %, but a large one in the tail, where the smallest p of many tests is: of 17
 # equal formulations on 3 x 30 pictures, where content makes half of the variance, one is claimed to be
 # better in 65 studies of 100; with this bound in none.
 _DF_AT_MOST = 1.5
@@ -38,18 +38,18 @@ class Sample:
     Rows of all matrices ``(pairs, k)`` are the pairs, in the order in which the sample was made.
 
     Attributes:
-        levels: number of different pictures of each role.
-        unit: what is independent: ``pair``, ``content``, ``style``, ``group`` (of pairs that share pictures
+        levels: Number of different pictures of each role.
+        unit: Independent unit: ``pair``, ``content``, ``style``, ``group`` (of pairs that share pictures
             with no other group), or ``crossed``: content and style pictures both, as random factors.
-        fixed: the role of too few pictures to speak of others: claims hold with these; or none.
-        of_unit: of each pair, the number of its unit; not used where it is ``crossed``.
-        factors: of each role, the number of the picture of each pair.
+        fixed: Role with too few pictures for conclusions about others, which hold for these only; or None.
+        unit_numbers: Number of each pair's unit; not used if ``crossed``.
+        factors: Number of each pair's picture, for each role.
     """
 
     levels: Mapping[str, int]
     unit: str
     fixed: str | None
-    of_unit: NDArray[np.int_]
+    unit_numbers: NDArray[np.int_]
     factors: tuple[NDArray[np.int_], ...]
 
     @classmethod
@@ -65,23 +65,23 @@ class Sample:
         if min(sizes) < LEAST:
             return cls(levels, roles[more], roles[1 - more], factors[more], factors)
         groups, of_group = _groups(*factors)
-        if len(pairs) - sum(sizes) + groups == 0:  # no two pictures meet again by another way
+        if len(pairs) - sum(sizes) + groups == 0:  # the graph of pictures and pairs has no cycles
             names = {sizes[0]: roles[0], sizes[1]: roles[1], len(pairs): "pair"}
             return cls(levels, names.get(groups, "group"), None, of_group, factors)
         return cls(levels, "crossed", None, np.arange(len(pairs)), factors)
 
     @property
     def size(self) -> int:
-        """Number of units; the smaller number of pictures where they are crossed."""
-        return min(self.levels.values()) if self.unit == "crossed" else int(self.of_unit.max()) + 1
+        """Number of units; if they are crossed, the smaller number of pictures."""
+        return min(self.levels.values()) if self.unit == "crossed" else int(self.unit_numbers.max()) + 1
 
     def units(self, values: ArrayLike) -> Floats:
-        """Return the mean of each unit ``(units, k)``; of crossed pairs, the pairs themselves."""
+        """Return the mean of each unit ``(units, k)``; if crossed, the values of the pairs."""
         x = np.asarray(values, dtype=np.float64)
         if self.unit == "crossed":
             return x
-        sums = _sums(x, self.of_unit)
-        return np.asarray(sums / np.bincount(self.of_unit)[:, None])
+        sums = _sums(x, self.unit_numbers)
+        return np.asarray(sums / np.bincount(self.unit_numbers)[:, None])
 
     def mean(self, values: ArrayLike) -> Floats:
         """Return the mean ``(k,)`` over units."""
@@ -106,20 +106,20 @@ class Sample:
         return np.asarray(2 * stdtr(df, -t))
 
     def sign_flip(self, differences: ArrayLike) -> Floats:
-        """Return p of the sign-flip test over units; NaN for crossed pictures, for it takes independence."""
+        """Return p of the sign-flip test over units; NaN for crossed pictures, which are not independent."""
         units = self.units(differences)
         return np.full(units.shape[1], np.nan) if self.unit == "crossed" else st.sign_flip(units)
 
     def favours(self, differences: ArrayLike, *, higher_is_better: bool) -> NDArray[np.int_]:
-        """Return what the test of `p` speaks for: 1 the first, -1 the second, 0 neither."""
+        """Return which one the test of `p` finds better: 1 the first, -1 the second, 0 neither."""
         units = self.units(differences)
         if self.unit != "crossed":
             return st.favours(units, higher_is_better=higher_is_better)
         side: NDArray[np.int_] = np.sign(units.mean(axis=0)).astype(int)
         return side if higher_is_better else -side
 
-    def can_say(self, tests: int) -> bool:
-        """Tell whether so many pictures can bear out any difference in a family of tests."""
+    def can_be_significant(self, tests: int) -> bool:
+        """Return whether a difference can be significant with this number of pictures and tests."""
         return self.unit == "crossed" or st.smallest_p(self.size) * tests <= st.ALPHA
 
     def error(self, values: ArrayLike) -> tuple[Floats, Floats]:
@@ -131,11 +131,12 @@ class Sample:
             V   = max(V_C + V_S - V_CS, V_C, V_S),  V_CS = MS_CS / N
             df  = V^2 / (V_C^2 / f_C + V_S^2 / f_S + V_CS^2 / f_CS), within f and 1.5 f, f = min(f_C, f_S)
 
-        MS_CS is the mean square, with f_CS degrees of freedom, of what an additive model of content and
-        style leaves; ``f_C = N^2 / sum_c n_c^2 - 1``. Where no pair is missing these are the mean squares
+        MS_CS is the mean square, with f_CS degrees of freedom, of the residuals of an additive model of
+        content and style; ``f_C = N^2 / sum_c n_c^2 - 1``. If no pair is missing these are the mean squares
         and degrees of freedom of the analysis of variance: ``V_C = MS_C / N``, ``f_C = n_C - 1``, and
-        without the maximum and the bounds the test is Clark's quasi F'. That estimate may fall to nothing
-        by chance, hence the maximum; V_C + V_S alone would be min F', twice too large if no picture matters.
+        without the maximum and the bounds the test is Clark's quasi F'. That estimate may be near 0 by
+        chance, hence the maximum; V_C + V_S alone would be min F', twice too large without effects of
+        pictures.
 
         Source:
             Clark, The Language-as-Fixed-Effect Fallacy (1973), for the quasi F; Cameron, Gelbach and
@@ -150,21 +151,21 @@ class Sample:
             k = len(counts)
             variances.append(k / (k - 1) * (_sums(u, codes) ** 2).sum(axis=0) / n**2)
             dfs.append(float(n**2 / (counts**2).sum() - 1))
-        left, df_left = _additive_residuals(u, *self.factors)
-        both = (left**2).sum(axis=0) / df_left / n
+        residuals, df_residuals = _additive_residuals(u, *self.factors)
+        both = (residuals**2).sum(axis=0) / df_residuals / n
         v = np.maximum(variances[0] + variances[1] - both, np.maximum(variances[0], variances[1]))
-        parts = variances[0] ** 2 / dfs[0] + variances[1] ** 2 / dfs[1] + both**2 / df_left
+        parts = variances[0] ** 2 / dfs[0] + variances[1] ** 2 / dfs[1] + both**2 / df_residuals
         least = min(dfs)
         df = np.divide(v**2, parts, out=np.full_like(v, least), where=parts > 0)
         return np.sqrt(v), np.clip(df, least, _DF_AT_MOST * least)
 
 
 def least_t(tests: int, pictures: int) -> float:
-    """Return from how many standard errors on a mean over crossed pictures is significant, at best.
+    """Return the least number of standard errors at which a mean over crossed pictures can be significant.
 
     Args:
-        tests: of the family that p is corrected for.
-        pictures: the smaller number of content and style pictures.
+        tests: Number of tests that p is corrected for.
+        pictures: Smaller number of content and style pictures.
     """
     return float(-stdtrit(_DF_AT_MOST * (pictures - 1), st.ALPHA / 2 / tests))
 
@@ -176,7 +177,7 @@ def _sums(x: Floats, codes: NDArray[np.int_]) -> Floats:
 
 
 def _groups(a: NDArray[np.int_], b: NDArray[np.int_]) -> tuple[int, NDArray[np.int_]]:
-    """Return the number of groups of pairs that share no picture with another group, and each pair's."""
+    """Return the number of groups of pairs that share no picture with other groups, and each pair's group."""
     first = int(a.max()) + 1
     size = first + int(b.max()) + 1
     shares = coo_array((np.ones(len(a)), (a, first + b)), shape=(size, size))

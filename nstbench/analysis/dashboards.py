@@ -1,4 +1,4 @@
-"""What a sweep came to, in the dashboards that its runs were logged to: a grid of pictures and a table."""
+"""The results of a sweep in the dashboards of its runs: a grid of pictures and a table."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from nstbench.tracking.wandb_login import wandb_files_under, wandb_mode
 from nstbench.tracking.writer_threads import silence_writer_threads
 
 _THUMBNAIL = 128  # pixels
-_PATIENCE = 120.0  # seconds for another sweep of the study to have shown it
+_TIMEOUT = 120.0  # seconds to wait for another sweep that shows the study
 
 
 def show_in_dashboards(entries: Iterable[Entry], loggers: Mapping[str, Mapping[str, Any]]) -> None:
-    """Show each study of a sweep that has ended in its dashboards; trouble is a line on standard error.
+    """Show each study of a sweep that has ended in its dashboards; print errors on standard error.
 
-    All finished runs of the study are shown, whichever sweep made them: several may share the work.
+    All finished runs of the study are shown, of all its sweeps.
     wandb has a run called ``sweep`` in the study's group, TensorBoard one called ``.sweep/tensorboard``.
-    Nothing is written if what was shown last time is all there is to show; else it is replaced.
+    It is replaced if anything has changed since the last time.
 
     Args:
-        entries: of all runs of the sweep.
-        loggers: the nodes of the setting ``logger``.
+        entries: Ledger entries of all runs of the sweep.
+        loggers: Nodes of the setting ``logger``.
     """
     targets = {str(node.get("_target_", "")).rpartition(".")[2]: node for node in loggers.values()}
     shown = {"wandb_logger": _to_wandb, "tensorboard_logger": _to_tensorboard}
@@ -45,16 +45,16 @@ def show_in_dashboards(entries: Iterable[Entry], loggers: Mapping[str, Mapping[s
         if len(list(study.glob("*/run.json"))) < 2:
             continue
         try:
-            with _alone(study):
-                runs = runs_of(study, first)  # only now: while we waited, more may have ended
+            with _lock(study):
+                runs = runs_of(study, first)  # read after waiting, as more runs may have ended
                 if len(runs) > 1:
                     _show(study, runs, dashboards)
-        except Exception as error:  # the sweep is done, whatever becomes of its views
+        except Exception as error:  # the sweep has ended: errors of dashboards must not make it fail
             print(f"nstbench: no dashboard shows the sweep {study.name}: {_line(error)}", file=sys.stderr)
 
 
 def _show(study: Path, runs: Sequence[Run], dashboards: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> None:
-    before = _memory(study)
+    before = _last_shown(study)
     digest = _digest(runs)
     for name, (show, node) in dashboards.items():
         if before.get(name) == digest:
@@ -74,15 +74,15 @@ def _line(error: Exception) -> str:
 
 
 @contextmanager
-def _alone(study: Path) -> Iterator[None]:
-    """Wait until no other sweep shows the study, and hold it.
+def _lock(study: Path) -> Iterator[None]:
+    """Hold a lock, after waiting for other sweeps that show the study.
 
     Raises:
-        BusyError: that takes too long.
+        BusyError: If another sweep holds the lock for too long.
     """
     folder = study / ".sweep"
     folder.mkdir(exist_ok=True)
-    until = time.monotonic() + _PATIENCE
+    until = time.monotonic() + _TIMEOUT
     with ExitStack() as held:
         while True:
             try:
@@ -105,12 +105,12 @@ def _studies(entries: Iterable[Entry]) -> dict[Path, list[Path]]:
     return studies
 
 
-def _memory(study: Path) -> dict[str, str]:
-    """Return what was shown last time."""
+def _last_shown(study: Path) -> dict[str, str]:
+    """Return the digest of the runs that each dashboard shows, and the id of the run in wandb."""
     with suppress(OSError, ValueError):
-        remembered = json.loads((study / ".sweep" / "dashboards.json").read_text())
-        if isinstance(remembered, dict):
-            return remembered
+        stored = json.loads((study / ".sweep" / "dashboards.json").read_text())
+        if isinstance(stored, dict):
+            return stored
     return {}
 
 
@@ -127,7 +127,7 @@ def _to_wandb(study: Path, runs: Sequence[Run], node: Mapping[str, Any], run_id:
     names, rows = table(runs)
     mode = str(node.get("mode", "auto"))
     if mode == "auto":
-        # As its runs went: they waited for a server that may not be in reach.
+        # The mode of its runs, which have already waited for a server that may be unreachable.
         kinds = sorted((study / "wandb").glob("*run-*"), key=lambda folder: folder.stat().st_mtime)
         mode = "offline" if kinds and kinds[-1].name.startswith("offline") else wandb_mode()
     for old in (study / "wandb").glob(f"offline-run-*-{run_id}"):
@@ -151,14 +151,14 @@ def _to_wandb(study: Path, runs: Sequence[Run], node: Mapping[str, Any], run_id:
         ) as run,
     ):
         columns = [[wandb.Image(picture(each, _THUMBNAIL)) for each in runs]]
-        columns += [_of_one_type(column) for column in zip(*rows, strict=True)]
+        columns += [_to_one_type(column) for column in zip(*rows, strict=True)]
         data = [list(row) for row in zip(*columns, strict=True)]
         filled = wandb.Table(columns=["picture", *names], data=data)
         run.log({"sweep/grid": wandb.Image(grid(runs)), "sweep/table": filled})
 
 
-def _of_one_type(column: Sequence[Value | None]) -> list[Any]:
-    """Return numbers as they are; words, or words among numbers, all as text: wandb takes no mixture."""
+def _to_one_type(column: Sequence[Value | None]) -> list[Any]:
+    """Return a column of numbers unchanged, else all values as text: wandb requires one type per column."""
     if any(isinstance(value, str) for value in column):
         return [None if value is None else str(value) for value in column]
     return list(column)

@@ -1,4 +1,4 @@
-"""Which runs are compared: groups of equal values of a setting, and what else goes with it."""
+"""Grouping runs for a comparison, by the values of a setting and of those that change with it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ABSENT = "(none)"
 
 @dataclass(frozen=True)
 class Groups:
-    """How the runs of a study are grouped for a comparison.
+    """The groups of a study's runs in a comparison.
 
     Attributes:
-        by: the compared setting; of a class, its node: ``optimizer``.
-        labels: per run, which of the compared things it is.
-        key: settings, and pictures and seed, that two runs of a pair share.
-        along: settings that change together with the compared one and are a part of it.
+        by: Compared setting; for a class, its node: ``optimizer``.
+        labels: Compared value of each run.
+        key: Settings, with pictures and seed, that are equal in paired runs.
+        along: Settings that change together with the compared one and are compared with it.
     """
 
     by: str
@@ -33,22 +33,22 @@ class Groups:
 
 
 def group(study: Study, by: str) -> Groups:
-    """Group the runs by a setting; a node or group stands for what decides it, ``optimizer`` for its class.
+    """Group the runs by a setting; a node means the setting that selects it, ``optimizer`` its class.
 
-    Settings below the same node that only some of its values have, or have other values of, are a part
-    of what is compared: ``optimizer.lr`` of L-BFGS is not Adam's. Where they vary under one value, that
-    value is several things: ``gram, loss.style.gram.weight=10``. All others must be equal in a pair.
+    Settings below the same node that only some of its values have, or whose values differ between them, are
+    compared with it: ``optimizer.lr`` of L-BFGS is not Adam's. If they vary under one value, that
+    value is several groups: ``gram, loss.style.gram.weight=10``. All others must be equal in a pair.
 
     Raises:
-        UserError: no run differs in the setting, or several settings of a node differ.
+        UserError: If no run differs in the setting, or several settings of a node differ.
     """
-    by, node = _meant(study, by)
+    by, node = _resolve(study, by)
     base = text(study.runs[by])
     inside = [name for name in study.settings if name != by and _within(name, by, node)]
     own, along, varies = set[str](), [], []
     for name in inside:
         values = text(study.runs[name]).groupby(base).agg(frozenset)
-        if values.nunique() > 1:  # crossed with the compared setting otherwise: a part of the key
+        if values.nunique() > 1:  # if equal, it is crossed with the compared setting: a part of the key
             own.add(name)
             if values.map(len).max() > 1:
                 varies.append(name)
@@ -66,8 +66,8 @@ def group(study: Study, by: str) -> Groups:
     return Groups(short[by], labels, tuple(key), tuple(short[name] for name in along))
 
 
-def _meant(study: Study, typed: str) -> tuple[str, str]:
-    """Return the setting that was typed, or decides the node that was; and how what it decides begins."""
+def _resolve(study: Study, typed: str) -> tuple[str, str]:
+    """Return the setting that was typed, or that selects a typed node; and the prefix of its settings."""
     by = {"pictures.content": "content", "pictures.style": "style"}.get(typed, typed.replace("/", "."))
     known = sorted(known_settings(study), key=lambda name: name in (*PICTURES, "seed"))
     if by in known:
@@ -80,42 +80,42 @@ def _meant(study: Study, typed: str) -> tuple[str, str]:
     if len(classes) == 1:  # canvas.parametrization._target_ of canvas
         return classes[0], f"{by}."
     values = {name: text(study.runs[name]) for name in below}
-    for name in below:  # vgg16 and vgg19 are one class: their weights tell which
+    for name in below:  # vgg16 and vgg19 are one class, distinguished by their weights
         if all(other.groupby(values[name]).nunique().max() == 1 for other in values.values()):
             return name, f"{by}."
     shown = [short_names(known)[name] for name in below or known]
     if below:
-        raise UserError("--by", typed, f"several settings of it differ: {', '.join(shown)}", "Give one.")
+        raise UserError("--by", typed, f"several settings of it differ: {', '.join(shown)}", "Type one.")
     if by in study.runs:
         only = as_typed(study.runs[by].iloc[0])
-        hint = f"These differ: {', '.join(shown)}." if shown else "Nothing does: there is one run."
-        raise UserError("--by", typed, f"all runs have the same: {only}", hint)
+        hint = f"These differ: {', '.join(shown)}." if shown else "No setting differs: there is one run."
+        raise UserError("--by", typed, f"it is {only} in all runs", hint)
     raise UserError("--by", typed, "no run differs in it", did_you_mean(by, shown, what="settings"))
 
 
 def known_settings(study: Study) -> list[str]:
-    """Return the names of all that differs between runs: pictures and seed too."""
+    """Return the names of all settings that differ between runs, with pictures and seed."""
     fixed = [name for name in (*PICTURES, "seed") if study.runs[name].nunique() > 1]
     return [*fixed, *study.settings]
 
 
 def text(column: pd.Series) -> pd.Series:
-    """Return a setting as text, so that runs that lack it are a group too; classes by their short names."""
+    """Return a setting as text, also where a run lacks it; classes by their short names."""
     values = {value: _ABSENT if pd.isna(value) else _number(value) for value in column.unique()}
     if str(column.name).endswith("._target_"):
         short = short_classes(values.values())
-        values = {value: short[of] for value, of in values.items()}
+        values = {value: short[path] for value, path in values.items()}
     return column.map(lambda value: values.get(value, _ABSENT)).astype(object)
 
 
 def _number(value: object) -> str:
     if isinstance(value, float) and value.is_integer():
-        return str(int(value))  # a column with gaps holds floats
+        return str(int(value))  # integers in a column with missing values are floats
     return as_typed(value)
 
 
 def _within(name: str, by: str, node: str) -> bool:
-    """Tell whether a setting belongs to the compared one: is below its node, or is its other name."""
+    """Return whether a setting belongs to the compared one: it is below its node, or another name of it."""
     if node and name.startswith(node):
         return True
     if by in ("size", "steps"):

@@ -1,4 +1,4 @@
-"""The folder that a comparison or a report is written to."""
+"""The output folder of a comparison or a report."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import psutil
 from nstbench.errors import UserError
 
 _PART = re.compile(r"\..+\.([0-9]{1,9})\.part")
-_AGE = 60.0  # seconds: a process of another machine that shares the disk may be writing
+_AGE = 60.0  # seconds; newer files may be written by a process of another machine that shares the disk
 
 
 def output_folder(study: Path, typed: Path | None, name: str) -> Path:
-    """Return the folder that results are written to: the one typed, or ``name`` in the study.
+    """Return the output folder: the one typed, or ``name`` in the study.
 
     Raises:
-        UserError: That one is a link out of the study, which a study from elsewhere may bring along.
+        UserError: If the latter is a link out of the study, as a study that is not trusted may contain.
     """
     if typed is not None:
         return typed.expanduser()
     output = study / name
     try:
         real, top = output.resolve(), study.resolve()
-    except (OSError, RuntimeError, ValueError):  # the study itself is refused with a reason
+    except (OSError, RuntimeError, ValueError):  # reading the study then raises an error
         return output
     if not real.is_relative_to(top):
         reason = f"it is a link to {real}, out of the study"
@@ -35,7 +35,7 @@ def output_folder(study: Path, typed: Path | None, name: str) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files of processes that were killed while they wrote to a folder."""
+    """Remove partial files of killed processes from a folder."""
     with suppress(OSError):
         for file in folder.glob(".*.part"):
             found = _PART.fullmatch(file.name)

@@ -1,4 +1,4 @@
-"""The finished runs of a study at a glance: a grid of their pictures, and a table."""
+"""Overview of the finished runs of a study: a grid of their pictures, and a table."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ log = logging.getLogger(__name__)
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_COLUMNS = 12  # of the grid, at most, where several settings share them
-_LONGEST = 2000  # pixels of the grid
-_LABELLED = 100  # pictures of a plain sheet
-_ASIDE = ("pictures.style", "pictures.content")
+_COLUMNS = 12  # largest number of columns of the grid if several settings vary over them
+_LONGEST = 2000  # longer edge of the grid, in pixels
+_LABELLED = 100  # largest number of pictures on a sheet
+_PICTURE_SETTINGS = ("pictures.style", "pictures.content")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run of a study: its record, its folder, and its settings that differ from others'."""
+    """A finished run of a study: its record, its folder, and its settings that differ between runs."""
 
     record: RunRecord
     folder: Path
@@ -38,12 +38,13 @@ class Run:
 
 
 def runs_of(study: Path, first: Sequence[Path] = ()) -> list[Run]:
-    """Return the finished runs of a study, with what sets them apart in it.
+    """Return the finished runs of a study.
 
     Args:
-        first: folders of runs that come before the others, in this order.
+        study: Folder of the study.
+        first: Folders of runs that precede the others, in this order.
     """
-    from nstbench.analysis.records import picture_lacks  # costs the import of pandas
+    from nstbench.analysis.records import picture_damage  # it imports pandas
 
     place = {folder.name: number for number, folder in enumerate(first)}
     folders = [file.parent for file in study.glob("*/run.json")]
@@ -52,12 +53,12 @@ def runs_of(study: Path, first: Sequence[Path] = ()) -> list[Run]:
     for folder in folders:
         try:
             record = read_record(study, folder, printable)
-            lacks = picture_lacks(study, folder / "canvas.png") if record.state == "completed" else ""
+            damage = picture_damage(study, folder / "canvas.png") if record.state == "completed" else ""
         except (DamagedRecordError, FileNotFoundError) as error:
             log.warning("%s is left out: %s", printable(str(folder)), printable(str(error)))
             continue
-        if lacks:
-            log.warning("%s is left out: canvas.png %s", printable(str(folder)), lacks)
+        if damage:
+            log.warning("%s is left out: canvas.png %s", printable(str(folder)), damage)
         elif record.state == "completed":
             records[folder] = record
     settings = [_settings(record.config) for record in records.values()]
@@ -71,16 +72,16 @@ def runs_of(study: Path, first: Sequence[Path] = ()) -> list[Run]:
         Run(
             record,
             folder,
-            {of: _shown(each.get(name, ""), classes.get(name, {})) for name, of in apart.items()},
+            {short: _shown(each.get(name, ""), classes.get(name, {})) for name, short in apart.items()},
         )
         for (folder, record), each in zip(records.items(), settings, strict=True)
     ]
 
 
 def axes(runs: Sequence[Run]) -> dict[str, list[Value]]:
-    """Return the swept settings and their values, those that tell most of a picture first."""
+    """Return the swept settings and their values, the style terms and the pictures first."""
     names = list(runs[0].settings)
-    first = [n for n in ("loss.style", *_ASIDE) if n in names]
+    first = [n for n in ("loss.style", *_PICTURE_SETTINGS) if n in names]
     names = first + [n for n in names if n not in first]
     found = {}
     for name in names:
@@ -92,10 +93,10 @@ def axes(runs: Sequence[Run]) -> dict[str, list[Value]]:
 
 
 def grid(runs: Sequence[Run]) -> Image:
-    """Draw the runs' pictures: rows by one setting, columns by others; or a plain sheet of all runs.
+    """Draw the runs' pictures: rows by one setting, columns by others; or a contact sheet of all runs.
 
-    The settings that find no place are shown at one value, which the title names. Where most cells would
-    be empty, as in a search, every picture is labelled instead.
+    Other settings are fixed at one value, which the title names. If most cells would be empty, as
+    in a search, a contact sheet with a label for each picture is drawn instead.
     """
     from nstbench.pictures.sheet import table_of_pictures
 
@@ -128,7 +129,7 @@ def grid(runs: Sequence[Run]) -> Image:
 
 
 def table(runs: Sequence[Run]) -> tuple[list[str], list[list[Value | None]]]:
-    """Return the columns and rows of a table: swept settings, metrics, folder; None where there is none."""
+    """Return the columns and rows of a table: swept settings, metrics, folder; None for missing values."""
     names = list(axes(runs))
     metrics = list(dict.fromkeys(name for run in runs for name in run.record.metrics))
     rows = [
@@ -143,7 +144,7 @@ def table(runs: Sequence[Run]) -> tuple[list[str], list[list[Value | None]]]:
 
 
 def markdown(runs: Sequence[Run]) -> str:
-    """Return the table in Markdown; of metrics with many parts, the one that sums them up."""
+    """Return the table in Markdown; of metrics with many parts, the mean ``others``."""
     names, rows = table(runs)
     several = {name for run in runs for name in run.record.metrics if "/" in name}
     kept = [i for i, name in enumerate(names) if name not in several or name.endswith("/others")]
@@ -188,7 +189,7 @@ def _sheet(runs: Sequence[Run], names: Sequence[str]) -> Image:
         title, runs = f"{title}: {_LABELLED} of {len(runs)} runs", runs[:_LABELLED]
     columns = math.ceil(math.sqrt(len(runs)))
     labels = ["\n".join(f"{n} {_label(n, run.settings[n])}" for n in names[:3]) for run in runs]
-    # A cell takes a fourteenth more for the gap, and lines of a fifteenth each for the label.
+    # Besides a cell, the gap takes 1/14 of its side, and each line of the label 1/15.
     cell = min(256, max(16, int(0.7 * _LONGEST / columns)))
     pictures = []
     for label, run in zip(labels, runs, strict=True):
@@ -198,9 +199,9 @@ def _sheet(runs: Sequence[Run], names: Sequence[str]) -> Image:
 
 
 def _label(name: str, value: Value) -> str:
-    """Return a value as it is read at a glance: of a picture, its name alone."""
+    """Return a value as a label: of a picture, its name alone."""
     text = _text(value, digits=4)
-    return re.split(r"[:/\\]", text)[-1] if name in _ASIDE and not text.startswith("[") else text
+    return re.split(r"[:/\\]", text)[-1] if name in _PICTURE_SETTINGS and not text.startswith("[") else text
 
 
 def _text(value: Value | None, digits: int = 6) -> str:

@@ -1,6 +1,6 @@
 """Figures of papers: the panels of a study as a captioned grid, from its run records.
 
-A study of a figure is a sweep over ``panel``; what sets its panels apart stands in ``panels``, by label.
+A study of a figure is a sweep over ``panel``; the settings of its panels are in ``panels``, by label.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from nstbench.tracking.record import RunRecord
 from nstbench.tracking.record_files import inside
 
 Cell = tuple[str, Tensor]
-"""A caption, its second line paler, and a picture ``(1, 3, H, W)``."""
+"""A caption, whose second line is lighter, and a picture ``(1, 3, H, W)``."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Panel:
     """A finished run of a figure.
 
     Attributes:
-        label: of the panel.
-        record: of the run.
-        folder: of the run.
+        label: Label of the panel.
+        record: Record of the run.
+        folder: Folder of the run.
     """
 
     label: str
@@ -47,13 +47,13 @@ class Panel:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """What sets the panel apart, from ``panels`` of its study."""
+        """Settings of the panel, from ``panels`` of its study."""
         found: dict[str, Any] = self.record.config["panels"][self.label]
         return found
 
     @property
     def picture(self) -> Tensor:
-        """The result."""
+        """Picture of the run, ``(1, 3, H, W)``."""
         image = open_recorded_picture(inside(self.folder.parent, self.folder / "canvas.png"))
         return torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1) / 255)[None]
 
@@ -61,7 +61,7 @@ class Panel:
         """Return the ``content`` or ``style`` picture, or the first of several.
 
         Raises:
-            UserError: It is not the picture that the run was made from.
+            UserError: If it is not the picture that the run was made from.
         """
         setting, sha256 = f"pictures.{what}", self.record.inputs.get(what)
         source = self.record.config["pictures"][what]
@@ -73,7 +73,7 @@ class Panel:
         return picture.pixels
 
     def named(self, what: str) -> str:
-        """Return how the picture is called: ``sample:coffee``, or a file's name."""
+        """Return the name of the picture: ``sample:coffee``, or a file's name."""
         source = self.record.config["pictures"][what]
         source = source if isinstance(source, str) else source[0]
         return source if ":" in source else Path(source).name
@@ -86,7 +86,7 @@ def read_panels(study: Path) -> Panels:
     """Return the finished panels of a study in the order of its ``panels``.
 
     Raises:
-        UserError: there are none, some are missing, or one was made in two ways.
+        UserError: If there are none, some are missing, or two runs have one label.
     """
     found: dict[str, list[Panel]] = {}
     folders = sorted(study.iterdir()) if study.is_dir() else []
@@ -103,18 +103,18 @@ def read_panels(study: Path) -> Panels:
     if missing:
         reason = f"panels are missing: {', '.join(missing)}"
         raise UserError(
-            "study", str(study), reason, "Give the study's command again: it runs what is missing."
+            "study", str(study), reason, "Type the study's command again: it runs the missing panels."
         )
     for label, panels in found.items():
         if len(panels) > 1:
             names = ", ".join(p.folder.name for p in panels)
-            reason = f"panel {label} was made in several ways: {names}"
+            reason = f"panel {label} has several runs: {names}"
             raise UserError("study", str(study), reason, "Run the study under a name of its own: study=…")
     return {label: found[label][0] for label in some.config["panels"]}
 
 
 def made_with(panels: Panels) -> str:
-    """Return what the panels were made with: encoder, size and evaluations."""
+    """Return the encoders, sizes and numbers of evaluations of the panels as text."""
     records = [p.record for p in panels.values()]
     size = _range([record.config["schedule"]["stages"][-1]["size"] for record in records])
     evaluations = _range([record.evaluations for record in records])
@@ -136,15 +136,15 @@ def _encoder(record: RunRecord) -> str:
 
 
 def draw(title: str, panels: Panels, cells: Sequence[Cell], *, columns: int, cell: int = 256) -> Image.Image:
-    """Draw captioned pictures in a grid under a title that says what they were made with."""
+    """Draw captioned pictures in a grid under a title with encoder, size and evaluations."""
     sheet = contact_sheet(cells, columns=columns, cell=cell, title=f"{title}: {made_with(panels)}")
     return Image.fromarray((sheet[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
 
 
 def provenance(panels: Panels) -> str:
-    """Return what made the panels, as JSON: their fingerprints, settings, inputs and versions."""
+    """Return the provenance of the panels as JSON: fingerprints, settings, inputs and versions."""
     first = next(iter(panels.values())).record
-    said = {
+    contents = {
         "study": first.study,
         "versions": first.versions,
         "device": first.device,
@@ -158,7 +158,7 @@ def provenance(panels: Panels) -> str:
             for label, p in panels.items()
         },
     }
-    return json.dumps(said, sort_keys=True)
+    return json.dumps(contents, sort_keys=True)
 
 
 def inputs(panels: Panels, *what: str) -> list[Cell]:
@@ -168,7 +168,7 @@ def inputs(panels: Panels, *what: str) -> list[Cell]:
 
 
 def styles_above_results(panels: Panels) -> list[Cell]:
-    """Return two rows: the content and every panel's style, and below them its picture with its α/β."""
+    """Return two rows: the content and every panel's style; below, its picture with its α/β."""
     content = inputs(panels, "content")
     styles = [(f"style of {label}\n{p.named('style')}", p.input("style")) for label, p in panels.items()]
     results = [(f"{label}\nα/β = {p.settings['ratio']:g}", p.picture) for label, p in panels.items()]
@@ -179,22 +179,22 @@ Figure = Callable[[Panels], Image.Image]
 
 
 def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Sequence[str]) -> None:
-    """Draw the figures of a paper whose studies are there, each as ``<figure>.jpg``.
+    """Draw the figures of a paper whose studies exist, each as ``<figure>.jpg``.
 
-    A figure's study is ``<outputs>/<paper>_<figure>``, or ``<outputs>/<paper>`` where that is its name.
+    A figure's study is ``<outputs>/<paper>_<figure>``, or ``<outputs>/<paper>`` if the figure is named so.
 
     Args:
-        figures: how each is drawn, by its name.
-        paper: what the studies' names begin with.
-        folder: where figures are written unless another is typed.
-        arguments: as typed: the folder of studies, and perhaps where to.
+        figures: Functions that draw the figures, by name.
+        paper: Prefix of the studies' names.
+        folder: Default output folder.
+        arguments: Command-line arguments: the folder of studies, and optionally the output folder.
     """
     parser = argparse.ArgumentParser(
         description=f"Draw the figures of {paper} from the records of their studies."
     )
     parser.add_argument("outputs", type=Path, help="the folder of studies, such as outputs")
     parser.add_argument(
-        "folder", type=Path, nargs="?", default=folder, help="where to; this folder by default"
+        "folder", type=Path, nargs="?", default=folder, help="output folder; the script's folder by default"
     )
     typed = parser.parse_args(arguments)
     drawn = 0

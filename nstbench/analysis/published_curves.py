@@ -1,4 +1,4 @@
-"""The loss curves that authors have published, and how far a run of ours is from them."""
+"""Loss curves that authors have published, and the deviation of a run from them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TOLERANCE = 0.05
-"""Largest deviation at a point that counts as the same curve: pictures are resized in another way."""
+"""Largest deviation at a point that counts as the same curve: pictures are resized differently."""
 
 Curve = Sequence[Mapping[int, float]]
-"""Of each stage, the objective by the number of evaluations made before in that stage."""
+"""For each stage, the objective by the number of previous evaluations in that stage."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Published:
     """Loss curves that authors have printed.
 
     Attributes:
-        experiment: of ours that does what they did.
-        source: where they stand.
-        ahead: what is printed for iteration i is the objective after ``i - ahead`` evaluations.
-        passes: of each pass, what it is, and the objective by iteration.
+        experiment: Experiment of nstbench that repeats theirs.
+        source: Address of their curves.
+        ahead: Offset of their iterations: iteration i is the objective after ``i - ahead`` evaluations.
+        passes: Description of each pass, and the objective by iteration.
     """
 
     experiment: str
@@ -86,10 +86,10 @@ class Point:
     """One point of a published curve, and of ours.
 
     Attributes:
-        of: which pass.
-        iteration: as printed.
-        published: the objective, as printed.
-        found: the objective of our run; None if it has none there.
+        of: Description of the pass.
+        iteration: Iteration, as printed.
+        published: Objective, as printed.
+        found: Objective of our run; None if it has no value there.
     """
 
     of: str
@@ -99,12 +99,12 @@ class Point:
 
     @property
     def deviation(self) -> float | None:
-        """How much more than published ours is, as a share."""
+        """Relative deviation of our objective from the published one."""
         return None if self.found is None else self.found / self.published - 1
 
 
 def read_curve(path: Path) -> list[dict[int, float]]:
-    """Return the objective of every stage from a run's ``curves.csv``, as `compare` takes it."""
+    """Return the objective of every stage from a run's ``curves.csv``, for `compare`."""
     stages: list[dict[int, float]] = []
     with path.open(encoding="utf-8", newline="") as file:
         began = 0
@@ -128,12 +128,12 @@ def compare(published: Published, curve: Curve) -> list[Point]:
 
 
 def reproduced(points: Sequence[Point], tolerance: float = TOLERANCE) -> bool:
-    """Tell whether ours is the published curve: no point is missing, none farther off than ``tolerance``."""
+    """Return whether the published curve is reproduced: all points present and within ``tolerance``."""
     return all(p.deviation is not None and abs(p.deviation) <= tolerance for p in points)
 
 
 def verdict(points: Sequence[Point], tolerance: float = TOLERANCE) -> str:
-    """Return in a sentence or two whether the published curve is reproduced, or what ours looks like."""
+    """Return sentences on whether the published curve is reproduced, and on the deviation."""
     known = [(abs(p.deviation), p) for p in points if p.deviation is not None]
     if len(known) < len(points):
         missing = len(points) - len(known)
@@ -143,11 +143,13 @@ def verdict(points: Sequence[Point], tolerance: float = TOLERANCE) -> str:
     if worst <= tolerance:
         return f"Reproduced: all {len(points)} points are within {tolerance:.1%}; {largest}."
     off = sum(deviation > tolerance for deviation, _ in known)
-    said = f"Not reproduced: {off} of {len(points)} points are off by more than {tolerance:.1%}; {largest}."
+    sentences = (
+        f"Not reproduced: {off} of {len(points)} points are off by more than {tolerance:.1%}; {largest}."
+    )
     ratios = [1 + p.deviation for p in points if p.deviation is not None]
     if max(ratios) <= (1 + tolerance) ** 2 * min(ratios):
         middle = sorted(ratios)[len(ratios) // 2]
-        said += (
+        sentences += (
             f" All are about {middle:.3g} times the published: a factor of the weights or formulas differs."
         )
-    return said
+    return sentences

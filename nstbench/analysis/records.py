@@ -1,4 +1,4 @@
-"""A study folder as a table: a row per run."""
+"""Reading the records of a study into a table with a row for each run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nstbench.tracking.record_schema import DamagedRecordError, read_record
 STATES = ("completed", "running", "failed")
 RESULT = "comparison.csv"
 RESULTS = (RESULT, "data-curves.js")
-"""A folder with one of these files in it is a result of ours, a comparison or a report, not a run."""
+"""Files that only the folder of a comparison or a report has, not that of a run."""
 
-# Columns of tables, which no setting of a configuration made elsewhere may replace.
+# Columns of tables, which no setting of an untrusted configuration may replace.
 _NO_SETTINGS = frozenset(
     {
         "run_id",
@@ -40,13 +40,13 @@ _NO_SETTINGS = frozenset(
         "judge",
     }
 )
-_MOST_SETTINGS = 1_000  # a run has some 70; finding those that differ takes time that grows with the square
+_MOST_SETTINGS = 1_000  # a run has some 70; the time to find those that differ grows with the square
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 
 
 class Damaged(NamedTuple):
-    """Something in the study folder that is not a run's sound record."""
+    """An entry of the study folder that is not a valid record of a run."""
 
     path: str
     reason: str
@@ -57,18 +57,18 @@ class Study:
     """The records of a study.
 
     Attributes:
-        folder: where they were read.
-        records: Record of each run, in the order of the rows, its texts printable.
+        folder: Folder of the study.
+        records: Record of each run, in the order of the rows; its texts are printable.
         paths: Folder of each run.
-        runs: a row per run: run_id, folder, state, error, content, style, seed, size, steps, evaluations,
-            seconds, ``loss.style``, every other swept setting by its dotted name, ``metric/<name>``.
-        settings: names of the swept settings; content, style and seed are not among them.
-        judges: of the same rows; per metric, a number for the settings of the metric in that run, by
-            which values can be told that were computed in different ways.
-        directions: Per metric, its direction as the completed runs recorded it; without metrics of which
-            none says it, or of which runs contradict each other.
-        unavailable: per metric, why runs have no value of it.
-        damaged: what was left out.
+        runs: Table with a row for each run: run_id, folder, state, error, content, style, seed, size,
+            steps, evaluations, seconds, ``loss.style``, every other swept setting by its dotted name,
+            ``metric/<name>``.
+        settings: Names of the swept settings, without content, style and seed.
+        metric_settings: Table of the same rows with, for each metric, a number for its settings in that
+            run, to distinguish values that were computed differently.
+        directions: Direction of each metric, if all completed runs that recorded one agree.
+        unavailable: Reason why runs have no value, by metric.
+        damaged: Entries that were left out.
     """
 
     folder: Path
@@ -76,34 +76,34 @@ class Study:
     paths: tuple[Path, ...]
     runs: pd.DataFrame
     settings: tuple[str, ...]
-    judges: pd.DataFrame
+    metric_settings: pd.DataFrame
     directions: Mapping[str, Direction]
     unavailable: Mapping[str, str]
     damaged: tuple[Damaged, ...]
 
     @property
     def metrics(self) -> list[str]:
-        """Names of the metrics of which a completed run has a value."""
-        of_completed = self.runs[self.runs["state"] == "completed"].dropna(axis=1, how="all")
-        return [c.removeprefix("metric/") for c in of_completed if c.startswith("metric/")]
+        """Names of the metrics that have a value in a completed run."""
+        completed = self.runs[self.runs["state"] == "completed"].dropna(axis=1, how="all")
+        return [c.removeprefix("metric/") for c in completed if c.startswith("metric/")]
 
 
 def read_study(folder: Path) -> Study:
-    """Read all run records below a study folder.
+    """Read all run records in a study folder.
 
     Raises:
-        UserError: there is no such folder, it cannot be read, or it is a single run's.
+        UserError: If there is no such folder, it cannot be read, or it is the folder of a run.
     """
     found: list[tuple[Path, RunRecord]] = []
     damaged = []
-    of_fingerprint: dict[str, str] = {}
+    name_by_fingerprint: dict[str, str] = {}
     for entry in _entries(folder):
         name = _name(entry)
         try:
             record = _record(folder, entry)
             if record is None:
                 continue
-            first = of_fingerprint.setdefault(record.fingerprint or name, name)
+            first = name_by_fingerprint.setdefault(record.fingerprint or name, name)
             if first != name:
                 raise DamagedRecordError(f"a copy of {first}")
         except DamagedRecordError as error:
@@ -120,7 +120,7 @@ def read_study(folder: Path) -> Study:
         paths=tuple(path for path, _ in found),
         runs=_table(rows, settings, names),
         settings=tuple(names),
-        judges=_judges(records),
+        metric_settings=_metric_settings(records),
         directions=_directions(records),
         unavailable={name: why for record in records for name, why in record.unavailable_metrics.items()},
         damaged=tuple(damaged),
@@ -135,18 +135,18 @@ def _entries(folder: Path) -> list[Path]:
         hint = did_you_mean(folder.name, sorted(p.name for p in around), what="folders")
         raise UserError("STUDY", folder, "there is no such folder", hint) from error
     except OSError as error:
-        hint = "Give the folder of a study: it holds a folder for each run."
+        hint = "Type the folder of a study: it holds a folder for each run."
         raise UserError("STUDY", folder, f"it cannot be read ({error.strerror or error})", hint) from error
     if os.path.lexists(folder / "run.json"):
-        raise UserError("STUDY", folder, "it is the folder of one run", f"Give its study: {folder.parent}")
+        raise UserError("STUDY", folder, "it is the folder of one run", f"Type its study: {folder.parent}")
     return entries
 
 
 def _record(study: Path, folder: Path) -> RunRecord | None:
-    """Return the record of a run's folder; None for results of ours.
+    """Return the record of a run's folder; None for the folder of a comparison, a report or wandb.
 
     Raises:
-        DamagedRecordError: There is none, or it or its picture is damaged.
+        DamagedRecordError: If there is none, or it or its picture is damaged.
     """
     try:
         if not inside(study, folder).is_dir():
@@ -163,16 +163,16 @@ def _record(study: Path, folder: Path) -> RunRecord | None:
         raise DamagedRecordError("there is no run.json in it") from None
     if (number := len(flatten(record.config))) > _MOST_SETTINGS:
         raise DamagedRecordError(f"run.json is not a run's record: its configuration has {number} settings")
-    if record.state == "completed" and (lacks := picture_lacks(study, folder / "canvas.png")):
-        raise DamagedRecordError(f"canvas.png {lacks}")
+    if record.state == "completed" and (damage := picture_damage(study, folder / "canvas.png")):
+        raise DamagedRecordError(f"canvas.png {damage}")
     return record
 
 
 def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
-    """Return what the table needs of a run."""
+    """Return the values of a run for the table."""
     config, inputs = record.config, record.inputs
     settings = flatten(config)
-    for name in ("weights", "start"):  # a file may be another one under the same name
+    for name in ("weights", "start"):  # another file may have the same name
         settings[f"inputs.{name}"] = canonical(inputs.get(name))
     return {
         "run_id": record.run_id,
@@ -193,8 +193,8 @@ def _row(record: RunRecord, folder: Path) -> dict[str, Any]:
     }
 
 
-def picture_lacks(study: Path, path: Path) -> str:
-    """Return what is wrong with a PNG file as far as both its ends tell; nothing if it is whole."""
+def picture_damage(study: Path, path: Path) -> str:
+    """Return what is wrong with a PNG file, from its first and last bytes; "" if nothing is."""
     try:
         with open_inside(study, path) as file:
             start = file.read(len(_PNG_START))
@@ -207,15 +207,15 @@ def picture_lacks(study: Path, path: Path) -> str:
     if not start:
         return "is empty"
     if start != _PNG_START:
-        return "is no PNG picture"
-    return "" if end == _PNG_END else "is cut off"
+        return "is not a PNG"
+    return "" if end == _PNG_END else "is truncated"
 
 
 def _name(path: Path) -> str:
-    return printable(path.name)  # names of files need not be text
+    return printable(path.name)  # names of files may be no valid text
 
 
-def _judges(records: Sequence[RunRecord]) -> pd.DataFrame:
+def _metric_settings(records: Sequence[RunRecord]) -> pd.DataFrame:
     """Number the settings of each metric."""
     numbers: dict[str, int] = {}
     rows = []
@@ -241,7 +241,7 @@ def _directions(records: Sequence[RunRecord]) -> dict[str, Direction]:
 def _table(
     records: Sequence[dict[str, Any]], settings: Sequence[Mapping[str, Value]], names: Sequence[str]
 ) -> pd.DataFrame:
-    _tell_apart(records)
+    _mark_namesakes(records)
     as_recorded = ("run_id", "folder", "state", "error")
     as_set = ("content", "style", "seed", "size", "steps")
     columns = {name: [record[name] for record in records] for name in as_recorded}
@@ -257,14 +257,14 @@ def _table(
 
 
 def _column(values: list[Value | None]) -> list[Value | None]:
-    """Return numbers as they are; words, or words among numbers, all as text."""
+    """Return a column of numbers unchanged, else all values as text."""
     if any(isinstance(value, str) for value in values):
         return [None if value is None else as_typed(value) for value in values]
     return values
 
 
-def _tell_apart(records: Sequence[dict[str, Any]]) -> None:
-    """Mark pictures that have one name but are different files."""
+def _mark_namesakes(records: Sequence[dict[str, Any]]) -> None:
+    """Add a part of the hash to the names of different pictures that have one name."""
     for role in ("content", "style"):
         hashes = defaultdict(set)
         for record in records:

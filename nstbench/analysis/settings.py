@@ -1,4 +1,4 @@
-"""Which settings differ between runs."""
+"""Settings of runs as flat tables, and those that differ between runs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from nstbench.errors import as_typed
 from nstbench.tracking.fingerprint import NOT_IN_FINGERPRINT
 
 Value = str | int | float
-"""A setting as a table holds it: a number, or what one would type."""
+"""A setting in a table: a number, or text as it is typed."""
 
 ROLES = ("loss.content", "loss.style", "loss.regularizer")
-"""Groups of terms; as a setting, each is the names of its terms, joined by ``+``."""
+"""Groups of terms; as a setting, the value of each is the names of its terms, joined by ``+``."""
 
 _PICTURES_AND_SEED = frozenset({"pictures.content", "pictures.style", "seed"})
 
 
 def flatten(config: Mapping[str, Any]) -> dict[str, Value]:
-    """Return a run's settings by dotted name; not pictures, seed, nor what leaves the picture as it is."""
+    """Return a run's settings by dotted name, without pictures, seed, and those not in the fingerprint."""
     found = {
         name: value
         for key, node in config.items()
@@ -54,13 +54,13 @@ def canonical(value: Any) -> Value:
 
 
 def short_names(names: Collection[str]) -> dict[str, str]:
-    """Return ``optimizer`` for ``optimizer._target_``, unless another setting is called that."""
+    """Return ``optimizer`` for ``optimizer._target_``, unless another setting has that name."""
     short = {name: name.removesuffix("._target_") for name in names}
-    return {name: of if of not in names else name for name, of in short.items()}
+    return {name: shorter if shorter not in names else name for name, shorter in short.items()}
 
 
 def short_classes(paths: Iterable[str]) -> dict[str, str]:
-    """Return ``LBFGS`` for ``torch.optim.LBFGS``; the whole path of classes that share their name."""
+    """Return ``LBFGS`` for ``torch.optim.LBFGS``; the whole path of classes with equal names."""
     last = {path: path.rpartition(".")[2] for path in paths}
     names = list(last.values())
     return {path: name if names.count(name) == 1 else path for path, name in last.items()}
@@ -69,9 +69,9 @@ def short_classes(paths: Iterable[str]) -> dict[str, str]:
 def swept(settings: Sequence[Mapping[str, Value]]) -> list[str]:
     """Return the names of the settings that differ between runs, in the order of the configuration.
 
-    One that some runs lack counts only if that says something: ``optimizer.history_size`` exists with
-    L-BFGS and not with Adam, so it is told by ``optimizer._target_`` already. So is the last stage's
-    size by ``size``.
+    A setting that follows from another one does not count: ``optimizer.history_size`` exists with L-BFGS
+    and not with Adam, so it follows from ``optimizer._target_``. The last stage's size follows from
+    ``size``.
     """
     values: dict[str, set[Value]] = {}
     present: dict[str, int] = {}
@@ -82,12 +82,12 @@ def swept(settings: Sequence[Mapping[str, Value]]) -> list[str]:
     return [
         name
         for name in values
-        if (len(values[name]) > 1 and not _told_by_shorthand(name, settings))
-        or (present[name] < len(settings) and not _told_by_its_node(name, values, settings))
+        if (len(values[name]) > 1 and not _follows_from_shorthand(name, settings))
+        or (present[name] < len(settings) and not _follows_from_its_node(name, values, settings))
     ]
 
 
-def _told_by_its_node(
+def _follows_from_its_node(
     name: str, known: Mapping[str, set[Value]], settings: Sequence[Mapping[str, Value]]
 ) -> bool:
     parts = name.split(".")
@@ -100,7 +100,7 @@ def _told_by_its_node(
     return False
 
 
-def _told_by_shorthand(name: str, settings: Sequence[Mapping[str, Value]]) -> bool:
+def _follows_from_shorthand(name: str, settings: Sequence[Mapping[str, Value]]) -> bool:
     shorthand = name.rpartition(".")[2]
     if not name.startswith("schedule.stages.") or shorthand not in ("size", "steps"):
         return False

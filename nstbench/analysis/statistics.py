@@ -1,11 +1,9 @@
 """Statistics of paired measurements: intervals, tests, corrections.
 
-A matrix ``(n, k)`` has a row per unit and a column for each of the k things compared. Units are
-independent: pairs of pictures if each has its own pictures, else what `nstbench.analysis.crossed_factors`
-says.
-Pictures are what was sampled of the world: the question is what would happen with other pictures.
-Seeds are repeated measurements of one pair; taking them as samples of their own would claim more
-evidence than there is, so they are averaged before they come here.
+A matrix ``(n, k)`` has a row for each unit and a column for each of the k values compared. Units are
+independent: pairs of pictures if no two share a picture, else as in `nstbench.analysis.crossed_factors`.
+The sample is of pictures: conclusions are about other pictures. Seeds are repeated measurements of one
+pair; as independent samples they would overstate the evidence, so they are averaged before.
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ from scipy.stats import rankdata, wilcoxon
 Floats = NDArray[np.float64]
 
 ALPHA = 0.05
-_EXACT_UP_TO = 50  # units; beyond, the normal approximation of the signed-rank test is good to 3 digits
+_EXACT_UP_TO = 50  # units; above, the normal approximation of the signed-rank test has 3 correct digits
 _FLIPS = 10_000
 
 
@@ -35,13 +33,13 @@ def mean_interval(
     by about that factor when n is small (for 20 normal samples it covers 93 %).
 
     Args:
-        values: ``(n,)`` or ``(n, k)``; all columns are resampled alike.
-        confidence: share of intervals that should hold the true mean.
-        resamples: number of bootstrap samples.
-        seed: of the resampling.
+        values: Values ``(n,)`` or ``(n, k)``; the same rows are drawn in all columns.
+        confidence: Fraction of intervals that should contain the true mean.
+        resamples: Number of bootstrap samples.
+        seed: Seed of the resampling.
 
     Returns:
-        Two arrays of the shape of the mean; NaN if n is 1.
+        Lower and upper ends, each of the shape of the mean; NaN if n is 1.
 
     Source:
         Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015).
@@ -49,9 +47,9 @@ def mean_interval(
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
     if n < 2:
-        nothing = np.full(x.shape[1:], np.nan)
-        return nothing, nothing.copy()
-    # How often each row is drawn, instead of the rows: a resampled mean is then a matrix product.
+        undefined = np.full(x.shape[1:], np.nan)
+        return undefined, undefined.copy()
+    # The number of times that each row is drawn: resampled means are then a matrix product.
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples)
     means = (counts / n) @ x
     tail = expanded_tail(n, confidence)
@@ -60,13 +58,13 @@ def mean_interval(
 
 
 def expanded_tail(n: int, confidence: float = 0.95) -> float:
-    """Return the share to cut from each end of the bootstrap distribution of n samples' mean."""
+    """Return the fraction to cut from each end of the bootstrap distribution of the mean of n samples."""
     t = stdtrit(n - 1, (1 + confidence) / 2)
     return float(ndtr(-math.sqrt(n / (n - 1)) * t))
 
 
 def win_rate(differences: ArrayLike, *, higher_is_better: bool) -> Floats:
-    """Return the share of rows ``(n, k)`` in which the difference is for the better; equality counts half."""
+    """Return the fraction of rows of ``(n, k)`` whose difference is an improvement; 0 counts half."""
     d = np.asarray(differences, dtype=np.float64) * (1 if higher_is_better else -1)
     return np.asarray(((d > 0) + 0.5 * (d == 0)).mean(axis=0))
 
@@ -91,11 +89,11 @@ def signed_rank(differences: ArrayLike) -> Floats:
     if plain.any():
         p[plain] = wilcoxon(d[:, plain], axis=0, method="exact" if len(d) <= _EXACT_UP_TO else "auto").pvalue
     for column in np.flatnonzero(~plain):
-        of_column = d[d[:, column] != 0, column]
-        if 0 < len(of_column) <= _EXACT_UP_TO:
-            p[column] = _signed_rank_with_ties(of_column)
-        elif len(of_column):
-            p[column] = wilcoxon(of_column).pvalue
+        nonzero = d[d[:, column] != 0, column]
+        if 0 < len(nonzero) <= _EXACT_UP_TO:
+            p[column] = _signed_rank_with_ties(nonzero)
+        elif len(nonzero):
+            p[column] = wilcoxon(nonzero).pvalue
     return p
 
 
@@ -114,8 +112,8 @@ def _signed_rank_with_ties(d: Floats) -> float:
 def sign_flip(differences: ArrayLike, *, seed: int = 0) -> Floats:
     """Return the two-sided p of the sign-flip permutation test of the mean, per column of ``(n, m)``.
 
-    Exact up to 13 units: all ``2^n`` patterns of signs. Beyond, 10,000 seeded ones, with the observed
-    pattern counted among them (Phipson and Smyth 2010).
+    Exact up to 13 units: all ``2^n`` patterns of signs. Above, 10,000 random ones with a fixed seed, which
+    include the observed pattern (Phipson and Smyth 2010).
     """
     d = np.asarray(differences, dtype=np.float64)
     n, m = d.shape
@@ -124,7 +122,7 @@ def sign_flip(differences: ArrayLike, *, seed: int = 0) -> Floats:
     else:
         signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(_FLIPS, n))
         signs[0] = 1
-    observed = np.abs(d.sum(axis=0)) * (1 - 1e-12)  # rounding must not make the observed one rare
+    observed = np.abs(d.sum(axis=0)) * (1 - 1e-12)  # rounding errors must not exclude the observed one
     p = [
         (np.abs(signs @ d[:, at : at + 256]) >= observed[at : at + 256]).mean(axis=0)
         for at in range(0, m, 256)
@@ -152,15 +150,15 @@ def smallest_p(units: int) -> float:
 
 
 def units_needed(tests: int, alpha: float = ALPHA) -> int:
-    """Return from how many units on `smallest_p`, times the number of tests, is at most alpha."""
+    """Return the least number of units for which `smallest_p` times the number of tests is at most alpha."""
     units = max(1, math.floor(1 - math.log2(alpha / max(1, tests))))
     return units if smallest_p(units) * tests <= alpha else units + 1
 
 
 def favours(differences: ArrayLike, *, higher_is_better: bool) -> NDArray[np.int_]:
-    """Return per column of ``(n, m)`` what the signed ranks speak for: 1 the first, -1 the second.
+    """Return per column of ``(n, m)`` which one the signed ranks find better: 1 the first, -1 the second.
 
-    0 where ranks and mean point in opposite directions: a few large differences against many small.
+    0 if ranks and mean have opposite signs: a few large differences against many small ones.
     """
     d = np.asarray(differences, dtype=np.float64) * (1 if higher_is_better else -1)
     by_rank = np.sign((np.sign(d) * rankdata(np.abs(d), axis=0)).sum(axis=0))
@@ -172,16 +170,18 @@ TOO_FEW = "too few pictures to say"
 INDISTINGUISHABLE = "indistinguishable at this number of pictures"
 
 
-def verdicts(corrected: ArrayLike, side: Sequence[int] | NDArray[np.int_], *, can_say: bool) -> list[str]:
-    """Return in words what each of a family of tests says of its first against its second.
+def verdicts(
+    corrected: ArrayLike, side: Sequence[int] | NDArray[np.int_], *, can_be_significant: bool
+) -> list[str]:
+    """Return the verdict of each of a family of tests on its first against its second, as words.
 
     Args:
-        corrected: p after `holm`, of the whole family.
-        side: from `favours`.
-        can_say: whether there are enough pictures to bear out any difference.
+        corrected: Values of p of the whole family after `holm`.
+        side: Better one of each couple, from `favours`.
+        can_be_significant: Whether there are enough pictures for a difference to be significant.
     """
     p = np.asarray(corrected, dtype=np.float64)
-    if not can_say:
+    if not can_be_significant:
         return [TOO_FEW] * len(p)
     words = {1: "better", -1: "worse"}
     return [

@@ -27,25 +27,27 @@ from nstbench.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Style against content, of each thing compared, over the other swept settings.
+    """The trade-off of style and content of each compared value, over the other swept settings.
 
     Attributes:
-        by: the compared setting.
-        style: the metric of style.
-        content: the metric of content.
-        style_higher: whether more of the metric is better.
-        content_higher: likewise.
-        along: the settings that `points` run over.
-        points: a row for each thing and value of these settings: of, at (``weights.style=10``), style and
-            content (means over pictures and seeds), style_low, style_high, content_low, content_high,
-            runs, on_front (of its own thing), on_common_front (of all).
-        fronts: of each thing, best first: of, hypervolume with its interval low, high, and as shares
-            of the rectangle between the best and the worst corner: share, share_low, share_high; points.
-        tests: of each couple of more than one point: first, second, difference of hypervolumes with its
-            interval, p, verdict.
-        reference: the worst style and the worst content of all points: the corner hypervolumes are to.
-        best: the best style and the best content of all points: the opposite corner.
-        notes: what was left out and what to beware of, in sentences.
+        by: Compared setting.
+        style: Metric of style.
+        content: Metric of content.
+        style_higher: Whether a higher value of the style metric is better.
+        content_higher: Whether a higher value of the content metric is better.
+        along: Settings that vary between the points of a front.
+        points: Table with a row for each compared value and combination of these settings: of, at
+            (``weights.style=10``), style and content (means over pictures and seeds), style_low,
+            style_high, content_low, content_high, runs, on_front (of its own value), on_common_front
+            (of all values).
+        fronts: Table with a row for each compared value, best first: of, hypervolume with its interval low,
+            high, and as fractions of the rectangle between the best and the worst corner: share,
+            share_low, share_high; points.
+        tests: Table of the couples with more than one point each: first, second, difference of
+            hypervolumes with its interval, p, verdict.
+        reference: Worst style and worst content of all points: the corner of the hypervolumes.
+        best: Best style and best content of all points: the opposite corner.
+        notes: Sentences on runs that were left out, and warnings.
     """
 
     by: str
@@ -63,18 +65,18 @@ class Tradeoff:
 
 
 def pareto_front(points: ArrayLike) -> NDArray[np.bool_]:
-    """Tell of each of ``(n, 2)`` points, both criteria to be minimised, whether none dominates it.
+    """Return for each of ``(n, 2)`` points, both criteria to be minimised, whether no other dominates it.
 
-    A point dominates another if it is as good in both and better in one; of equal points none does.
+    A point dominates another if it is as good in both and better in one; equal points do not.
     """
     x = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     front = np.zeros(len(x), dtype=bool)
-    lowest, of_first = np.inf, np.nan  # the least second criterion so far, and where it was first reached
+    lowest, first_at_lowest = np.inf, np.nan  # least second criterion so far, and its point
     for place in np.lexsort((x[:, 1], x[:, 0])):
         first, second = x[place]
-        front[place] = second < lowest or (second == lowest and first == of_first)
+        front[place] = second < lowest or (second == lowest and first == first_at_lowest)
         if second < lowest:
-            lowest, of_first = second, first
+            lowest, first_at_lowest = second, first
     return front
 
 
@@ -89,7 +91,7 @@ def hypervolume(points: ArrayLike, reference: Sequence[float]) -> float:
 
 
 def _hypervolume(x: Floats, reference: Sequence[float]) -> tuple[float, Floats]:
-    """Return the hypervolume and its gradient by the points, 0 for those behind the front."""
+    """Return the hypervolume and its gradient for the points, 0 for those not on the front."""
     gradient = np.zeros_like(x)
     inside = (x < np.asarray(reference)).all(axis=1)
     chosen = np.flatnonzero(inside)[pareto_front(x[inside])]
@@ -102,16 +104,16 @@ def _hypervolume(x: Floats, reference: Sequence[float]) -> tuple[float, Floats]:
 
 
 def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff:
-    """Return the trade-off of two metrics of each thing compared.
+    """Return the trade-off of two metrics for each compared value.
 
-    It runs over the swept settings that are neither pictures nor seed nor a part of what is compared,
-    ``weights.style`` as a rule. All points are means over the same pairs of pictures and seeds. The area
-    is to the worst corner of all points, which is taken as given; so a thing whose only point is
-    the worst in one metric has none. A hypervolume is not a mean over pairs; its intervals and tests are
-    of its linear part (delta method), which is one number for each pair, and so as those of any metric.
+    Its points vary in the swept settings other than pictures, seed and the compared ones, usually
+    ``weights.style``. All points are means over the same pairs of pictures and seeds. The area is that up
+    to the worst corner of all points, which is taken as fixed; so it is 0 for a value whose only point is
+    the worst in one metric. A hypervolume is not a mean over pairs; its intervals and tests are those of
+    its linear part (delta method), which is one number for each pair, as for any metric.
 
     Raises:
-        UserError: no completed run has a metric, or no pair of pictures has all points.
+        UserError: If no completed run has a metric, or no pair of pictures has all points.
     """
     for name in (style, content):
         if name not in study.metrics:
@@ -119,7 +121,7 @@ def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff
             raise UserError("--tradeoff", f"{style} {content}", reason, did_you_mean(name, study.metrics))
     if style == content:
         reason = "one metric has no trade-off with itself"
-        raise UserError("--tradeoff", f"{style} {content}", reason, "Give one of style, one of content.")
+        raise UserError("--tradeoff", f"{style} {content}", reason, "Type one of style, one of content.")
     directions = (higher_is_better(study, style), higher_is_better(study, content))
     along = tuple(name for name in groups.key if name not in (*PICTURES, "seed"))
     cells, points, notes = _cells(study, groups, along, (style, content))
@@ -138,15 +140,15 @@ def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff
     names = list(dict.fromkeys(points["of"]))
     areas, linear = [], []
     for name in names:
-        mine = (points["of"] == name).to_numpy()
-        points.loc[mine, "on_front"] = pareto_front(x[mine])
-        area, gradient = _hypervolume(x[mine], corners[0].tolist())
-        parts = [(m[:, mine] * s - x[mine, k]) @ gradient[:, k] for k, (m, s) in enumerate(
+        own = (points["of"] == name).to_numpy()
+        points.loc[own, "on_front"] = pareto_front(x[own])
+        area, gradient = _hypervolume(x[own], corners[0].tolist())
+        parts = [(m[:, own] * s - x[own, k]) @ gradient[:, k] for k, (m, s) in enumerate(
             zip(matrices, signs, strict=True))]  # fmt: skip
         areas.append(area)
         linear.append(area + parts[0] + parts[1])
     h = np.column_stack(linear)
-    h[:, np.array(areas) == 0] = np.nan  # at the corner that all are measured from: nothing is known
+    h[:, np.array(areas) == 0] = np.nan  # points at the corner only: the gradient is undefined
     rectangle = float(np.prod(corners[0] - corners[1]))
     fronts = _fronts(names, areas, sample.interval(h), rectangle, points)
     traded = fronts.loc[(fronts["points"] > 1) & (fronts["hypervolume"] > 0), "of"]
@@ -164,7 +166,7 @@ def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff
         tests=tests,
         reference=(float(corners[0][0] * signs[0]), float(corners[0][1] * signs[1])),
         best=(float(corners[1][0] * signs[0]), float(corners[1][1] * signs[1])),
-        notes=(*notes, *_beware(groups, along, fronts)),
+        notes=(*notes, *_warnings(groups, along, fronts)),
     )
 
 
@@ -177,7 +179,7 @@ _COLUMNS = [
 def _cells(
     study: Study, groups: Groups, along: Sequence[str], metrics: tuple[str, str]
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Return both metrics by pictures and seed (rows) and point (columns), and what the points are."""
+    """Return both metrics by pictures and seed (rows) and point (columns), the points, and notes."""
     columns = [f"metric/{name}" for name in metrics]
     runs = study.runs[
         (study.runs["state"] == "completed") & np.isfinite(study.runs[columns]).all(axis=1)
@@ -186,7 +188,7 @@ def _cells(
     for name, shown in short_names(along).items():
         at = at.where(at == "", at + ", ") + f"{shown}=" + text(runs[name])
     labels = groups.labels[runs.index]
-    # In the order of the values, numbers as numbers.
+    # Sorted by value, numbers as numbers.
     order = pd.DataFrame({name: _sortable(runs[name]) for name in along}, index=runs.index)
     table = pd.DataFrame({"of": labels, "at": at}).join(order.add_prefix("by "))
     points = table.drop_duplicates(["of", "at"]).sort_values(
@@ -195,7 +197,7 @@ def _cells(
     points.index = pd.RangeIndex(len(points))
     number = table.merge(points.reset_index(names="point"), on=["of", "at"], how="left")["point"].to_numpy()
     key = [text(runs[name]) for name in groups.key if name not in along]
-    key += [study.judges.loc[runs.index, name].rename(f"judge {name}") for name in metrics]
+    key += [study.metric_settings.loc[runs.index, name].rename(f"judge {name}") for name in metrics]
     by = [*key, pd.Series(number, index=runs.index, name="point")]
     grouped = runs[columns].groupby(by)
     cells = grouped.mean().unstack("point")
@@ -204,7 +206,7 @@ def _cells(
     sparse = points.index[2 * has < has.max()]
     if len(sparse):
         each = ", ".join(f"{_point(points.loc[p])} ({has[p]} of {has.max()})" for p in sparse)
-        notes.append(f"Left out, for they have less than half of the combinations: {each}.")
+        notes.append(f"Left out, as they have less than half of the combinations: {each}.")
     points = points.drop(index=sparse)
     wide = cells.loc[:, cells.columns.get_level_values("point").isin(points.index)]
     complete = wide.dropna()
@@ -213,7 +215,7 @@ def _cells(
         raise UserError("--tradeoff", " ".join(metrics), reason, "Finish the study first.")
     if dropped := int(wide[columns[0]].notna().to_numpy().sum()) - len(complete) * len(points):
         runs_were = "1 run was" if dropped == 1 else f"{dropped} runs were"
-        notes.append(f"{runs_were} dropped, for other points lack these pictures or seeds.")
+        notes.append(f"{runs_were} left out, as other points lack these pictures or seeds.")
     counts = grouped.size().unstack("point").loc[complete.index]
     points["runs"] = counts[points.index].sum().astype(int)
     return complete, points, notes
@@ -243,24 +245,24 @@ def _fronts(
     return fronts.sort_values("hypervolume", ascending=False, kind="stable", ignore_index=True)
 
 
-def _beware(groups: Groups, along: Sequence[str], fronts: pd.DataFrame) -> list[str]:
+def _warnings(groups: Groups, along: Sequence[str], fronts: pd.DataFrame) -> list[str]:
     single = fronts.loc[fronts["points"] == 1, "of"]
     if len(single) < len(fronts):
         few = ", ".join(single)
         return [f"One point only, not a trade-off: {few}."] if few else []
-    said = "One weight is one point of the trade-off, and hypervolumes of single points say little."
+    note = "One weight is one point of the trade-off, and hypervolumes of single points are not meaningful."
     if groups.by == "weights.style":
-        return [said]
+        return [note]
     typed = "weights.style=0.2,2,20,200"
     if groups.by == "loss.style":
         names = [f"[{name.replace('+', ',')}]" if "+" in name else name for name in fronts["of"]]
         if not any(", " in name or name == "none" for name in names):
             typed = f"'loss/style={','.join(sorted(names))}' {typed}"
-    return [f"{said} All of it: nstbench run -m {typed}, with the study's other settings."]
+    return [f"{note} For a front, type nstbench run -m {typed} with the study's other settings."]
 
 
 def default_metrics(study: Study) -> tuple[str, str] | None:
-    """Return a metric of style and one of content that the study has, or none."""
+    """Return a metric of style and one of content that the study has, or None."""
     known = [name for name in study.metrics if name in study.directions]
     style = [name for name in ("cross/others", "gram_distance") if name in known]
     content = [name for name in ("ssim", "ms_ssim", "lpips_vgg", "lpips_alex", "psnr") if name in known]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Told apart also without colour: by the marker, and by their names.
+# Markers and names distinguish the lines without colour, too.
 _COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#332288",
     "#8C7A00", "#56B4E9", "#882255", "#E69F00", "#117733",
@@ -30,18 +30,18 @@ _STYLE: Any = {
     "axes.linewidth": 0.6,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
-    "pdf.fonttype": 42,  # text stays text, in a font that journals accept
+    "pdf.fonttype": 42,  # text as text, in a font that journals accept
     "svg.hashsalt": "nstbench",
 }
-_LINE = 0.145  # inches from one name to the next
+_LINE = 0.145  # inches between names
 _INDENT = 0.33  # inches from the axes to the names
 
 
 def write(t: Tradeoff, folder: Path) -> list[Path]:
-    """Write ``tradeoff.png`` and ``tradeoff.pdf`` into a folder, each in one piece; return their paths.
+    """Write ``tradeoff.png`` and ``tradeoff.pdf`` into a folder atomically; return their paths.
 
     Raises:
-        StorageError: the folder cannot be written to.
+        StorageError: If the folder cannot be written to.
     """
     import matplotlib
 
@@ -61,10 +61,10 @@ def write(t: Tradeoff, folder: Path) -> list[Path]:
 
 
 def draw(t: Tradeoff) -> Figure:
-    """Return the figure: content along x, style along y, a colour, a marker and a name for each thing.
+    """Return the figure: content along x, style along y, a colour, a marker and a name for each value.
 
-    A thin line joins a thing's points in the order of its weights, a thick one its front; points behind
-    it are hollow. Markers grow with the weight. Grey is what all of them together reach.
+    A thin line connects a value's points in the order of its weights, a thick one its front; points not on
+    it are hollow. Markers grow with the weight. The area that all points dominate is grey.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -72,14 +72,14 @@ def draw(t: Tradeoff) -> Figure:
     names = list(t.fronts["of"])
     longest = max(len(_short(name)) for name in [*names, t.by])
     column = 0.06 * longest + 0.2  # inches, at 7 points
-    left, bottom, top, of_axes = 0.62, 0.55, 0.3, 3.8
-    width = left + of_axes + _INDENT + column + 0.62
+    left, bottom, top, axes_width = 0.62, 0.55, 0.3, 3.8
+    width = left + axes_width + _INDENT + column + 0.62
     height = max(3.4, bottom + top + _LINE * (len(names) + 3))
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(width, height))
         rows = height - bottom - top
-        axes = figure.add_axes((left / width, bottom / height, of_axes / width, rows / height))
-        _common_front(axes, t)
+        axes = figure.add_axes((left / width, bottom / height, axes_width / width, rows / height))
+        _draw_common_front(axes, t)
         looks = {
             name: (_COLOURS[k % len(_COLOURS)], _MARKERS[k % len(_MARKERS)])
             for k, name in enumerate(sorted(names))
@@ -89,11 +89,11 @@ def draw(t: Tradeoff) -> Figure:
         axes.set_xlabel(f"{_title(t.content)}   ({_better(t.content_higher, '→', '←')})")
         axes.set_ylabel(f"{_title(t.style)}   ({_better(t.style_higher, '↑', '↓')})")
         axes.margins(0.06)
-        _from_the_corner(figure, axes, t)
+        _draw_direction(figure, axes, t)
         axes.set_title(_weights(t), fontsize=7, color="0.3", loc="left", pad=6)
-        axes.set_xlim(axes.get_xlim())  # names stand outside and change nothing
+        axes.set_xlim(axes.get_xlim())  # the names outside must not change the limits
         axes.set_ylim(axes.get_ylim())
-        _names(axes, t, looks, of_axes, rows, column)
+        _draw_names(axes, t, looks, axes_width, rows, column)
     return figure
 
 
@@ -107,7 +107,7 @@ def _title(metric: str) -> str:
 
 
 def _weights(t: Tradeoff) -> str:
-    """Return what the lines run along: ``weights.style = 2, 20, 200 (larger marker: later)``."""
+    """Return the setting along the lines, with its values: ``weights.style = 2, 20, 200  (…)``."""
     if len(t.along) != 1:
         return ""
     values = list(dict.fromkeys(at.partition("=")[2] for at in t.points["at"]))
@@ -132,8 +132,8 @@ def _draw_one(axes: Axes, t: Tradeoff, points: pd.DataFrame, colour: str, marker
     axes.scatter(x, y, s=sizes, marker=marker, c=face, edgecolors=colour, linewidths=0.8, zorder=3)
 
 
-def _common_front(axes: Axes, t: Tradeoff) -> None:
-    """Shade what all points together dominate, up to the worst corner."""
+def _draw_common_front(axes: Axes, t: Tradeoff) -> None:
+    """Shade the area that all points together dominate, up to the worst corner."""
     signs = _signs(t)
     x = t.points[["content", "style"]].to_numpy() * signs
     corner = np.array([t.reference[1], t.reference[0]]) * signs
@@ -148,8 +148,8 @@ def _common_front(axes: Axes, t: Tradeoff) -> None:
     axes.plot(*(corner * signs), marker="+", color="0.5", markersize=6, zorder=1, clip_on=False)
 
 
-def _from_the_corner(figure: Figure, axes: Axes, t: Tradeoff) -> None:
-    """Draw an arrow from the worst corner to where both are better; lines to the names are not there."""
+def _draw_direction(figure: Figure, axes: Axes, t: Tradeoff) -> None:
+    """Draw an arrow from the worst corner to where both metrics are better."""
     right, up = (1 if t.content_higher else -1), (1 if t.style_higher else -1)
     from matplotlib.transforms import offset_copy
 
@@ -167,7 +167,7 @@ def _from_the_corner(figure: Figure, axes: Axes, t: Tradeoff) -> None:
     )  # fmt: skip
 
 
-def _names(
+def _draw_names(
     axes: Axes, t: Tradeoff, looks: dict[str, tuple[str, str]], width: float, height: float, column: float
 ) -> None:
     """Write the names right of the axes, in the order of the lines' ends, with the hypervolume beside."""
@@ -197,9 +197,10 @@ def _names(
 
 
 def spread(wanted: Sequence[float], apart: float, top: float) -> list[float]:
-    """Return places in the same, ascending, order, each at least ``apart`` from the next, near the wanted.
+    """Return positions near the ascending ``wanted`` ones, at least ``apart`` from one another.
 
-    Places lie in 0 to ``top`` as long as they fit. Neighbours that crowd become a block about its mean.
+    Positions lie in 0 to ``top`` as long as they fit. Neighbours that are too close become a block around
+    their mean.
     """
     blocks: list[list[float]] = []  # [sum of wanted minus offset, number]
     for want in wanted:
@@ -220,6 +221,6 @@ def _start(block: list[float], apart: float, top: float) -> float:
 
 
 def _short(name: str, most: int = 44) -> str:
-    """Return a name that fits: the middle goes, for names differ at their ends."""
+    """Return a name of at most ``most`` characters, shortened in the middle: names differ at their ends."""
     half = most // 2
     return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"

@@ -11,7 +11,7 @@ from nstbench.pictures.resize import resize
 class Canvas(nn.Module):
     """A parametrisation of pictures: its parameters are all that a run optimises.
 
-    A subclass says how parameters become a picture (`forward`) and how a picture becomes
+    A subclass defines how parameters become a picture (`forward`) and how a picture becomes
     parameters (`paint`). Canvases hold a batch; each picture of it is a run of its own.
     """
 
@@ -27,13 +27,13 @@ class Canvas(nn.Module):
     def finished(self) -> Tensor:
         """Return the pictures clamped to [0, 1].
 
-        A copy is clamped, never the parameters: changing them between steps would spoil the
-        curvature that L-BFGS has gathered.
+        A copy is clamped, never the parameters: changing them between steps would make L-BFGS's
+        estimate of the curvature wrong.
         """
         pictures: Tensor = self()
         return pictures.clamp(0, 1)
 
     @torch.no_grad()
-    def carried_up(self, shape: tuple[int, int]) -> Tensor:
+    def resized(self, shape: tuple[int, int]) -> Tensor:
         """Return the finished pictures at another size, to start the next stage with."""
         return resize(self.finished(), shape)

@@ -1,4 +1,4 @@
-"""A canvas of which the luminance alone is optimised."""
+"""A canvas of which only the luminance is optimised."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from nstbench.canvas.base import Canvas
 from nstbench.pictures.colour_control import luminance
 
 
-class LuminanceOf(Canvas):
-    """Another canvas's luminance, in grey: for runs that leave the colours alone."""
+class LuminanceCanvas(Canvas):
+    """Luminance of another canvas, in grey, for runs that do not change colours.
+
+    Args:
+        canvas: Canvas whose parameters are optimised.
+    """
 
     def __init__(self, canvas: Canvas) -> None:
         super().__init__()
         self.inner = canvas
 
     def forward(self) -> Tensor:
-        """Return the luminance of the canvas inside."""
+        """Return the luminance of the inner canvas."""
         return luminance(self.inner())
 
     def paint(self, pictures: Tensor) -> None:
-        """Make the luminance of ``pictures`` the parameters."""
+        """Replace the parameters by those of the luminance of ``pictures``."""
         self.inner.paint(luminance(pictures))

@@ -12,18 +12,18 @@ class Pixels(Canvas):
     """The canvas whose parameters are the pixels, as in Gatys et al. (2016).
 
     Args:
-        range: of the parameters that stand for black to white. Published code optimises values up to
-            255, in which a step of one length is a 255th of what it is here, and a gradient likewise:
-            learning rates, and the first steps of L-BFGS, are in these units.
+        range: Value of the parameters for white; black is 0. Published code optimises values up to 255,
+            where a step of a given length changes the picture 255 times less than here, and gradients
+            are 255 times smaller: learning rates, and the first steps of L-BFGS, are in these units.
 
     Raises:
-        ValueError: if ``range`` is not positive.
+        ValueError: If ``range`` is not positive.
     """
 
     def __init__(self, range: float = 1.0) -> None:
         super().__init__()
         if range <= 0:
-            raise ValueError(f"from black to white is a positive distance, not {range}")
+            raise ValueError(f"range must be above 0, not {range}")
         self.range = range
         self.pixels = nn.Parameter(torch.empty(0))
 
@@ -32,6 +32,6 @@ class Pixels(Canvas):
         return self.pixels if self.range == 1 else self.pixels / self.range
 
     def paint(self, pictures: Tensor) -> None:
-        """Make a copy of ``pictures`` the parameters, in contiguous float32 (or float64)."""
+        """Replace the parameters by a contiguous copy of ``pictures``, in their precision."""
         copy = pictures.detach().clone(memory_format=torch.contiguous_format)
         self.pixels = nn.Parameter(copy if self.range == 1 else copy * self.range)

@@ -17,45 +17,45 @@ COLOUR_ROOT = (
     (0.2827, 0.5129, 0.7454),
 )
 
-# Half a level of 8 bits inside [0, 1]: black and white stay black and white, at a finite logit.
+# Half a level of 8 bits inside [0, 1]: black and white are rounded to themselves and have finite logits.
 _INSIDE = (1 / 512, 511 / 512)
 
-_STEEPEST = 2.0  # beyond, the rounding of high frequencies in float32 is amplified into visible ones
+_LARGEST_ALPHA = 2.0  # above it, rounding errors of high frequencies in float32 become visible
 
 
 class Spectral(Canvas):
     """A canvas of whitened pixels: ``picture = irfft2(rfft2(z) · g(f))`` with ``g ∝ f^-α``.
 
-    In photographs amplitudes fall with frequency, about as 1/f. Descent on pixels changes details
-    first; descent on ``z`` gives long waves the larger share. A change of variables: minima stay where
-    they are, the way there is another. Gradient descent is preconditioned with ``g²``; a step of Adam
-    moves the longest wave by up to ``lr · max g``, and max g grows with the picture, as max(H, W)^α for
-    α < 1: larger pictures want a smaller learning rate.
+    In photographs amplitudes fall with frequency, about as 1/f. Gradient descent on pixels changes details
+    first; on ``z`` it changes low frequencies more. It is a change of variables: the minima are the same,
+    the path of the optimiser is not. Gradient descent is preconditioned with ``g²``; a step of Adam
+    changes the lowest frequency by up to ``lr · max g``, and max g grows with the picture, as max(H, W)^α
+    for α < 1: larger pictures need a smaller learning rate.
 
     f is the radial frequency in cycles per pixel, not below 1/max(H, W), so that the mean has the gain
-    of the longest wave; g has a mean square of 1 over the picture's frequencies, so that z has the
-    scale of pixels and white noise stays as strong. The only parameter is ``z``, ``(B, 3, H, W)``.
+    of the lowest frequency; g has a mean square of 1 over the picture's frequencies, so that z has the
+    scale of pixels and white noise keeps its variance. The only parameter is ``z``, ``(B, 3, H, W)``.
 
     - ``decorrelate``: the channels of z are mixed by the root of photographs' colour covariance
-      (`COLOUR_ROOT`): changes of brightness come more easily than changes of hue.
-    - ``bounded``: the picture is the sigmoid of the mix, always inside [0, 1]. Painting takes the logit
-      of values moved into [1/512, 511/512], so that a start beyond [0, 1], such as wide noise, is cut
-      off, and pixels near black and white move slowly. A sigmoid is at most 1/4 steep: learning rates
-      mean a quarter of what they do on pixels, or less. Without it, values may leave [0, 1] while
-      optimising, as with `nstbench.canvas.pixels.Pixels`, and only the finished copy is clamped.
+      (`COLOUR_ROOT`): a step changes brightness more than hue.
+    - ``bounded``: the picture is the sigmoid of the mix, always inside [0, 1]. `paint` takes the logit
+      of values clamped to [1/512, 511/512], so that a start outside [0, 1], such as wide noise, is
+      clamped, and pixels near black and white change slowly. The slope of a sigmoid is at most 1/4:
+      a learning rate has at most a quarter of its effect on pixels. Without it, values may leave [0, 1]
+      while optimising, as with `nstbench.canvas.pixels.Pixels`, and only the finished copy is clamped.
 
     Olah, Mordvintsev & Schubert (2017, "Feature Visualization", Distill); Mordvintsev, Pezzotti,
     Schubert & Olah (2018, "Differentiable Image Parameterizations", Distill). Theirs has α = 1, complex
     parameters, colours of ImageNet and a sigmoid.
 
     Args:
-        alpha: 0 is the canvas of pixels, 1 the fall of photographs; at most 2. With the procedural
-            encoder 0.75 gave the best large forms (0.5: finer strokes; 1: blotches from afar).
-        decorrelate: colours, as above. Without it, strokes have fringes of false colour.
-        bounded: by a sigmoid, as above.
+        alpha: Exponent α, between 0 and 2: 0 is the canvas of pixels, 1 the spectrum of photographs. With
+            the procedural encoder 0.75 gave the best large forms (0.5: finer strokes; 1: large blotches).
+        decorrelate: Whether to mix the channels as above. Without it, strokes have coloured fringes.
+        bounded: Whether to bound the picture by a sigmoid, as above.
 
     Raises:
-        UserError: if ``alpha`` is outside [0, 2].
+        UserError: If ``alpha`` is outside [0, 2].
     """
 
     z: Tensor
@@ -64,13 +64,13 @@ class Spectral(Canvas):
 
     def __init__(self, alpha: float = 0.75, decorrelate: bool = True, bounded: bool = False) -> None:
         super().__init__()
-        if not 0 <= alpha <= _STEEPEST:  # NaN is not, either
+        if not 0 <= alpha <= _LARGEST_ALPHA:  # NaN is not, either
             setting = "canvas.parametrization.alpha"
-            reason, hint = f"it must be between 0 and {_STEEPEST:g}", f"Type {setting}=0.5, for example."
+            reason, hint = f"it must be between 0 and {_LARGEST_ALPHA:g}", f"Type {setting}=0.5, for example."
             raise UserError(setting, alpha, reason, hint)
         self.alpha, self.decorrelate, self.bounded = alpha, decorrelate, bounded
         self.z = nn.Parameter(torch.empty(0))
-        # Of no use to a checkpoint: they follow from the shape. Buffers, so that they move with z.
+        # Not in the checkpoint, as they follow from the shape. Buffers, so that they move with z.
         self.register_buffer("gain", torch.empty(0), persistent=False)
         self.register_buffer("colours", torch.tensor(COLOUR_ROOT), persistent=False)
 
@@ -83,7 +83,7 @@ class Spectral(Canvas):
         return pictures.sigmoid() if self.bounded else pictures
 
     def paint(self, pictures: Tensor) -> None:
-        """Make the z of ``pictures`` the parameters, in their precision and on their device.
+        """Replace the parameters by the z of ``pictures``, in their precision and on their device.
 
         It is computed on the CPU in float64: dividing by small gains would amplify rounding.
         """

@@ -19,7 +19,7 @@ from nstbench.cli.composition.jobs import jobs_of
 from nstbench.config.schema import Config
 from nstbench.config.validation import validate
 from nstbench.errors import UserError
-from nstbench.formatting import bytes_as_said, duration
+from nstbench.formatting import duration, format_bytes
 
 if TYPE_CHECKING:
     from nstbench.cost.prediction import Cost
@@ -143,14 +143,14 @@ def _show_one(console: Console, group: _Group) -> None:
             s.stage.precision,
             duration(s.step),
             duration(s.seconds),
-            bytes_as_said(s.memory),
+            format_bytes(s.memory),
             tried,
         )
     console.print(table)
     runs = f"{group.runs} runs, one after the other: " if group.runs > 1 else ""
     total = duration(group.runs * cost.seconds)
     about = "at most about" if group.config.schedule.plateau else "about"
-    need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
+    need, free = format_bytes(cost.memory), format_bytes(cost.free)
     console.print(
         f"{runs}{about} {total} on {device}"
         f" ({duration(cost.before)} to start, {duration(cost.after)} for metrics{' each' if runs else ''});"
@@ -166,7 +166,7 @@ def _show_all(console: Console, groups: Sequence[_Group]) -> None:
     for group in groups:
         own = " ".join(o for o in group.overrides if o not in common)
         seconds = group.cost.seconds
-        memory = bytes_as_said(group.cost.memory)
+        memory = format_bytes(group.cost.memory)
         table.add_row(str(group.runs), Text(own), duration(seconds), duration(group.runs * seconds), memory)
     console.print(table)
     runs = sum(group.runs for group in groups)
@@ -174,6 +174,6 @@ def _show_all(console: Console, groups: Sequence[_Group]) -> None:
     most, free = max(g.cost.memory for g in groups), min(g.cost.free for g in groups)
     console.print(
         f"{runs} runs, one after the other: about {total} on {groups[0].prepared.device};"
-        f" at most {bytes_as_said(most)} of the {bytes_as_said(free)} that are free. Nothing was written.",
+        f" at most {format_bytes(most)} of the {format_bytes(free)} that are free. Nothing was written.",
         soft_wrap=True,
     )

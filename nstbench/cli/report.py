@@ -47,12 +47,12 @@ def main(args: argparse.Namespace) -> int:
     """
     seconds = _parse_interval(args.watch)
     from nstbench.analysis.output import output_folder
-    from nstbench.analysis.report.write import Report, refuse_foreign
+    from nstbench.analysis.report.write import Report, check_output_folder
 
     study = args.study.expanduser()
     output = output_folder(study, args.output, "report")
     if seconds:
-        refuse_foreign(output)  # before waiting
+        check_output_folder(output)  # rather now than in a minute
         if not _wait_for_first_run(study):
             return 0
     report = Report(study, output, tell=lambda text: print(text, file=sys.stderr))

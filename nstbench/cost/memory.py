@@ -9,7 +9,7 @@ from nstbench.config.schema import Config
 from nstbench.cost.prediction import PAIR, Cost, StageCost, predict
 from nstbench.cost.trials import encoded_at_once, history_size_of
 from nstbench.errors import UserError
-from nstbench.formatting import bytes_as_said
+from nstbench.formatting import format_bytes
 from nstbench.runs.preparation import Prepared, check_blockwise
 from nstbench.runtime.device import free_memory, held_memory
 
@@ -38,7 +38,7 @@ def check_memory(config: Config, prepared: Prepared) -> None:
     cost = predict(config, prepared, seconds=_SECONDS)
     raise_if_too_large(config, prepared, cost)
     if cost.memory > _SAFE * cost.free:
-        need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
+        need, free = format_bytes(cost.memory), format_bytes(cost.free)
         log.warning("this run is expected to take about %s of the %s that are free", need, free)
 
 
@@ -52,7 +52,7 @@ def raise_if_too_large(config: Config, prepared: Prepared, cost: Cost) -> None:
         return
     largest = max(cost.stages, key=lambda stage: stage.memory)
     where = "" if prepared.device.type == "cpu" else " on the GPU"
-    need, free = bytes_as_said(cost.memory), bytes_as_said(cost.free)
+    need, free = format_bytes(cost.memory), format_bytes(cost.free)
     reason = f"it would take about {need} of memory, and {free} is free{where}"
     settings = ", or ".join(settings_that_fit(config, prepared, cost))
     hint = f"What fits: {settings}." if settings else "Give a smaller size."

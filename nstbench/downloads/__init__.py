@@ -1,1 +1,1 @@
-"""Files that a registry names, weights and paper pictures: fetched, checked, kept in a folder of ours."""
+"""Fetching, verifying and storing files that a registry names: weights and paper pictures."""

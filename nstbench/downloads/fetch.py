@@ -1,7 +1,7 @@
-"""Getting a file that a registry names: download it or copy it, check it, and only then put it in place.
+"""Storing a file that a registry names: download or copy it, verify it, then move it into place.
 
-Bytes go to `<file>.part`, which a later attempt continues where the sort of file allows it; the name `<file>`
-only ever holds bytes that were checked. This module imports neither torch nor a registry.
+Bytes go to `<file>.part`, which a later attempt continues if the kind of file allows it; `<file>` itself
+only ever holds verified bytes. This module imports neither torch nor a registry.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from uuid import uuid4
 
 from nstbench import __version__
 from nstbench.downloads.verification import (
-    Wanted,
+    RegisteredFile,
     expected_sha256,
+    find_mismatch,
     hash_file,
-    remember,
+    record_hash,
     verify,
-    what_is_wrong,
 )
 from nstbench.errors import UserError
 
@@ -37,65 +37,68 @@ if TYPE_CHECKING:
     import requests
     from rich.progress import Progress
 
-RETRIES = 4  # after a cut connection, per mirror
+RETRIES = 4  # per mirror, after an interrupted transfer
 WAIT_S = 1.0  # before the first retry; then twice, three times … as long
-CHUNK = 1 << 16  # bytes: as much as a cut connection can lose
+CHUNK = 1 << 16  # bytes; the most that an interrupted transfer loses
 
 
 class _MirrorError(Exception):
-    """This mirror cannot deliver the file; `unreachable` when there was not even a server."""
+    """This mirror cannot deliver the file; `unreachable` if no server answered."""
 
     def __init__(self, reason: str, *, unreachable: bool = False) -> None:
         super().__init__(reason)
         self.unreachable = unreachable
 
 
-class _CutError(Exception):
-    """The transfer broke off: what has arrived is kept, and trying again makes sense."""
+class _TransferError(Exception):
+    """The transfer was interrupted: the bytes received are kept, and a retry may succeed."""
 
 
 def fetch(
-    wanted: Wanted,
+    wanted: RegisteredFile,
     folder: Path,
     *,
     progress: bool = True,
     timeout: tuple[float, float] = (10.0, 60.0),
     setting: str = "weights",
 ) -> Path:
-    """Return `folder/<file>`, downloaded and checked unless it is there and good already.
+    """Return `folder/<file>`, downloaded and verified unless a verified copy exists.
 
-    The mirrors are tried in turn. A transfer that breaks off is continued, in this call or in the next. Two
-    processes that want the same file do not disturb each other: the second waits and finds it done.
+    The mirrors are tried in turn. An interrupted transfer is continued, in this call or in the next. If two
+    processes fetch the same file, the second waits for the first and uses its copy.
 
     Args:
-        wanted: what to get.
-        folder: where to store it; made if it does not exist.
-        progress: draw a progress bar on standard error.
-        timeout: seconds to connect, and seconds without a single byte.
-        setting: the setting to name in messages.
+        wanted: File to fetch.
+        folder: Folder to store it in; created if it does not exist.
+        progress: Whether to draw a progress bar on standard error.
+        timeout: Longest time to connect, and longest time without data, in seconds.
+        setting: Setting to name in messages.
 
     Raises:
-        UserError: no mirror delivered the right bytes, or the folder or the disk does not take them.
+        UserError: If no mirror delivered the right bytes, or the file cannot be written.
     """
     target = folder / wanted.file
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(target, progress, wanted.resumable) as part, _bar(wanted.file, progress) as bar:
-            if not _is_good(wanted, target):
-                sha256 = _from_any_mirror(wanted, part, folder, timeout, bar, setting)
+        with (
+            _exclusive_part(target, progress, wanted.resumable) as part,
+            _progress_bar(wanted.file, progress) as bar,
+        ):
+            if not _is_verified(wanted, target):
+                sha256 = _fetch_from_mirrors(wanted, part, folder, timeout, bar, setting)
                 _put_in_place(wanted, part, sha256, folder)
         return target
     except OSError as error:
         reason = f"{wanted.file} cannot be stored in {folder} ({error.strerror or error})"
-        hint = f"Make room and give the same command again, or set {wanted.variable} to another folder."
+        hint = f"Free disk space and type the same command again, or set {wanted.variable} to another folder."
         raise UserError(setting, wanted.name, reason, hint) from error
 
 
-def store(wanted: Wanted, source: Path, folder: Path, *, setting: str = "weights") -> Path:
-    """Copy a file that the user has into `folder` under the registry's name, if its bytes are the right ones.
+def store(wanted: RegisteredFile, source: Path, folder: Path, *, setting: str = "weights") -> Path:
+    """Copy a user's file into `folder` under the registry's name, if it has the registry's hash.
 
     Raises:
-        UserError: the file cannot be read, is not the registry's, or the folder does not take it.
+        UserError: If the file cannot be read, is not the registry's, or cannot be written.
     """
     copy = folder / f"{wanted.file}.{uuid4().hex[:8]}.tmp"
     try:
@@ -103,9 +106,9 @@ def store(wanted: Wanted, source: Path, folder: Path, *, setting: str = "weights
         try:
             shutil.copyfile(source, copy)
             sha256 = hash_file(copy)
-            if problem := what_is_wrong(wanted, copy, sha256, expected_sha256(wanted, folder)):
+            if problem := find_mismatch(wanted, copy, sha256, expected_sha256(wanted, folder)):
                 reason = f"{source} is not {wanted.file}: {problem}"
-                raise UserError(setting, wanted.name, reason, wanted.as_it_is(source))
+                raise UserError(setting, wanted.name, reason, wanted.own_file_hint(source))
             return _put_in_place(wanted, copy, sha256, folder)
         finally:
             copy.unlink(missing_ok=True)
@@ -114,7 +117,7 @@ def store(wanted: Wanted, source: Path, folder: Path, *, setting: str = "weights
         raise UserError(setting, wanted.name, reason) from error
 
 
-def _is_good(wanted: Wanted, target: Path) -> bool:
+def _is_verified(wanted: RegisteredFile, target: Path) -> bool:
     try:
         verify(wanted, target, target.parent)
     except (UserError, FileNotFoundError):
@@ -122,70 +125,75 @@ def _is_good(wanted: Wanted, target: Path) -> bool:
     return True
 
 
-def _put_in_place(wanted: Wanted, source: Path, sha256: str, folder: Path) -> Path:
+def _put_in_place(wanted: RegisteredFile, source: Path, sha256: str, folder: Path) -> Path:
     target = folder / wanted.file
     os.replace(source, target)
-    remember(wanted, target, target.stat(), sha256, folder)
+    record_hash(wanted, target, target.stat(), sha256, folder)
     return target
 
 
-def _from_any_mirror(
-    wanted: Wanted, part: Path, folder: Path, timeout: tuple[float, float], bar: Progress, setting: str
+def _fetch_from_mirrors(
+    wanted: RegisteredFile,
+    part: Path,
+    folder: Path,
+    timeout: tuple[float, float],
+    bar: Progress,
+    setting: str,
 ) -> str:
     """Fill `part` and return its sha256."""
     expected = expected_sha256(wanted, folder)
     failures: list[tuple[str, _MirrorError]] = []
     for url in wanted.urls:
         try:
-            return _from_mirror(wanted, url, part, expected, timeout, bar)
+            return _fetch_from_mirror(wanted, url, part, expected, timeout, bar)
         except _MirrorError as error:
             failures.append((url, error))
     reasons = [f"{url}: {error}" for url, error in failures]
-    told = f" {reasons[0]}" if len(reasons) == 1 else "".join(f"\n  {line}" for line in reasons)
+    listed = f" {reasons[0]}" if len(reasons) == 1 else "".join(f"\n  {line}" for line in reasons)
     offline = all(error.unreachable for _, error in failures)
     what = "no server can be reached for" if offline else "could not fetch"
     raise UserError(
         setting,
         wanted.name,
-        f"{what} {wanted.file}:{told}",
-        ("Is there a network? If not, get " if offline else "Get ") + wanted.by_hand(folder),
+        f"{what} {wanted.file}:{listed}",
+        ("Is there a network? If not, get " if offline else "Get ") + wanted.manual_steps(folder),
     )
 
 
-def _from_mirror(
-    wanted: Wanted, url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress
+def _fetch_from_mirror(
+    wanted: RegisteredFile, url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress
 ) -> str:
     """Fill `part` from one mirror and return its sha256; wrong bytes are deleted."""
     if not expected:
-        # Without a hash nothing would notice that a file was put together from two different ones.
+        # Without a hash, a file made of parts of two different files would not be detected.
         part.unlink(missing_ok=True)
     continued = part.exists()
-    cuts = 0
-    while cuts <= RETRIES:
-        time.sleep(cuts * WAIT_S)
+    interruptions = 0
+    while interruptions <= RETRIES:
+        time.sleep(interruptions * WAIT_S)
         try:
             sha256 = _stream(wanted, url, part, expected, timeout, bar)
-        except _CutError as error:
-            cuts, reason = cuts + 1, str(error)
+        except _TransferError as error:
+            interruptions, reason = interruptions + 1, str(error)
             continue
-        problem = what_is_wrong(wanted, part, sha256, expected)
+        problem = find_mismatch(wanted, part, sha256, expected)
         if not problem:
             return sha256
         part.unlink()
         if not continued:
             raise _MirrorError(problem)
-        # The bytes we began with came from another mirror or an earlier day: once more, all from here.
+        # The first bytes came from another mirror or an earlier version: fetch all of them from this mirror.
         continued = False
     megabytes = part.stat().st_size / 1e6 if part.exists() else 0.0
     continues = expected and megabytes and wanted.resumable
-    kept = f"; {megabytes:.1f} MB are here and the same command continues" if continues else ""
-    raise _MirrorError(f"{reason} ({cuts} attempts{kept})")
+    kept = f"; {megabytes:.1f} MB are kept and the same command continues" if continues else ""
+    raise _MirrorError(f"{reason} ({interruptions} attempts{kept})")
 
 
 def _stream(
-    wanted: Wanted, url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress
+    wanted: RegisteredFile, url: str, part: Path, expected: str, timeout: tuple[float, float], bar: Progress
 ) -> str:
-    """Append to `part` what it lacks and return its sha256; the server may make us start over."""
+    """Append the missing bytes to `part` and return its sha256; start over if the server requires it."""
     import requests
 
     digest, have = hashlib.sha256(), 0
@@ -202,22 +210,22 @@ def _stream(
         if response.status_code not in (200, 206):
             reason = f"HTTP {response.status_code} {response.reason or ''}".rstrip()
             busy = response.status_code == 429 or response.status_code >= 500
-            raise _CutError(reason) if busy else _MirrorError(reason)
+            raise _TransferError(reason) if busy else _MirrorError(reason)
         if response.headers.get("Content-Type", "").lower().startswith(("text/html", "application/xhtml")):
-            # Before anything is overwritten: a network's log-in page must not replace what has arrived.
-            raise _MirrorError("it is a web page, not the file: perhaps the file is gone from there")
+            # Before anything is overwritten: a network's log-in page must not replace the bytes received.
+            raise _MirrorError("it is a web page, not the file: the file may have been removed")
         if response.status_code == 200:
             digest, have = hashlib.sha256(), 0
         length = response.headers.get("Content-Length", "")
-        encoded = "Content-Encoding" in response.headers  # then the length is not that of the file
+        encoded = "Content-Encoding" in response.headers  # the length is then not that of the file
         total = have + int(length) if length.isdigit() and not encoded else None
         most = wanted.largest or math.inf
-        too_large = f"it is larger than {most / 1e6:.0f} MB, which such a file never is"
+        too_large = f"it is larger than {most / 1e6:.0f} MB, the limit for such files"
         if total is not None and total > most:
             raise _MirrorError(too_large)
         if total is not None and total - have > (free := shutil.disk_usage(part.parent).free):
             raise OSError(f"{(total - have) / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free")
-        # reset, not update: what an earlier attempt left does not count for the speed.
+        # reset, not update: bytes of an earlier attempt do not count for the speed.
         bar.reset(bar.task_ids[0], completed=have, total=total, visible=True)
         with part.open("ab" if have else "wb") as file:
             try:
@@ -230,12 +238,14 @@ def _stream(
                     bar.update(bar.task_ids[0], completed=have)
             except requests.RequestException as error:
                 unit, one = ("MB", 1e6) if (total or have) >= 1e6 else ("kB", 1e3)
-                of = f" of {total / one:.1f}" if total else ""
-                raise _CutError(f"the transfer broke off at {have / one:.1f}{of} {unit}") from error
+                of_total = f" of {total / one:.1f}" if total else ""
+                raise _TransferError(
+                    f"the transfer was interrupted at {have / one:.1f}{of_total} {unit}"
+                ) from error
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have != total:
-        raise _CutError(f"the server sent {have} of {total} bytes")
+        raise _TransferError(f"the server sent {have} of {total} bytes")
     return digest.hexdigest()
 
 
@@ -244,40 +254,40 @@ def _get(url: str, have: int, timeout: tuple[float, float]) -> requests.Response
 
     headers = {
         "Accept-Encoding": "identity",  # the length and the ranges must be those of the file itself
-        "User-Agent": f"nstbench/{__version__} (python-requests)",  # Wikimedia refuses the nameless
+        "User-Agent": f"nstbench/{__version__} (python-requests)",  # Wikimedia requires one
     }
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
         return requests.get(url, headers=headers, stream=True, timeout=timeout)
     except requests.ReadTimeout as error:
-        raise _CutError(f"no answer within {timeout[1]:g} s") from error
+        raise _TransferError(f"no answer within {timeout[1]:g} s") from error
     except requests.ConnectionError as error:
         root: BaseException = error
         while cause := root.__cause__ or root.__context__:
             root = cause
         if isinstance(root, ConnectionResetError):
-            raise _CutError("the server closed the connection") from error
+            raise _TransferError("the server closed the connection") from error
         if isinstance(root, socket.gaierror):
             raise _MirrorError("its name cannot be resolved", unreachable=True) from error
-        why = getattr(root, "strerror", None) or str(root)
-        raise _MirrorError(why, unreachable=not isinstance(error, requests.exceptions.SSLError)) from error
+        reason = getattr(root, "strerror", None) or str(root)
+        raise _MirrorError(reason, unreachable=not isinstance(error, requests.exceptions.SSLError)) from error
     except requests.RequestException as error:
         raise _MirrorError(str(error)) from error
 
 
 @contextmanager
-def _alone(target: Path, progress: bool, resumable: bool) -> Iterator[Path]:
-    """Yield the name of a part file that no other process writes meanwhile."""
+def _exclusive_part(target: Path, progress: bool, resumable: bool) -> Iterator[Path]:
+    """Yield the path of a part file that no other process writes at the same time."""
     lock = target.with_name(f".{target.name}.lock")
     with lock.open("a") if resumable else nullcontext() as handle:
         if handle and _lock(handle.fileno(), target.name, progress):
             yield target.with_name(f"{target.name}.part")
-            # Done, so that whoever opens a new lock file from now on finds the target and does not write.
-            # After a failure the lock file must stay: those who wait hold this one.
+            # On success, a process that creates a new lock file finds the target and does not write.
+            # After a failure the lock file must stay: waiting processes hold this one.
             lock.unlink(missing_ok=True)
             return
-    # Not to be continued, or no locks here (Windows, some cluster file systems): a part file of our own.
+    # Not resumable, or no locks here (Windows, some cluster file systems): a part file of this process alone.
     part = target.with_name(f"{target.name}.{uuid4().hex[:8]}.part")
     try:
         yield part
@@ -301,7 +311,7 @@ def _lock(handle: int, name: str, progress: bool) -> bool:
 
 
 @contextmanager
-def _bar(name: str, shown: bool) -> Iterator[Progress]:
+def _progress_bar(name: str, shown: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
     from rich.progress import TransferSpeedColumn as SpeedColumn

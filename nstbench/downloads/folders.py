@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def own_folder(variable: str, name: str) -> Path:
-    """Return the folder that an environment variable names, else `nstbench/<name>` in the user's cache."""
+    """Return the folder of an environment variable, else `nstbench/<name>` in the user's cache."""
     own = os.environ.get(variable)
     return Path(own).expanduser() if own else cache_folder() / "nstbench" / name
 

@@ -1,7 +1,7 @@
-"""Whether a downloaded file holds the bytes that it should.
+"""Verifying downloaded files by their hashes.
 
-What is known of a file lies beside it in nstbench's folder: `<file>.verified` (its hash when it was last
-read) and, where no hash was ever published, `<file>.sha256` (the hash of the first copy seen).
+nstbench's folder holds, for each file, `<file>.verified` (its hash when it was last read) and, if no hash
+was published, `<file>.sha256` (the hash of the first copy found).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from uuid import uuid4
 from nstbench.errors import UserError
 
 
-class Wanted(Protocol):
-    """A file that a registry names, and what is particular to its sort: weights, pictures."""
+class RegisteredFile(Protocol):
+    """A file that a registry names, with what differs between weights and pictures."""
 
     @property
     def name(self) -> str:
-        """What a user types."""
+        """Name to type."""
 
     @property
     def file(self) -> str:
-        """The file's name in nstbench's folder."""
+        """Name of the file in nstbench's folder."""
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -34,32 +34,32 @@ class Wanted(Protocol):
 
     @property
     def sha256(self) -> str:
-        """The full hash or its first digits; "" when none was published."""
+        """Full hash or its first digits; "" if none was published."""
 
     @property
     def variable(self) -> str:
-        """The environment variable that names another folder."""
+        """Environment variable that names another folder."""
 
     @property
     def largest(self) -> int | None:
-        """Bytes that no such file exceeds: a download of more is given up. None: no limit."""
+        """Largest size in bytes, above which a download is aborted. None: no limit."""
 
     @property
     def resumable(self) -> bool:
-        """Whether what has arrived is kept when a transfer breaks off, for the next to continue."""
+        """Whether the bytes of an interrupted transfer are kept, so that the next one continues."""
 
-    def what_else(self, path: Path) -> str:
-        """Return what a file of unknown sha256 visibly is instead, as in "it is a web page"; or ""."""
+    def find_mismatch(self, path: Path) -> str:
+        """Return why a file of unknown sha256 cannot be this one, as in "it is a web page"; or ""."""
 
-    def by_hand(self, folder: Path) -> str:
-        """Return what to do when no mirror delivers, after "Get": "the file by hand and …"."""
+    def manual_steps(self, folder: Path) -> str:
+        """Return what to do if no mirror works, as the continuation of "Get": "the file by hand and …"."""
 
-    def as_it_is(self, source: Path) -> str:
-        """Return how a user's own file is used although it is not the one that the registry means."""
+    def own_file_hint(self, source: Path) -> str:
+        """Return how to use a file that differs from the registry's."""
 
 
 def verify(
-    wanted: Wanted,
+    wanted: RegisteredFile,
     path: Path,
     folder: Path,
     *,
@@ -67,33 +67,33 @@ def verify(
     setting: str = "weights",
     hint: str = "Delete the file and get it again.",
 ) -> str:
-    """Return the full sha256 of a file that is the one the registry means, or raise.
+    """Return the full sha256 of a file that has the registry's hash, or raise.
 
-    Entries without a published hash are pinned: the hash of the first copy seen is stored in `folder` as
-    `<file>.sha256` (readable by `sha256sum -c`), and every copy is held to it from then on.
+    Entries without a published hash are pinned: the hash of the first copy found is stored in `folder` as
+    `<file>.sha256` (readable by `sha256sum -c`), and every later copy must have it.
 
     Args:
-        wanted: what it should be.
-        path: the file, in `folder` or elsewhere.
-        folder: nstbench's own folder, where what is known of the file is remembered.
-        rehash: read the file even when it has not changed since it was last verified.
-        setting: the setting to name in messages.
-        hint: what to do about a wrong hash.
+        wanted: Entry of the registry.
+        path: Path of the file, in `folder` or elsewhere.
+        folder: Folder of nstbench, where hashes are recorded.
+        rehash: Whether to read the file even if it has not changed since it was last verified.
+        setting: Setting to name in messages.
+        hint: What to do about a wrong hash, as a sentence.
 
     Raises:
-        UserError: another hash than expected.
-        OSError: the file cannot be read.
+        UserError: If the hash is not the expected one.
+        OSError: If the file cannot be read.
     """
-    # Before hashing: a file that changes meanwhile must not be remembered as verified.
+    # Before hashing: a file that changes meanwhile must not be recorded as verified.
     stat = path.stat()
-    sha256 = ("" if rehash else remembered(path, folder)) or hash_file(path)
-    if problem := what_is_wrong(wanted, path, sha256, expected_sha256(wanted, folder)):
+    sha256 = ("" if rehash else recorded_hash(path, folder)) or hash_file(path)
+    if problem := find_mismatch(wanted, path, sha256, expected_sha256(wanted, folder)):
         with suppress(OSError):
             _record(path, folder).unlink()
         raise UserError(setting, wanted.name, f"{path} is damaged or is another file: {problem}", hint)
-    # What cannot be remembered (a read-only folder) is only slower.
+    # If the hash cannot be recorded (a read-only folder), the file is hashed again next time.
     with suppress(OSError):
-        remember(wanted, path, stat, sha256, folder)
+        record_hash(wanted, path, stat, sha256, folder)
     return sha256
 
 
@@ -103,12 +103,12 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def remembered(path: Path, folder: Path) -> str:
-    """Return the sha256 that was found when `path` was last verified, "" if it has changed or never was.
+def recorded_hash(path: Path, folder: Path) -> str:
+    """Return the sha256 of `path` when it was last verified; "" if never, or if it has changed since.
 
-    Hashing 500 MB of weights takes seconds, at each start of each run. So size and modification time stand
-    for the bytes, as for `make` and `git`; `nstbench weights verify` reads the bytes. The memory lies in
-    nstbench's folder even for a file in torch's cache: that folder is not ours to write to.
+    Hashing 500 MB of weights takes seconds, at each start of each run. So a file of the same size and
+    modification time counts as unchanged, as for `make` and `git`; `nstbench weights verify` reads the
+    bytes. The record is in nstbench's folder even for a file in torch's cache, where nothing is written.
     """
     try:
         known = json.loads(_record(path, folder).read_text())
@@ -119,17 +119,17 @@ def remembered(path: Path, folder: Path) -> str:
         return ""
 
 
-def remember(wanted: Wanted, path: Path, stat: os.stat_result, sha256: str, folder: Path) -> None:
-    """Store that `path`, as `stat` describes it, has this hash; pin it where none was published."""
+def record_hash(wanted: RegisteredFile, path: Path, stat: os.stat_result, sha256: str, folder: Path) -> None:
+    """Record the hash of `path` at the state `stat`; pin it if none was published."""
     folder.mkdir(parents=True, exist_ok=True)
     if not expected_sha256(wanted, folder):
         _write(folder / f"{wanted.file}.sha256", f"{sha256}  {wanted.file}\n")
     known = {"size": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": sha256}
-    if remembered(path, folder) != sha256:
+    if recorded_hash(path, folder) != sha256:
         _write(_record(path, folder), json.dumps(known) + "\n")
 
 
-def expected_sha256(wanted: Wanted, folder: Path) -> str:
+def expected_sha256(wanted: RegisteredFile, folder: Path) -> str:
     """Return the hash (or its known prefix) that the file must have: published, else pinned, else ""."""
     try:
         return wanted.sha256 or (folder / f"{wanted.file}.sha256").read_text().split()[0].lower()
@@ -137,10 +137,10 @@ def expected_sha256(wanted: Wanted, folder: Path) -> str:
         return ""
 
 
-def what_is_wrong(wanted: Wanted, path: Path, sha256: str, expected: str) -> str:
-    """Return why a file with this hash cannot be the expected one, "" if nothing speaks against it."""
+def find_mismatch(wanted: RegisteredFile, path: Path, sha256: str, expected: str) -> str:
+    """Return why a file with this hash cannot be the expected one, as a clause; "" if it can."""
     if not expected:
-        return wanted.what_else(path)
+        return wanted.find_mismatch(path)
     if sha256.startswith(expected):
         return ""
     what = describe(path)
@@ -149,13 +149,13 @@ def what_is_wrong(wanted: Wanted, path: Path, sha256: str, expected: str) -> str
 
 
 def describe(path: Path) -> str:
-    """Return what a file is by its first bytes, when it is one of the usual mistakes; else ""."""
+    """Return what a file is by its first bytes if it is a common mistake, such as "a web page"; else ""."""
     with path.open("rb") as file:
         return describe_head(file.read(512))
 
 
 def describe_head(head: bytes) -> str:
-    """Return what a file that begins so is, when it is one of the usual mistakes; else ""."""
+    """Return what a file with these first bytes is if it is a common mistake; else ""."""
     start = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<!--")):
         return "a web page"

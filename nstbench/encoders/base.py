@@ -20,14 +20,14 @@ Padding = Literal["zeros", "reflect", "replicate", "circular", "none"]
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """What is known of a layer without running it.
+    """The geometry of a layer, known without running it.
 
     Attributes:
-        channels: number of feature channels C.
-        stride: pixels of the picture per position of the feature map.
-        receptive_field: side in pixels of the square that one position sees; None: the whole picture.
-        first: where the centre of that square is for the first position, in pixels from the first
-            pixel's centre, along either side; None: not known.
+        channels: Number of feature channels C.
+        stride: Pixels of the picture per position of the feature map.
+        receptive_field: Side of the receptive field of a position, in pixels; None: the whole picture.
+        first: Centre of the first position's receptive field, in pixels from the first pixel's centre,
+            along either side; None: not known.
     """
 
     channels: int
@@ -39,13 +39,13 @@ class LayerInfo:
 class Encoder(nn.Module):
     """A frozen network: pictures in, named feature maps out.
 
-    A subclass fills in `layers` (in the order of computation), `default_layers` and `_features`.
+    A subclass sets `layers` (in the order of computation) and `default_layers`, and defines `_features`.
 
     Attributes:
-        layers: what each layer is called and its geometry.
-        default_layers: the layers that ``layers=default`` means for "content" and "style", and those
-            that ``layers=patches`` means, for losses that compare each position with every other.
-        weights_sha256: hash of the weights in use, for the run record.
+        layers: Geometry of each layer by its name.
+        default_layers: Layers of ``layers=default``, under "content" and "style", and of
+            ``layers=patches``, under "patches", for losses that compare each position with every other.
+        weights_sha256: Hash of the weights in use, for the run record.
     """
 
     layers: Mapping[str, LayerInfo]
@@ -58,14 +58,14 @@ class Encoder(nn.Module):
         self._scales: dict[str, Tensor] = {}
 
     def _features(self, x: Tensor, layers: Sequence[str]) -> Features:
-        """Return the feature maps of preprocessed pictures, computing nothing beyond the deepest."""
+        """Return the feature maps of preprocessed pictures, computing nothing beyond the deepest layer."""
         raise NotImplementedError
 
     def forward(self, pictures: Tensor, layers: Sequence[str]) -> Features:
         """Return the feature maps ``(B, C, h, w)`` of ``layers`` for pictures ``(B, 3, H, W)``.
 
         Raises:
-            UserError: if the encoder has no such layer.
+            UserError: If the encoder has no such layer.
         """
         self.check(layers)
         features = self._features(self.preprocessing(pictures), layers) if layers else {}
@@ -79,7 +79,7 @@ class Encoder(nn.Module):
         return self._scales[layer].to(f.dtype)
 
     def check(self, layers: Iterable[str], setting: str = "layers") -> None:
-        """Raise `UserError` naming the first layer this encoder lacks and those most like it."""
+        """Raise `UserError` for the first layer that this encoder lacks, with the most similar names."""
         for layer in layers:
             if layer not in self.layers:
                 hint = did_you_mean(layer, self.layers, what="layers")
@@ -90,11 +90,11 @@ class Encoder(nn.Module):
         return max((self.layers[layer].stride for layer in layers), default=1)
 
     def freeze(self) -> None:
-        """Switch to evaluation mode for good and take no gradients for the weights."""
+        """Switch to evaluation mode and disable gradients for the weights."""
         self.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> Encoder:
-        """Stay in evaluation mode: an encoder is frozen, whatever contains it."""
+        """Stay in evaluation mode, as an encoder is frozen inside any module."""
         return super().train(False)
 
     @torch.no_grad()
@@ -103,12 +103,12 @@ class Encoder(nn.Module):
 
         Gatys et al. rescale the weights of VGG-19 so that each filter's mean activation over
         images and positions is 1, which leaves the function of a ReLU network unchanged but for
-        the scale of its feature maps (CVPR 2016, §2). Scaling the maps as they are handed out is
-        the same thing, and needs no knowledge of how the layers are wired. Convolutions and pools
-        take the scale of the ReLU they belong to. Channels that never fire keep their scale.
+        the scale of its feature maps (CVPR 2016, §2). Scaling the maps that `forward` returns is
+        equivalent, and does not depend on how the layers are connected. Convolutions and pools have the
+        scale of the ReLU they belong to. Channels that are always 0 keep their scale.
 
         Args:
-            pictures: ``(B, 3, H, W)`` in [0, 1]; the published weights used ImageNet photographs.
+            pictures: Pictures ``(B, 3, H, W)`` in [0, 1]; the published weights used ImageNet photographs.
         """
         self._scales = {}
         means = {
@@ -129,9 +129,9 @@ class ChainEncoder(Encoder):
     """An encoder whose layers are modules applied one after the other.
 
     Args:
-        modules: the layers by name, in order. None may work in place.
-        preprocessing: what the first module expects.
-        default_layers: the layers that ``layers=default`` means.
+        modules: Layers by name, in order. None may work in place.
+        preprocessing: Preprocessing that the first module expects.
+        default_layers: Layers of ``layers=default`` and ``layers=patches``, as for `Encoder`.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ChainEncoder(Encoder):
         self.chain = nn.ModuleDict(modules)
         self.default_layers = default_layers
         self.layers = chain_geometry(modules)
-        refuse_in_place(self.chain)
+        disable_in_place(self.chain)
         self.freeze()
 
     def _features(self, x: Tensor, layers: Sequence[str]) -> Features:
@@ -159,7 +159,7 @@ class ChainEncoder(Encoder):
         return {layer: found[layer] for layer in layers}
 
     def smallest_picture(self, layers: Iterable[str]) -> int:
-        """Return the shortest edge that every window up to the deepest layer fits."""
+        """Return the shortest edge, in pixels, that fits every window up to the deepest layer."""
         names = list(self.chain)
         deepest = max((names.index(layer) for layer in layers), default=-1)
         modules = [self.chain[name] for name in names[: deepest + 1]]
@@ -168,25 +168,25 @@ class ChainEncoder(Encoder):
     def _scale_owners(self) -> dict[str, str]:
         # conv -> the ReLU that follows it; pool -> the ReLU before it.
         owners: dict[str, str] = {}
-        waiting: list[str] = []
+        pending: list[str] = []
         last = ""
         for name, module in self.chain.items():
             if isinstance(module, nn.Conv2d):
-                waiting.append(name)
+                pending.append(name)
             elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
                 owners[name] = last or name
             else:
-                owners.update(dict.fromkeys([*waiting, name], name))
-                waiting, last = [], name
-        owners.update({name: name for name in waiting})
+                owners.update(dict.fromkeys([*pending, name], name))
+                pending, last = [], name
+        owners.update({name: name for name in pending})
         return {name: owners[name] for name in self.chain}
 
 
-def refuse_in_place(module: nn.Module) -> None:
-    """Make every module inside ``module`` leave its input alone.
+def disable_in_place(module: nn.Module) -> None:
+    """Disable in-place operation in every module inside ``module``.
 
-    An in-place ReLU after a tapped convolution turns the captured map into the ReLU's: the
-    surveyed implementations that offer ``conv`` layers silently return ``relu`` ones.
+    An in-place ReLU would overwrite the feature map of the convolution before it: the surveyed
+    implementations that offer ``conv`` layers silently return ``relu`` ones.
     """
     for part in module.modules():
         if getattr(part, "inplace", False):
@@ -194,7 +194,7 @@ def refuse_in_place(module: nn.Module) -> None:
 
 
 def chain_geometry(modules: Mapping[str, nn.Module]) -> dict[str, LayerInfo]:
-    """Return the channels, stride and receptive field of each module of a chain, and where it begins."""
+    """Return the geometry of each module of a chain."""
     infos: dict[str, LayerInfo] = {}
     channels, stride, field, first = 3, 1, 1, 0.0
     for name, module in modules.items():
@@ -207,7 +207,7 @@ def chain_geometry(modules: Mapping[str, nn.Module]) -> dict[str, LayerInfo]:
 
 
 def _pads(module: nn.Module, kernel: int) -> float:
-    """Return by how many positions the first window of a module lies outside its input."""
+    """Return the number of positions by which the first window of a module lies outside its input."""
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         # "same" puts the odd position to the right.
         return (kernel - 1) // 2 if isinstance(module.padding, str) else side(module.padding)
@@ -227,13 +227,13 @@ def _window(module: nn.Module, channels: int) -> tuple[int, int, int]:
 
 
 def _fits(size: int, modules: Iterable[nn.Module]) -> bool:
-    """Tell whether a picture of this edge leaves a position after each of the modules."""
+    """Return whether a picture of this edge leaves a position after each of the modules."""
     for module in modules:
         if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             continue
         padding = 0 if isinstance(module.padding, str) else side(module.padding)
         if isinstance(module, nn.Conv2d) and module.padding_mode == "reflect" and size <= padding:
-            return False  # a mirror needs something to mirror
+            return False  # reflection needs more positions than it pads
         kernel = side(module.kernel_size)
         size = (size + 2 * padding - kernel) // side(module.stride) + 1
         if size < 1:
@@ -242,12 +242,12 @@ def _fits(size: int, modules: Iterable[nn.Module]) -> bool:
 
 
 def side(size: int | tuple[int, ...]) -> int:
-    """Return the first of one number or several, as PyTorch keeps the sides of windows."""
+    """Return the first side of a window, which PyTorch stores as one number or as a tuple."""
     return size if isinstance(size, int) else size[0]
 
 
 def set_padding(module: nn.Module, padding: Padding) -> None:
-    """Give every padded convolution inside ``module`` the padding asked for.
+    """Set the padding of every padded convolution inside ``module``.
 
     ``none`` computes valid positions only, so feature maps shrink by the kernel at each layer.
     """
@@ -256,7 +256,7 @@ def set_padding(module: nn.Module, padding: Padding) -> None:
             conv.padding = (0, 0)
         elif not isinstance(conv.padding, str) and any(conv.padding):
             conv.padding_mode = padding
-            # Conv2d fixes F.pad's arguments when it is built: both sides of each axis, the last first.
+            # Conv2d computes F.pad's arguments in its constructor: both sides of each axis, the last first.
             conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in (0, 1)]
 
 

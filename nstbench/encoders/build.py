@@ -1,4 +1,4 @@
-"""From the `encoder` node of a configuration to an encoder."""
+"""Building an encoder from the `encoder` node of a configuration."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nstbench.encoders.calibration import calibration_pictures
 def build_encoder(node: Mapping[str, Any]) -> Encoder:
     """Return the encoder of a checked node, frozen, on the CPU.
 
-    A sweep asks for the same encoder again and again: the last two are kept.
+    The last two are cached, as the runs of a sweep use the same encoder.
 
     Raises:
-        UserError: if its weights are missing or damaged.
+        UserError: If its weights are missing or damaged.
     """
     return _build(json.dumps(node, sort_keys=True))
 

@@ -9,7 +9,7 @@ from nstbench.pictures.io import read_picture
 from nstbench.pictures.resize import resize
 from nstbench.pictures.samples import SAMPLES
 
-# Faces, fur, still life, sky, points of light and stones: what of photographs ships with scikit-image.
+# A face, fur, a still life, sky, points of light and stones, all shipped with scikit-image.
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "hubble", "gravel")
 
 

@@ -1,4 +1,4 @@
-"""From the setting `encoder.weights` to tensors in a network."""
+"""Finding the file of the setting `encoder.weights`, and loading tensors into a network."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from nstbench.errors import UserError
 def own_or_registered(
     weights: str, preprocessing: PreprocessingName | None, download: bool
 ) -> tuple[Path, PreprocessingName]:
-    """Return the file that ``encoder.weights`` means, and the input its weights expect.
+    """Return the file that ``encoder.weights`` names, and the preprocessing that its weights expect.
 
     Raises:
-        UserError: if it is neither a name of the registry nor a file, or its file is missing.
+        UserError: If it is neither a name of the registry nor a file, or its file is missing.
     """
     if weights in REGISTRY:
         return locate(weights, download=download), preprocessing or REGISTRY[weights].preprocessing
@@ -28,10 +28,10 @@ def own_or_registered(
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], file: str) -> None:
-    """Load a state dict, refusing tensors that are missing, left over, of another shape or not finite.
+    """Load a state dict whose tensors are those of the network, in name and shape, and finite.
 
     Raises:
-        UserError: naming the file and the first difference.
+        UserError: If they are not; it names the file and the first difference.
     """
     try:
         network.load_state_dict(dict(state))

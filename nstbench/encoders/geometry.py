@@ -1,4 +1,4 @@
-"""From a mask of a picture to how much each position of a layer counts."""
+"""The shapes of an encoder's feature maps, and whether its padding is circular."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nstbench.pictures.shape import Shape
 
 
 def map_shapes(encoder: Encoder, layers: Sequence[str], shape: Shape) -> Mapping[str, Shape]:
-    """Return the height and width of each layer's map for a picture of this shape; nothing is computed."""
+    """Return the height and width of each layer's map for a picture of this shape, without running it."""
     if not layers:
         return {}
     device = next(encoder.parameters()).device
@@ -23,5 +23,5 @@ def map_shapes(encoder: Encoder, layers: Sequence[str], shape: Shape) -> Mapping
 
 
 def wraps_around(encoder: Encoder) -> bool:
-    """Tell whether positions at a border see the opposite one."""
+    """Return whether any convolution has circular padding."""
     return any(isinstance(m, nn.Conv2d) and m.padding_mode == "circular" for m in encoder.modules())

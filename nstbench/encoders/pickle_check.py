@@ -1,8 +1,8 @@
-"""What a pickle of tensors would make, found without making any of it.
+"""Checking what a pickle of tensors would create, without creating it.
 
-`torch.load(weights_only=True)` runs no code of a file, but it does what the file says with the classes it
-knows: 25 bytes that call `torch.Tensor(1500000000)` take 6 GB. Here a pickle is read with a stack of
-descriptions instead of objects, and only what state dicts are made of is let through.
+`torch.load(weights_only=True)` runs no code of a file, but it calls the classes it allows with the file's
+arguments: 25 bytes that call `torch.Tensor(1500000000)` take 6 GB. Here a pickle is read with a stack of
+descriptions instead of objects, and only the contents of state dicts are accepted.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from math import prod
 from typing import IO, Any
 
 MOST_OPERATIONS = 300_000
-"""Operations of a pickle: each may make an object of some 200 bytes."""
+"""Largest number of operations of a pickle: each may create an object of some 200 bytes."""
 
 _MOST_COPIED = 4 * MOST_OPERATIONS
-"""Elements that calls copy: one long list, given to many calls, would be copied by each."""
+"""Largest number of elements that calls copy: a long list could be the argument of many calls."""
 
 PYTHON_OBJECTS = (
     "the file holds Python objects, not only tensors; loading it could run code, so it is refused"
@@ -27,10 +27,10 @@ DAMAGED = "the file is damaged, cut short, or no file of weights"
 
 
 class TensorFileError(Exception):
-    """A file of tensors that is not read.
+    """A file of tensors that cannot or must not be read.
 
     Args:
-        reason: Why, as a clause.
+        reason: Reason, as a clause.
         hint: What to do instead, as a sentence.
     """
 
@@ -39,7 +39,7 @@ class TensorFileError(Exception):
         super().__init__(reason)
 
 
-def refuse_objects() -> TensorFileError:
+def objects_error() -> TensorFileError:
     """Return the error for a file that holds more than tensors, numbers and names."""
     hint = "If you trust it, load it yourself and save its state_dict() alone, best as .safetensors."
     return TensorFileError(PYTHON_OBJECTS, hint)
@@ -52,7 +52,7 @@ class _Global:
 
 @dataclass
 class _Mapping:
-    """A dict or OrderedDict; only its length is of interest."""
+    """A dict or OrderedDict, described by its length."""
 
     length: int = 0
     ordered: bool = False
@@ -60,12 +60,12 @@ class _Mapping:
 
 @dataclass(frozen=True)
 class _Other:
-    """A value that no call takes apart: a tensor, a device, a set."""
+    """A value whose contents no call uses: a tensor, a device, a set."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Memory that a pickle asks for.
+    """Memory that a pickle would allocate.
 
     Attributes:
         key: Name of the storage in the file.
@@ -80,11 +80,11 @@ class Storage:
 
 @dataclass
 class Contents:
-    """What a pickle would make.
+    """What a pickle would create.
 
     Attributes:
-        value: The pickled object, where it is a number; else a description.
-        storages: Storages that its tensors lie in, by key.
+        value: Pickled object if it is a number, else its description.
+        storages: Storages of its tensors, by key.
         tensor_bytes: Sum of the sizes of its tensors, of which several may share a storage.
     """
 
@@ -123,14 +123,14 @@ _DTYPES = {
 
 
 def contents_of(file: IO[bytes]) -> Contents:
-    """Return what the pickle that begins at the file's position would make, leaving the file after it.
+    """Return what the pickle at the file's position would create; move the position to its end.
 
     Args:
-        file: Whose reads return no more than there is, however much is asked for.
+        file: File whose `read(n)` allocates no more than the bytes left, for any n.
 
     Raises:
-        TensorFileError: The pickle is damaged, holds other objects than tensors, numbers, strings and their
-            containers, or would take much more memory than such a file needs.
+        TensorFileError: If the pickle is damaged, holds other objects than tensors, numbers, strings and
+            their containers, or would take much more memory than such a file needs.
     """
     reading = _Reading()
     try:
@@ -139,7 +139,7 @@ def contents_of(file: IO[bytes]) -> Contents:
                 raise TensorFileError(f"it holds more than {MOST_OPERATIONS:,} objects, so it is refused")
             step = _STEPS.get(operation.name)
             if step is None:
-                raise refuse_objects()
+                raise objects_error()
             step(reading, argument)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise TensorFileError(DAMAGED) from error
@@ -147,7 +147,7 @@ def contents_of(file: IO[bytes]) -> Contents:
 
 
 class _Reading:
-    """The state of a pickle that is read: its stack, memo, and what has been asked for so far."""
+    """The state of reading a pickle: its stack, its memo, and its contents so far."""
 
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -186,7 +186,7 @@ class _Reading:
             raise TypeError
         self.stack[-1].length += len(items) // 2
 
-    def copies(self, count: int) -> None:
+    def count_copies(self, count: int) -> None:
         self.copied += count
         if self.copied > _MOST_COPIED:
             raise TensorFileError("it copies its contents many times over, so it is refused")
@@ -199,26 +199,26 @@ class _Reading:
             module = IMPORT_MAPPING.get(module, module)
         full = f"{module}.{name}"
         if full not in _CALLS and full not in _STORAGES and full not in _DTYPES:
-            raise refuse_objects()
+            raise objects_error()
         self.push(_Global(full))
 
     def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if type(function) is not _Global or function.name not in _CALLS or type(arguments) is not tuple:
-            raise refuse_objects()
+            raise objects_error()
         self.push(_CALLS[function.name](self, *arguments))
 
     def build(self) -> None:
         state, instance = self.stack.pop(), self.stack[-1]
         if type(instance) is not _Mapping or not instance.ordered or type(state) is not _Mapping:
-            raise refuse_objects()
-        self.copies(state.length)
+            raise objects_error()
+        self.count_copies(state.length)
 
     def find_storage(self) -> None:
-        kind, of, key, _, elements, *_ = self.stack.pop()
-        if kind != "storage" or type(of) is not _Global or type(elements) is not int or elements < 0:
+        tag, storage_type, key, _, elements, *_ = self.stack.pop()
+        if tag != "storage" or type(storage_type) is not _Global or type(elements) is not int or elements < 0:
             raise ValueError
-        storage = Storage(str(key), elements, elements * _STORAGES[of.name])
+        storage = Storage(str(key), elements, elements * _STORAGES[storage_type.name])
         self.push(self.contents.storages.setdefault(storage.key, storage))
 
     def end(self) -> None:
@@ -226,7 +226,7 @@ class _Reading:
 
 
 def _tensor(reading: _Reading, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Other:
-    """Note a tensor, which may not reach beyond its storage: torch would enlarge that."""
+    """Count a tensor, which must not extend beyond its storage: torch would enlarge that."""
     numbers = (offset, *size, *stride)
     if type(storage) is not Storage or any(type(n) is not int or n < 0 for n in numbers):
         raise ValueError
@@ -244,27 +244,27 @@ def _tensor(reading: _Reading, storage: Any, offset: Any, size: Any, stride: Any
 
 def _ordered(reading: _Reading, items: Any = ()) -> _Mapping:
     if type(items) not in (list, tuple):
-        raise refuse_objects()
-    reading.copies(len(items))  # Python 2 gave the items to the call
+        raise objects_error()
+    reading.count_copies(len(items))  # Python 2 passed the items to the call
     return _Mapping(len(items), ordered=True)
 
 
 def _size(reading: _Reading, size: Any) -> tuple[Any, ...]:
-    reading.copies(len(size))
+    reading.count_copies(len(size))
     return tuple(size)
 
 
 def _encoded(reading: _Reading, text: Any, encoding: Any = "latin1") -> _Other:
     if type(text) is not str or encoding not in ("latin1", "utf-8"):
-        raise refuse_objects()
-    reading.copies(len(text))
+        raise objects_error()
+    reading.count_copies(len(text))
     return _Other()
 
 
 def _set(reading: _Reading, items: Any = ()) -> _Other:
     if type(items) is not list:
-        raise refuse_objects()
-    reading.copies(len(items))
+        raise objects_error()
+    reading.count_copies(len(items))
     return _Other()
 
 

@@ -1,4 +1,4 @@
-"""What a network was trained to see: from sRGB in [0, 1] to its own input range."""
+"""Preprocessing: from sRGB in [0, 1] to the input range of a network."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Preprocessing(nn.Module):
     """Map sRGB pictures in [0, 1] to a network's input: ``(order(x)·scale - mean) / std``.
 
     Args:
-        name: one of `PRESETS`.
+        name: Name of one of `PRESETS`.
     """
 
     mean: Tensor

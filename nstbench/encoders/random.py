@@ -19,16 +19,16 @@ class RandomVGG(ChainEncoder):
     Representation") show that random weights suffice for texture and style synthesis, given a
     sensible scale per layer. Here the weights are drawn from N(0, 2/fan_in) with no bias; with
     ``normalize``, each convolution is then scaled so that every channel has a standard deviation of
-    1 before its ReLU over a fixed set of photographs: none drowns the others in a Gram matrix.
-    Channels are not centred: that makes every one of them fire on details, and pictures speckled.
+    1 before its ReLU over a fixed set of photographs: no channel dominates a Gram matrix.
+    Channels are not centred: centred, all respond to details, and pictures become speckled.
 
     Args:
-        shape: the VGG whose layers are used.
-        width: multiplies the channels of every layer.
-        seed: of the weights; the run's own ``seed`` does not change the encoder.
-        normalize: scale the channels as above.
-        pooling: ``max`` or ``average``.
-        padding: of the convolutions.
+        shape: Architecture: the VGG whose layers are used.
+        width: Factor of the number of channels of every layer.
+        seed: Seed of the weights; the run's own ``seed`` does not change the encoder.
+        normalize: Whether to scale the channels as above.
+        pooling: Kind of pooling, ``max`` or ``average``.
+        padding: Padding of the convolutions.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class RandomVGG(ChainEncoder):
         super().__init__(layers, "torch", DEFAULT_LAYERS)
         if normalize:
             self._normalize_channels(self.preprocessing(calibration_pictures(size=96)))
-        # Of the recipe, not of the tensors: their last bits differ between processors, and a sweep
-        # continued on another node must know its runs again.
+        # A hash of the recipe, not of the tensors: their last bits differ between processors, and a sweep
+        # continued on another node must find the same fingerprints.
         recipe = f"RandomVGG 1: {shape} width={width} seed={seed} normalize={normalize}"
         self.weights_sha256 = hashlib.sha256(recipe.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Reading files of torch's (.pth, .pt, .ckpt) in bounded memory, without running code of theirs."""
+"""Reading torch's files (.pth, .pt, .ckpt) in bounded memory, without running code in them."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, cast
 
-from nstbench.encoders.pickle_check import DAMAGED, Contents, TensorFileError, contents_of, refuse_objects
+from nstbench.encoders.pickle_check import DAMAGED, Contents, TensorFileError, contents_of, objects_error
 from nstbench.runtime import regular_files
 from nstbench.runtime.regular_files import NotRegularError
 
 __all__ = ["TensorFileError", "load_tensors", "open_regular"]
 
-_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of torch's files of before 2020
+_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of torch's files from before 2020
 _RATIO, _SLACK = 4, 2**20
-"""How much larger than the file its contents may be: torch compresses nothing, and weights hardly shrink."""
+"""Factor and bytes by which contents may exceed the file's size: torch does not compress files."""
 
 
 def load_tensors(path: Path, *, max_bytes: int) -> Any:
-    """Return what a file of torch's holds, on the CPU: tensors, numbers, strings and their containers.
+    """Return the contents of a torch file, on the CPU: tensors, numbers, strings and their containers.
 
-    Before anything is loaded, the file's pickles and archive directory are read: what they ask for must be
-    no more than a small multiple of the file's size, and no more than ``max_bytes``.
+    Before anything is loaded, the file's pickles and archive directory are read: the memory they would
+    allocate must be no more than a small multiple of the file's size, and no more than ``max_bytes``.
 
     Args:
-        path: File that `torch.save` made, in either of its formats.
-        max_bytes: Bytes that the tensors may take, all together.
+        path: File written by `torch.save`, in either of its formats.
+        max_bytes: Largest total size of the tensors, in bytes.
 
     Raises:
-        TensorFileError: There is no such regular file, it is damaged, it holds other objects, or what it
-            holds is larger than allowed.
-        MemoryError: There is less memory than the tensors need.
+        TensorFileError: If there is no such regular file, it is damaged, it holds other objects, or its
+            contents are larger than allowed.
+        MemoryError: If there is less memory than the tensors need.
     """
     import torch
 
@@ -41,14 +41,14 @@ def load_tensors(path: Path, *, max_bytes: int) -> Any:
         file.seek(0)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about pickles that are refused anyway
+                warnings.simplefilter("ignore")  # about pickles that raise an error anyway
                 return torch.load(file, map_location="cpu", weights_only=True)
         except MemoryError:
             raise
-        except Exception as error:  # torch has no error of its own: damaged files raise nearly anything
-            # Its messages advise weights_only=False, which is not advice to pass on.
-            tells = isinstance(error, RuntimeError) and str(error)
-            detail = f" ({str(error).splitlines()[0].split('. ')[0]})" if tells else ""
+        except Exception as error:  # damaged files raise errors of many types in torch
+            # Only the first sentence: the rest advises weights_only=False, which is unsafe.
+            has_message = isinstance(error, RuntimeError) and str(error)
+            detail = f" ({str(error).splitlines()[0].split('. ')[0]})" if has_message else ""
             raise TensorFileError(DAMAGED + detail) from error
 
 
@@ -56,7 +56,7 @@ def open_regular(path: Path) -> IO[bytes]:
     """Open a file of weights for reading.
 
     Raises:
-        TensorFileError: There is no such file, it is of another kind, or it cannot be read.
+        TensorFileError: If there is no such file, it is not a regular file, or it cannot be read.
     """
     try:
         return regular_files.open_regular(path)
@@ -68,7 +68,7 @@ def open_regular(path: Path) -> IO[bytes]:
 
 
 class _Bounded:
-    """A file whose reads return what there is: Python reserves what is asked for before it reads."""
+    """A file that never reads beyond its end: Python would allocate all bytes requested first."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self.file, self.size = file, size
@@ -84,7 +84,7 @@ class _Bounded:
 
 
 def _check(file: IO[bytes], size: int, max_bytes: int) -> None:
-    """Raise TensorFileError if loading the file would take too much memory, or more than tensors."""
+    """Raise TensorFileError if loading would take too much memory, or the file holds other objects."""
     head = file.read(4)
     file.seek(0)
     if head.startswith(b"PK\x03\x04"):
@@ -107,16 +107,16 @@ def _check_archive(file: IO[bytes], size: int) -> Contents:
             if total > (limit := _RATIO * size + _SLACK):
                 raise too_large(f"it unpacks from {_megabytes(size)} to {_megabytes(total)}", limit)
             by_name = {member.filename.lower(): member for member in members}
-            # What readers of archives could understand differently is refused.
+            # Archives that different readers could read differently are rejected.
             if len(by_name) < len(members) or any(m.filename != m.orig_filename for m in members):
                 raise TensorFileError(DAMAGED)
             root = members[0].filename.split("/")[0].lower()
             if f"{root}/constants.pkl" in by_name:  # a TorchScript program
-                raise refuse_objects()
+                raise objects_error()
             contents = contents_of(BytesIO(archive.read(by_name[f"{root}/data.pkl"])))
     except TensorFileError:
         raise
-    except Exception as error:  # zipfile, zlib and struct have errors of their own
+    except Exception as error:  # zipfile, zlib and struct raise errors of their own types
         raise TensorFileError(DAMAGED) from error
     for key, storage in contents.storages.items():
         record = by_name.get(f"{root}/data/{key}".lower())
@@ -126,25 +126,30 @@ def _check_archive(file: IO[bytes], size: int) -> Contents:
 
 
 def _check_legacy(file: IO[bytes], size: int) -> Contents:
-    """Check a file of before 2020: pickles of a number, a version, the machine, the object and its keys."""
+    """Check a file from before 2020: pickles of a number, a version, the machine, the object and its keys."""
     bounded = cast("IO[bytes]", _Bounded(file, size))
     head = file.read(2)
     file.seek(0)
-    if head[1:] > b"\x02":  # of Python itself: torch writes protocol 2
-        raise refuse_objects()
+    if head[1:] > b"\x02":  # a pickle that torch did not write: its protocol is 2
+        raise objects_error()
     if contents_of(bounded).value != _MAGIC:
         raise TensorFileError(DAMAGED)
     contents_of(bounded), contents_of(bounded)
     contents = contents_of(bounded)
     contents_of(bounded)
-    # Torch reserves all storages before it reads the first.
+    # Torch allocates all storages before it reads the first.
     if sum(s.bytes for s in contents.storages.values()) > size - file.tell():
         raise TensorFileError(DAMAGED)
     return contents
 
 
 def too_large(what: str, limit: int) -> TensorFileError:
-    """Return the error for a file whose contents exceed a limit in bytes; ``what`` says what they take."""
+    """Return the error for a file whose contents exceed a limit in bytes.
+
+    Args:
+        what: Clause with the size of the contents.
+        limit: Limit in bytes.
+    """
     reason = f"{what}, more than the {_megabytes(limit)} that such a file needs"
     return TensorFileError(reason, "Check that it is the file you mean.")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
-from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, refuse_in_place, set_padding
+from nstbench.encoders.base import ChainEncoder, Padding, Pooling, disable_in_place, pool_like, set_padding
 from nstbench.encoders.files import load_into, own_or_registered
 from nstbench.encoders.weights import file_sha256, load_state_dict
 from nstbench.errors import UserError
@@ -23,7 +23,7 @@ SQUEEZENET = (
 
 
 class _Small(ChainEncoder):
-    """What the two have in common: torchvision's `features`, renamed, with weights from a file."""
+    """Base of both networks: torchvision's `features`, renamed, with weights from a file."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class _Small(ChainEncoder):
             name: pool_like(m, pooling) if isinstance(m, nn.MaxPool2d) else m
             for name, m in zip(names, features, strict=True)
         }
-        refuse_in_place(features)
+        disable_in_place(features)
         set_padding(features, padding)
         super().__init__(layers, preprocessing, default_layers)
         self.weights_sha256 = file_sha256(file)
@@ -56,10 +56,10 @@ class AlexNet(_Small):
     """AlexNet (Krizhevsky 2014, "One weird trick"), layers ``conv1, relu1, pool1, … pool5``.
 
     Args:
-        weights: a name of the registry or the path of a file with torchvision's keys.
-        pooling: ``max`` or ``average``.
-        padding: of the convolutions.
-        download: fetch registered weights that are not on this machine.
+        weights: Name in the registry, or path of a file with torchvision's keys.
+        pooling: Kind of pooling, ``max`` or ``average``.
+        padding: Padding of the convolutions.
+        download: Whether to fetch registered weights that are not on this machine.
     """
 
     def __init__(
@@ -80,10 +80,10 @@ class SqueezeNet(_Small):
     """SqueezeNet 1.1 (Iandola et al. 2016), layers ``conv1, relu1, pool1, fire2, … fire9``.
 
     Args:
-        weights: a name of the registry or the path of a file with torchvision's keys.
-        pooling: ``max`` or ``average``.
-        padding: of the convolutions.
-        download: fetch registered weights that are not on this machine.
+        weights: Name in the registry, or path of a file with torchvision's keys.
+        pooling: Kind of pooling, ``max`` or ``average``.
+        padding: Padding of the convolutions.
+        download: Whether to fetch registered weights that are not on this machine.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class SqueezeNet(_Small):
         from torchvision.models import squeezenet1_1
 
         if padding == "none":
-            reason = "a Fire module joins a 1×1 and a 3×3 convolution, which then differ in size"
+            reason = "a Fire module concatenates a 1×1 and a 3×3 convolution, whose sizes would then differ"
             raise UserError("encoder.padding", padding, reason, "Use zeros, reflect or replicate.")
         default = {"content": ["fire5"], "style": ["relu1", "fire3", "fire5", "fire7", "fire9"]}
         default["patches"] = ["fire3", "fire5"]

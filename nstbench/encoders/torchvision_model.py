@@ -17,8 +17,8 @@ from nstbench.encoders.base import (
     LayerInfo,
     Padding,
     Pooling,
+    disable_in_place,
     pool_like,
-    refuse_in_place,
     set_padding,
     side,
 )
@@ -26,7 +26,7 @@ from nstbench.encoders.files import load_into
 from nstbench.encoders.weights import Weights, file_sha256, load_state_dict, locate, own_file
 from nstbench.errors import UserError, did_you_mean
 
-# The size at which the graph is walked to learn its channels and strides; every classifier takes it.
+# Input size for finding channels and strides of the graph; every classifier accepts it.
 _PROBE = 224
 
 
@@ -34,19 +34,19 @@ class TorchvisionModel(Encoder):
     """A torchvision classification model, traced; its layers are the names of the graph's nodes.
 
     ``layers`` holds the nodes whose value is a map ``(B, C, h, w)``, such as ``layer1.0.relu`` of a
-    ResNet. In-place operations of the graph (ReLUs, the ``+=`` of residuals) are replaced, so that
-    a captured map stays what it was.
+    ResNet. In-place operations of the graph (ReLUs, the ``+=`` of residuals) are replaced, as they
+    would overwrite feature maps.
 
     Args:
-        model: torchvision's name, such as ``resnet50``.
-        weights: ``default`` for torchvision's own, ``none`` for random ones, or the path of a file.
-        seed: of the random weights.
-        pooling: ``max`` or ``average``.
-        padding: of the padded convolutions.
-        download: fetch torchvision's weights if they are not on this machine.
+        model: Name of the model in torchvision, such as ``resnet50``.
+        weights: ``default`` for torchvision's own, ``none`` for random ones, or path of a file.
+        seed: Seed of the random weights.
+        pooling: Kind of pooling, ``max`` or ``average``.
+        padding: Padding of the padded convolutions.
+        download: Whether to fetch torchvision's weights if they are not on this machine.
 
     Raises:
-        UserError: if there is no such model, it cannot be traced, or its weights are missing.
+        UserError: If there is no such model, it cannot be traced, or its weights are missing.
     """
 
     def __init__(
@@ -80,16 +80,19 @@ class TorchvisionModel(Encoder):
         self.graph = _trace(model, network)
         try:
             self.layers = _geometry(self.graph)
-        except (RuntimeError, AssertionError) as error:  # a size of its own, or branches that no longer meet
-            reason = f"as an encoder it must take pictures of any size ({str(error).splitlines()[0]})"
+        except (
+            RuntimeError,
+            AssertionError,
+        ) as error:  # a fixed input size, or branches of different sizes
+            reason = f"an encoder must accept pictures of any size ({str(error).splitlines()[0]})"
             hint = "Choose a convolutional model, and padding other than none."
             raise UserError("encoder.model", model, reason, hint) from error
-        self.default_layers = _spread(self.layers)
+        self.default_layers = _choose_layers(self.layers)
         self._parts: dict[tuple[str, ...], fx.GraphModule] = {}
         self.freeze()
 
     def smallest_picture(self, layers: Iterable[str]) -> int:
-        """Return the shortest edge that runs, found by trying, without arithmetic."""
+        """Return the shortest edge that runs, found by trials on the meta device."""
         part = deepcopy(_up_to(self.graph, list(layers))).to("meta")
         stride = super().smallest_picture(layers)
         for size in range(stride, 16 * stride):
@@ -110,7 +113,7 @@ class TorchvisionModel(Encoder):
 
 def _weight_file(model: str, weights: str, download: bool) -> Path:
     if weights != "default":
-        hint = "Give `default`, `none` (random weights) or the path of a file."
+        hint = "Type `default`, `none` (random weights) or the path of a file."
         return own_file(weights, "there is no such file", hint)
     from torchvision.models import get_model_weights
 
@@ -140,15 +143,15 @@ def _swap_pools(network: nn.Module, pooling: Pooling) -> None:
 
 
 def _trace(model: str, network: nn.Module) -> fx.GraphModule:
-    """Return the graph of the network in evaluation mode, free of in-place operations."""
+    """Return the graph of the network in evaluation mode, without in-place operations."""
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
     network.eval()
-    refuse_in_place(network)
+    disable_in_place(network)
     try:
         names = get_graph_node_names(network)[1]
         graph: fx.GraphModule = create_feature_extractor(network, return_nodes={n: n for n in names[1:]})
-    except Exception as error:  # torch.fx raises many kinds for what it cannot follow
+    except Exception as error:  # torch.fx raises many types for what it cannot trace
         reason = f"its graph cannot be traced ({error})"
         raise UserError("encoder.model", model, reason, "Choose another model.") from error
     out_of_place = {operator.iadd: operator.add, operator.imul: operator.mul}
@@ -167,7 +170,7 @@ def _outputs(graph: fx.GraphModule) -> dict[str, fx.Node]:
 
 
 def _up_to(graph: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
-    """Return the part of the graph that ``layers`` need, returning their values in that order."""
+    """Return the part of the graph that computes ``layers``, with their values as outputs in that order."""
     mapping: dict[fx.Node, Any] = {}
     part = fx.Graph()
     named = _outputs(graph)
@@ -188,8 +191,8 @@ def _up_to(graph: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
 def _geometry(graph: fx.GraphModule) -> dict[str, LayerInfo]:
     """Return channels, stride and receptive field of every node that yields a feature map.
 
-    A feature map keeps its second dimension and grows with the picture in the last two: that tells
-    ``(B, C, h, w)`` from maps with their channels last, from tokens and from pooled vectors.
+    The second dimension of a feature map is fixed and the last two grow with the picture, unlike
+    those of maps with channels last, of tokens and of pooled vectors.
     """
     small, large = _shapes(graph, _PROBE, _PROBE), _shapes(graph, 2 * _PROBE, 3 * _PROBE)
     fields = _receptive_fields(graph)
@@ -202,33 +205,34 @@ def _geometry(graph: fx.GraphModule) -> dict[str, LayerInfo]:
 
 
 def _shapes(graph: fx.GraphModule, height: int, width: int) -> dict[str, tuple[int, ...]]:
-    """Return the shape of every node's value for a picture, computing none."""
+    """Return the shape of every node's value for a picture, without computing the values."""
     probe = deepcopy(graph).to("meta")
     values = probe(torch.empty(1, 3, height, width, device="meta"))
     return {name: tuple(v.shape) if isinstance(v, Tensor) else () for name, v in values.items()}
 
 
 def _receptive_fields(graph: fx.GraphModule) -> dict[fx.Node, int | None]:
-    """Walk the graph, adding (kernel - 1)·stride at each window; None once a node sees everything."""
-    seen: dict[fx.Node, _Seen] = {}
+    """Return each node's receptive field: the sum of (kernel - 1)·stride; None: the whole picture."""
+    reaches: dict[fx.Node, _Reach] = {}
     modules = dict(graph.named_modules())
     for node in graph.graph.nodes:
-        inputs = [seen[n] for n in node.all_input_nodes]
+        inputs = [reaches[n] for n in node.all_input_nodes]
         known = [field for field, _ in inputs]
         field = None if None in known else max((f for f in known if f is not None), default=1)
         stride = max((stride for _, stride in inputs), default=1)
         if node.op == "call_module":
-            seen[node] = _through(modules[str(node.target)], field, stride)
+            reaches[node] = _reach_after(modules[str(node.target)], field, stride)
         else:
-            seen[node] = (None if _mixes_positions(node) else field, stride)
-    return {node: field for node, (field, _) in seen.items()}
+            reaches[node] = (None if _mixes_positions(node) else field, stride)
+    return {node: field for node, (field, _) in reaches.items()}
 
 
-_Seen = tuple[int | None, int]
+_Reach = tuple[int | None, int]
+"""A receptive field and a stride."""
 
 
-def _through(module: nn.Module, field: int | None, stride: int) -> _Seen:
-    """Return the receptive field and stride behind a module."""
+def _reach_after(module: nn.Module, field: int | None, stride: int) -> _Reach:
+    """Return the receptive field and the stride after a module."""
     if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
         kernel = side(module.kernel_size)
         if isinstance(module, nn.Conv2d):
@@ -237,7 +241,7 @@ def _through(module: nn.Module, field: int | None, stride: int) -> _Seen:
         return field, stride * side(module.stride)
     if isinstance(module, nn.Sequential):  # torchvision's fused blocks are traced as one node
         for part in module:
-            field, stride = _through(part, field, stride)
+            field, stride = _reach_after(part, field, stride)
         return field, stride
     mixes = isinstance(module, nn.AdaptiveAvgPool2d | nn.Linear) or any(module.children())
     return (None if mixes else field), stride
@@ -252,11 +256,11 @@ def _mixes_positions(node: fx.Node) -> bool:
 _HEADS = ("avgpool", "classifier", "fc", "head")
 
 
-def _spread(layers: dict[str, LayerInfo]) -> dict[str, list[str]]:
-    """Choose layers for a network nobody has studied: the last map at each of its strides.
+def _choose_layers(layers: dict[str, LayerInfo]) -> dict[str, list[str]]:
+    """Return default layers for a network without published ones: the last map at each of its strides.
 
-    Content takes the map at stride 8, where VGG's relu4_2 lies, or the nearest there is; patches are
-    compared where VGG's relu3_1 and relu4_1 lie, at strides 4 and 8.
+    Content uses the map at stride 8, as VGG's relu4_2, or at the nearest stride; patches use the maps
+    at strides 4 and 8, as VGG's relu3_1 and relu4_1.
     """
     last = {info.stride: name for name, info in layers.items() if not name.startswith(_HEADS)}
     four, eight = (min(last, key=lambda stride: abs(stride - wanted)) for wanted in (4, 8))

@@ -1,4 +1,4 @@
-"""The VGG networks of Simonyan & Zisserman (2015): layers, and the weights people use for transfer."""
+"""The VGG networks of Simonyan & Zisserman (2015): layers, and loading of weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONVOLUTIONS: dict[str, tuple[int, ...]] = {
 }
 CHANNELS = (64, 128, 256, 512, 512)
 CLASSIFIER = 123_642_856
-"""Parameters of the three linear layers, which most files hold too."""
+"""Number of parameters of the three linear layers, which most files hold too."""
 
 # Content at relu4_2 where the network has it (Gatys et al. 2016), style at the first of each block.
 DEFAULT_LAYERS = {
@@ -46,10 +46,10 @@ def vgg_layers(
     """Return the convolutional part of a VGG as named modules: ``conv1_1, relu1_1, …, pool5``.
 
     Args:
-        shape: which of the networks.
-        width: multiplies the channels of every layer.
-        pooling: ``max`` as trained, or ``average`` (Gatys et al.: "slightly more appealing").
-        padding: of the convolutions; ``zeros`` as trained.
+        shape: Architecture.
+        width: Factor of the number of channels of every layer.
+        pooling: ``max`` pooling as trained, or ``average`` (Gatys et al.: "slightly more appealing").
+        padding: Padding of the convolutions; ``zeros`` as trained.
     """
     layers: dict[str, nn.Module] = {}
     previous = 3
@@ -68,17 +68,18 @@ class VGG(ChainEncoder):
     """A VGG with trained weights.
 
     Args:
-        shape: which of the networks.
-        weights: a name of the registry (``nstbench weights list``) or the path of a file. A file
+        shape: Architecture.
+        weights: Name in the registry (``nstbench weights list``), or path of a file. A file
             may use torchvision's keys (``features.0.weight``), the layers' names
             (``conv1_1.weight``) or bare indices (``0.weight``).
-        preprocessing: what the weights expect; needed only for a file that is not in the registry.
-        pooling: ``max`` or ``average``.
-        padding: of the convolutions.
-        download: fetch registered weights that are not on this machine.
+        preprocessing: Preprocessing that the weights expect; needed only for a file that is not in the
+            registry.
+        pooling: Kind of pooling, ``max`` or ``average``.
+        padding: Padding of the convolutions.
+        download: Whether to fetch registered weights that are not on this machine.
 
     Raises:
-        UserError: if the weights are missing, damaged, or of another network.
+        UserError: If the weights are missing, damaged, or of another network.
     """
 
     def __init__(
@@ -105,14 +106,14 @@ def load_convolutions(layers: Mapping[str, nn.Module], state: Mapping[str, Tenso
     """Copy a state dict's convolutions, in their order, into those of ``layers``.
 
     Raises:
-        UserError: if the file holds other convolutions than these.
+        UserError: If the file holds other convolutions than these.
     """
     found: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
         match = _KEY.match(key)
         if match and not (match["kind"] == "weight" and value.ndim != 4):
             found.setdefault(match["place"], {})[match["kind"]] = value
-    # A bare index also names linear layers' biases: only places with a 4-D weight are convolutions.
+    # Linear layers have bare indices too: only indices with a 4-D weight are convolutions.
     given = [tensors for tensors in found.values() if "weight" in tensors]
     wanted = {name: m for name, m in layers.items() if isinstance(m, nn.Conv2d)}
     hint = "Check that encoder.shape is the network the file was made for."

@@ -1,7 +1,7 @@
 """The encoders' weights: which files exist, where they come from, and where they are on this machine.
 
-The registry is a table of facts. Two conversions of one network are two entries unless the files are the
-same bytes: what a published loss weight means depends on the file and on how pictures are prepared for it.
+Two conversions of one network are two entries unless their bytes are equal: the effect of a published loss
+weight depends on the file and on how pictures are prepared for it.
 This module does not import torch until weights are read.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from nstbench.downloads.fetch import fetch
 from nstbench.downloads.folders import cache_folder, own_folder
-from nstbench.downloads.verification import describe_head, hash_file, remembered, verify
+from nstbench.downloads.verification import describe_head, hash_file, recorded_hash, verify
 from nstbench.encoders.pickle_check import DAMAGED, TensorFileError
 from nstbench.encoders.safe_load import load_tensors, open_regular, too_large
 from nstbench.errors import UserError, did_you_mean
@@ -32,18 +32,19 @@ class Weights:
     """One file of weights.
 
     Attributes:
-        name: what a user types.
-        file: the file's name, in every folder where it may lie.
-        urls: mirrors of the same bytes, the best first.
-        sha256: the full hash, or the hex prefix that its publishers gave (torch's habit: in the file name);
-            "" when none was ever published. Then the first copy seen is pinned, see `verification.verify`.
-        bytes: the approximate size, for people; None when unknown.
-        preprocessing: how pictures in [0, 1] are prepared: `torch` is RGB with mean and deviation,
+        name: Name to type.
+        file: Name of the file, the same in every folder.
+        urls: Mirrors of the same bytes, the best first.
+        sha256: Full hash, or the hex prefix that its publishers gave (as torch does, in the file name);
+            "" if none was published. Then the hash of the first copy found is pinned, see
+            `verification.verify`.
+        bytes: Approximate size, for messages; None if unknown.
+        preprocessing: Preparation of pictures in [0, 1]: `torch` is RGB with mean and deviation,
             `caffe255` is BGR x 255 less the mean, `caffe256` the same x 256, `rgb255_meanonly` is RGB x 255
             less the mean.
-        architecture: the network, by torchvision's name.
-        licence: what is known of it.
-        note: what surprises people.
+        architecture: Name of the network in torchvision.
+        licence: Licence, as far as it is known.
+        note: Differences from what users may expect.
     """
 
     name: str
@@ -56,27 +57,27 @@ class Weights:
     licence: str
     note: str = ""
 
-    # What `nstbench.downloads` asks of a sort of file.
+    # The protocol of files that `nstbench.downloads` handles: `verification.RegisteredFile`.
     variable: ClassVar[str] = "NSTBENCH_WEIGHTS"
     largest: ClassVar[int | None] = None
     resumable: ClassVar[bool] = True
 
-    def what_else(self, path: Path) -> str:
-        """Return what a file visibly is when it cannot be one of PyTorch's, "" if it may be."""
+    def find_mismatch(self, path: Path) -> str:
+        """Return why a file cannot be one of PyTorch's, as a clause; "" if it may be."""
         with path.open("rb") as file:
             head = file.read(512)
         what = describe_head(head)
         if not what and not head.startswith((b"PK\x03\x04", b"\x80")):
-            what = "no file of PyTorch's"  # a zip archive, or a pickle in files of before 2020
+            what = "not a PyTorch file"  # neither a zip archive, nor a pickle as in files from before 2020
         return what and f"it is {what}"
 
-    def by_hand(self, folder: Path) -> str:
-        """Return what to do when no mirror delivers, after "Get"."""
-        return f"the file by hand and put it in {folder}; a mirror of your own is named with `--url URL`."
+    def manual_steps(self, folder: Path) -> str:
+        """Return what to do if no mirror works, as the continuation of "Get"."""
+        return f"the file by hand and put it in {folder}, or name a mirror of your own with `--url URL`."
 
-    def as_it_is(self, source: Path) -> str:
-        """Return how to use another file than the registry means."""
-        return f"To use a file of your own as it is, give its path: encoder.weights={source}."
+    def own_file_hint(self, source: Path) -> str:
+        """Return how to use a file that differs from the registry's."""
+        return f"To use a file of your own, type its path: encoder.weights={source}."
 
 
 _TORCHVISION = "BSD-3-Clause (torchvision); trained on ImageNet"
@@ -183,7 +184,7 @@ _ENTRIES = (
         note=(
             "Gatys' own PyTorch file: convolutions only, keys conv1_1.weight …, not normalised. Its first "
             "address is dead (leongatys/PytorchNeuralStyleTransfer#15, #17) and the second is a reader's "
-            "copy; no hash was ever published, so the first copy seen is pinned."
+            "copy; no hash was published, so the hash of the first copy found is pinned."
         ),
     ),
 )
@@ -205,17 +206,17 @@ def weights_folder() -> Path:
 
 
 def copies(weights: Weights) -> list[Path]:
-    """Return where a file lies on this machine, unchecked: nstbench's folder first, then torch's cache."""
+    """Return the paths of a file on this machine, unverified: nstbench's folder first, then torch's cache."""
     return [path for folder in (weights_folder(), _hub()) if (path := folder / weights.file).is_file()]
 
 
 def find(
     name: str | Weights, path: str | Path | None = None, *, setting: str = "encoder.weights"
 ) -> Path | None:
-    """Return where the weights lie, unchecked: `path`, nstbench's folder, torch hub's cache; else None.
+    """Return the path of the weights, unverified: `path`, nstbench's folder, torch hub's cache; else None.
 
     Raises:
-        UserError: `path` is given and is no file, or `name` is needed and unknown.
+        UserError: If `path` is given and is no file, or `name` is needed and unknown.
     """
     if path is None:
         weights = entry(name, setting=setting) if isinstance(name, str) else name
@@ -233,12 +234,12 @@ def own_file(path: str | Path, missing: str, hint: str, *, setting: str = "encod
         setting: Setting to name in messages.
 
     Raises:
-        UserError: There is no such file, or it is a folder, a pipe or a device.
+        UserError: If there is no such file, or it is a folder, a pipe or a device.
     """
     own = Path(os.path.expanduser(path))
     try:
         mode = own.stat().st_mode
-    except (OSError, ValueError) as error:  # a name that is too long, or holds a NUL, is no file's either
+    except (OSError, ValueError) as error:  # also names that are too long, or hold a NUL
         raise UserError(setting, str(path), missing, hint) from error
     if stat.S_ISDIR(mode):
         raise UserError(setting, str(path), "this is a folder", "Give the file of weights itself.")
@@ -255,18 +256,19 @@ def locate(
     download: bool = False,
     setting: str = "encoder.weights",
 ) -> Path:
-    """Return a file of weights that can be trusted to be the one named.
+    """Return the path of a file of weights, verified.
 
-    A file that is found is held to the registry's hash; `path` is the user's own file and is not.
+    A file that is found must have the registry's hash, unless `path` names the user's own file.
 
     Args:
-        name: a name of the registry, or an entry that is not in it.
-        path: the user's own file, which goes before everything.
-        download: fetch the file into nstbench's folder when it is nowhere.
-        setting: the setting to name in messages.
+        name: Name in the registry, or an entry that is not in it.
+        path: User's own file, which is used first.
+        download: Whether to fetch the file into nstbench's folder if it is not found.
+        setting: Setting to name in messages.
 
     Raises:
-        UserError: unknown name, `path` is missing, wrong hash, the file is nowhere, or the download failed.
+        UserError: If the name is unknown, `path` is missing, the hash is wrong, the file is not found, or
+            the download failed.
     """
     found = find(name, path, setting=setting)
     if found and path is not None:
@@ -298,36 +300,36 @@ def _how_to_get(weights: Weights, folder: Path) -> str:
 
 
 def file_sha256(path: str | Path) -> str:
-    """Return the sha256 of a file in hex, without reading it where `locate` has just verified it."""
+    """Return the sha256 of a file in hex, without reading it if `locate` has just verified it."""
     path = Path(path)
     ours = path.parent in (weights_folder(), _hub())
-    return (remembered(path, weights_folder()) if ours else "") or hash_file(path)
+    return (recorded_hash(path, weights_folder()) if ours else "") or hash_file(path)
 
 
 LARGEST_NETWORK = 150_000_000
-"""Parameters of the largest network of the registry, a VGG-19 with its classifier, and some more."""
+"""Upper bound of the parameters of the registry's networks: a VGG-19 with its classifier has fewer."""
 
 
 def load_state_dict(
     path: str | Path, *, setting: str = "encoder.weights", parameters: int = LARGEST_NETWORK
 ) -> dict[str, Tensor]:
-    """Read named tensors from a file of torch's (.pth, .pt) or of safetensors', onto the CPU.
+    """Read named tensors from a torch file (.pth, .pt) or a safetensors file, onto the CPU.
 
-    No code in the file is run, and it takes no more memory than a file for such a network needs; see
+    No code in the file is run, and reading takes no more memory than a file for such a network needs; see
     `nstbench.encoders.safe_load`. A dictionary under the key "state_dict" is unwrapped, and entries that
     are not tensors (an epoch, settings) are left out.
 
     Args:
-        path: File.
+        path: Path of the file.
         setting: Setting to name in messages.
         parameters: Number of parameters of the whole network that the file is for.
 
     Raises:
-        UserError: no such file, damaged, not a file of weights, Python objects inside, larger than any file
-            for such a network, or no tensors inside.
+        UserError: If there is no such file, it is damaged, it is not a file of weights, it holds Python
+            objects or no tensors, or it is larger than any file for such a network.
     """
     path = Path(path)
-    # Float64, and as much again for what is kept beside the weights, such as an optimiser's moments.
+    # Float64, and as much again for what is saved beside the weights, such as an optimiser's moments.
     max_bytes = 16 * parameters + 2**26
     try:
         with open_regular(path) as file:
@@ -354,9 +356,9 @@ def load_state_dict(
 
 
 def check_finite(tensors: Mapping[str, Tensor], file: str, *, setting: str = "encoder.weights") -> None:
-    """Raise UserError naming the first tensor that holds NaN or an infinite value.
+    """Raise UserError for the first tensor that holds NaN or an infinite value.
 
-    Such a network makes every objective NaN, which would look like a step that was too long.
+    Such a network makes every objective NaN, which could be mistaken for the effect of too long a step.
     """
     import torch
 

@@ -1,1 +1,1 @@
-"""Loss formulations: what a canvas is asked to have in common with the content and style pictures."""
+"""Loss formulations: distances between a canvas and the content and style pictures."""

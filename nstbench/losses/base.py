@@ -12,7 +12,7 @@ from nstbench.losses.functional.maps import at_least_float32
 from nstbench.losses.functional.sums import Sums
 
 Target = Any
-"""What a loss remembers of a content or style picture: its own business, usually a tensor."""
+"""What a loss keeps of a content or style picture. Each loss chooses the type; usually a tensor."""
 
 Maps = TypeVar("Maps")
 
@@ -20,41 +20,43 @@ Maps = TypeVar("Maps")
 class Formulation(nn.Module, Generic[Maps]):
     """What `Loss` (one feature map at a time) and `JointLoss` (several together) have in common.
 
-    A formulation holds settings, never pictures: `target` says what to remember of a picture's
+    A formulation holds settings, never pictures: `target` computes what is kept of a picture's
     feature map, `forward` how far a canvas's feature map is from it. Computation is in float32 (or
     float64) whatever the encoder's precision, and each feature map is normalised by its own number
     of positions, so that the canvas and the pictures may differ in size.
 
     Attributes:
-        yardstick: which picture a regulariser remembers: the content (or else the style), or the style.
-        stackable: whether targets of several pictures, each ``(1, …)``, may be joined along the first
+        target_picture: Picture from which a regulariser computes its target: the content picture (if
+            there is none, the style picture), or the style picture.
+        stackable: Whether targets of several pictures, each ``(1, …)``, may be concatenated along the first
             dimension to the target of a batch. Not if the loss samples: each canvas has its own draw.
-        smallest_map: edges that a feature map must have, in positions.
-        redraw_every: steps between draws of what is sampled (positions, projections); 0: one draw.
-        seed: of the present draw; set by the term before each call. What a loss samples depends on
-            it alone, so that all evaluations between two draws see one objective, and a run that
-            was interrupted sees again what it saw.
+        smallest_map: Least height and width of a feature map, in positions.
+        redraw_every: Steps between draws of what is sampled (positions, projections); 0: one draw.
+        seed: Seed of the present draw, set by the term before each call. What a loss samples depends on
+            it alone, so that the objective does not change between two draws, and a run that
+            was interrupted continues with the same samples.
     """
 
-    yardstick: ClassVar[Literal["content", "style"]] = "content"
+    target_picture: ClassVar[Literal["content", "style"]] = "content"
     stackable: ClassVar[bool] = False
     smallest_map: int = 1
     redraw_every: int = 0
     seed: int = 0
 
     def views(self, layers: Sequence[str]) -> list[str]:
-        """Return what the loss looks at: each layer alone, or layers together, joined by ``+``."""
+        """Return the groups of layers that the loss compares: single layers, or several joined by ``+``."""
         raise NotImplementedError
 
     def copies(self, picture: Tensor) -> Sequence[Tensor]:
-        """Return the pictures ``(B, 3, H, W)`` to remember for one: itself, or altered copies too.
+        """Return the pictures ``(B, 3, H, W)`` whose targets are joined: the picture, or altered copies too.
 
-        The first is the picture itself. Masks ``(1, 1, H, W)`` go the same way, so that only places change.
+        The first is the picture itself. Masks ``(1, 1, H, W)`` are altered in the same way: copies may
+        move pixels, not change their values.
         """
         return [picture]
 
     def target(self, features: Maps, guide: Tensor | None = None) -> Target:
-        """Return what to remember of feature maps ``(1 or B, C, h, w)``."""
+        """Return the target: what is kept of feature maps ``(1 or B, C, h, w)``."""
         raise NotImplementedError
 
     def join(self, targets: Sequence[Target]) -> Target:
@@ -67,11 +69,11 @@ class Formulation(nn.Module, Generic[Maps]):
         raise NotImplementedError
 
     def unit(self, target: Target) -> Tensor:
-        """Return what one unit of this loss is, ``(1 or B,)``, for ``weights.unit=unit``.
+        """Return one unit of this loss, ``(1 or B,)``, for ``weights.unit=unit``.
 
-        It is the value that a canvas without any features would have: for a squared error, the
-        target's own mean square under the same constants. A loss that remembers nothing, or whose
-        value has no scale (a cosine distance), has no unit other than its published one, 1.
+        It is the value at a canvas whose features are 0: for a squared error, the target's own mean
+        square under the same constants. A loss without a target, or whose value has no scale (a
+        cosine distance), has no unit other than its published one, 1.
         """
         return torch.ones(1)
 
@@ -79,7 +81,7 @@ class Formulation(nn.Module, Generic[Maps]):
         """Return the target for several style pictures together; ``weights`` sum to 1.
 
         Raises:
-            NotImplementedError: if the formulation is not defined for more than one picture.
+            NotImplementedError: If the formulation is not defined for more than one picture.
         """
         raise NotImplementedError(f"{type(self).__name__} is defined for one picture only")
 
@@ -89,12 +91,12 @@ class Formulation(nn.Module, Generic[Maps]):
             raise ValueError(f"{type(self).__name__} is defined for one style picture only")
 
     def generator(self) -> torch.Generator:
-        """Return the random numbers of the present draw, from their beginning, on the CPU."""
+        """Return the random generator of the present draw, in its first state, on the CPU."""
         return torch.Generator().manual_seed(self.seed)
 
 
 class Loss(Formulation[Tensor]):
-    """One formulation, applied to one feature map at a time: a new one is one subclass in one file."""
+    """A formulation that is applied to one feature map at a time."""
 
     def views(self, layers: Sequence[str]) -> list[str]:
         """Return each layer alone."""
@@ -102,7 +104,7 @@ class Loss(Formulation[Tensor]):
 
 
 class JointLoss(Formulation[Sequence[Tensor]]):
-    """A formulation that looks at several feature maps together, such as a hypercolumn of all layers."""
+    """A formulation that compares several feature maps together, such as a hypercolumn of all layers."""
 
     def views(self, layers: Sequence[str]) -> list[str]:
         """Return all layers together."""
@@ -112,24 +114,24 @@ class JointLoss(Formulation[Sequence[Tensor]]):
 class AdditiveLoss(Formulation[Maps]):
     """A formulation that depends on feature maps only through `Sums` over their positions.
 
-    Those of a picture too large to encode at once are added up block by block, and the gradient of
-    `compare` for the sums is all that a block needs to know of the others
-    (`nstbench.blockwise.objective`). A subclass gives `statistic`, `summary` and `compare`.
+    The sums of a picture too large to encode at once are added up block by block; the gradient of
+    `compare` with respect to the sums is all that a block needs of the others
+    (`nstbench.blockwise.objective`). A subclass defines `statistic`, `summary` and `compare`.
     """
 
     def statistic(self, features: Maps, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
         """Return the sums over the positions of feature maps ``(B, C, h, w)``.
 
         Args:
-            features: of a picture, or of a part of it.
-            guide: of the same positions, ``(1 or B, 1, h, w)``.
-            centre: what to take the features less of, for losses of moments about the mean; else that is
-                the features' own mean.
+            features: Feature maps of a picture, or of a part of it.
+            guide: Guide of the same positions, ``(1 or B, 1, h, w)``.
+            centre: Constant to subtract from the features, for losses of moments about the mean; by
+                default the features' own mean.
         """
         raise NotImplementedError
 
     def summary(self, statistic: Sums) -> Target:
-        """Return what to remember of a picture with these sums: its target."""
+        """Return the target of a picture with these sums."""
         raise NotImplementedError
 
     def compare(self, statistic: Sums, target: Target) -> Tensor:
@@ -146,10 +148,10 @@ class AdditiveLoss(Formulation[Maps]):
 
 
 class PositionwiseLoss(Loss):
-    """A formulation that compares each position with the same one of the picture, and adds up.
+    """A formulation that compares each position with the same one of the picture, and sums the errors.
 
-    Its value is `factor` times `errors`; blocks of the canvas and of the picture give those of the
-    whole. A subclass gives both.
+    Its value is `factor` times `errors`; the errors of blocks add up to those of the whole canvas.
+    A subclass defines both.
     """
 
     def errors(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
@@ -157,11 +159,11 @@ class PositionwiseLoss(Loss):
         raise NotImplementedError
 
     def factor(self, channels: int, positions: int) -> float:
-        """Return what the errors of a whole map are multiplied by."""
+        """Return the factor of the errors of a whole map."""
         raise NotImplementedError
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Remember the feature maps themselves."""
+        """Return the feature maps themselves."""
         return at_least_float32(features)
 
     def forward(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
@@ -181,4 +183,4 @@ class PositionwiseLoss(Loss):
 
 
 CANVAS = "canvas"
-"""The name of the pixels themselves, where a term asks for a layer."""
+"""The name of the pixels themselves in a list of layers."""

@@ -12,7 +12,7 @@ from nstbench.losses.functional.maps import at_least_float32, per_canvas
 
 Normalization = Literal["paper", "mean", "root"]
 
-# What Σ(F - P)² is multiplied by, for N channels at M positions.
+# Factors of Σ(F - P)², for N channels at M positions.
 _FACTORS: dict[str, Callable[[int, int], float]] = {
     "paper": lambda N, M: 1 / 2,
     "mean": lambda N, M: 1 / (N * M),
@@ -30,10 +30,11 @@ class FeatureReconstruction(PositionwiseLoss):
     With a guide ``(1 or B, 1, h, w)``, each position's error is multiplied by its weight.
 
     Args:
-        normalization: ``paper`` ½, ``mean`` 1/(N·M), or ``root`` 1/(2√(N·M)) (a variant of neural-style-tf).
+        normalization: Name of the factor: ``paper`` ½, ``mean`` 1/(N·M), or ``root`` 1/(2√(N·M)) (a
+            variant of neural-style-tf).
 
     Raises:
-        ValueError: if the canvas's map has another size than the picture's.
+        ValueError: If the canvas's map has another size than the picture's.
     """
 
     stackable = True
@@ -48,5 +49,5 @@ class FeatureReconstruction(PositionwiseLoss):
         return per_canvas(squared if guide is None else guide * squared)
 
     def factor(self, channels: int, positions: int) -> float:
-        """Return what Σ(F - P)² is multiplied by."""
+        """Return the factor of ``Σ (F - P)²``."""
         return _FACTORS[self.normalization](channels, positions)

@@ -1,4 +1,4 @@
-"""The contextual loss: each feature of the style picture should be the clear match of one of the canvas."""
+"""The contextual loss: each feature of the style picture should be the best match of one of the canvas."""
 
 from __future__ import annotations
 
@@ -24,33 +24,32 @@ class Contextual(Loss):
     - ``d̃_ij = d_ij / (min_k d_ik + 1e-5)``: relative to the best match of x_i
     - ``w_ij = exp((1 - d̃_ij) / bandwidth)``, ``CX_ij = w_ij / Σ_k w_ik``
 
-    i counts the canvas's positions and j, k the style picture's: each canvas feature shares itself
-    out among the style features, each style feature takes its largest share, and these are
-    averaged. That is the paper's and the official code's axis; ports that exchange
-    the two ask that each canvas feature be found, and say nothing of style features that are missing.
+    i counts the canvas's positions and j, k the style picture's: CX_ij is normalised over the style
+    features, and the maximum is over the canvas features. These are the axes of the paper and of the
+    official code; ports that exchange them do not penalise style features that no canvas feature matches.
 
     Mechrez, Talmi & Zelnik-Manor (2018), "The Contextual Loss for Image Transformation with
     Non-Aligned Data". The value is between 0 and log of the number of style features, and has no
     scale: the unit is 1. At the style picture itself it is -log mean_j CX_jj, which is 0 (to
-    some exp(-1000)) if no two of its features are alike; if each is there r times, it is log r.
+    some exp(-1000)) if no two of its features are equal; if each occurs r times, it is log r.
 
     Args:
-        bandwidth: h. 0.5 in the official code's settings for single pictures and style; 0.1 is the
-            default of its class.
-        samples: positions drawn of the canvas and of the style picture, where a map has more (official:
-            65² = 4225). Time and memory grow with its square.
-        redraw_every: steps between draws; 0: one draw (official: every evaluation).
+        bandwidth: Bandwidth h. 0.5 in the official code's settings for single pictures and style; 0.1 is
+            the default of its class.
+        samples: Number of positions drawn of the canvas and of the style picture, where a map has more
+            (official: 65² = 4225). Time and memory grow with its square.
+        redraw_every: Steps between draws; 0: one draw (official: every evaluation).
     """
 
     def __init__(self, bandwidth: float = 0.1, samples: int = 1024, redraw_every: int = 0) -> None:
         super().__init__()
         if bandwidth <= 0 or samples < 1 or redraw_every < 0:
-            raise ValueError("the bandwidth is above 0, samples at least 1, redraw_every at least 0")
+            raise ValueError("bandwidth must be above 0, samples at least 1, redraw_every at least 0")
         self.bandwidth, self.samples = bandwidth, samples
         self.redraw_every = redraw_every
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Remember the features at all positions, ``(1 or B, C, M)``."""
+        """Return the features at all positions, ``(1 or B, C, M)``."""
         return inside(features, guide)
 
     def forward(self, features: Tensor, target: Tensor, guide: Tensor | None = None) -> Tensor:
@@ -60,12 +59,12 @@ class Contextual(Loss):
         floor = shortest(y)
         d = cosine_distances(directions(x, floor), directions(y, floor)) / 2
         relative = d / (d.min(dim=2, keepdim=True).values + _EPSILON)
-        # The softmax over k: exp(1/h) cancels, and nothing overflows whatever h is.
+        # The softmax over k: exp(1/h) cancels, and nothing overflows for any h.
         CX = torch.softmax(-relative / self.bandwidth, dim=2)
         return -CX.max(dim=1).values.mean(1).log()
 
     def blend(self, targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-        """Unite the positions, as many of each picture as its weight says."""
+        """Concatenate the positions of the pictures, in proportion to the weights."""
         return unite(targets, weights, self.generator())
 
     def _sampled(self, columns: Tensor) -> Tensor:

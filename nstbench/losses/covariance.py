@@ -20,15 +20,15 @@ class Covariance(AdditiveLoss[Tensor], Loss):
     """Squared distance of covariance matrices: ``Σ (C - Ĉ)² / (4N²)`` with ``C = (F-μ)(F-μ)ᵀ/M``.
 
     A Gram matrix is the covariance and the means' products together, ``G = C + μμᵀ``. Here they are
-    apart: with ``means``, ``Σ (μμᵀ - μ̂μ̂ᵀ)² / (4N²)`` is added, of the same degree as the rest, so that no
-    scale of the encoder's decides which of the two counts. Without, nothing asks for the means;
-    after a ReLU, where what varies has a mean too, they follow.
+    separate: with ``means``, ``Σ (μμᵀ - μ̂μ̂ᵀ)² / (4N²)`` is added, of the same degree as the rest, so that
+    the ratio of the two does not depend on the scale of the encoder's features. Without ``means``,
+    they follow only after a ReLU, where a channel that varies has a mean too.
 
     Features ``(B, N, h, w)`` of N channels at M positions; covariances divide by M.
     The constant is that of CORAL (Sun & Saenko 2016, eq. 1; they divide by M - 1) and of Gatys et al.
 
     Args:
-        means: whether the means' products are matched too.
+        means: Whether the means' products are matched too.
     """
 
     stackable = True
@@ -42,7 +42,7 @@ class Covariance(AdditiveLoss[Tensor], Loss):
         return sums(at_least_float32(features), guide, centre)
 
     def summary(self, statistic: Sums) -> Moments:
-        """Remember the mean and the covariance."""
+        """Return the mean and the covariance."""
         return statistic.mean, statistic.covariance
 
     def compare(self, statistic: Sums, target: Moments) -> Tensor:

@@ -18,9 +18,8 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
     """Squared distance of Gram matrices between layers: ``Σ (G - A)² / (4 N_a N_b)``, ``G = F_a up(F_b)ᵀ/M``.
 
     F_a ``(B, N_a, h, w)`` is the finer of two neighbouring layers, with M positions, and ``up`` repeats
-    each position of the coarser over the block of finer ones that it came from (nearest). A texture's
-    large structure is tied to the detail it is made of, which Gram matrices of single layers, each
-    satisfied somewhere else in the canvas, leave free.
+    each position of the coarser over the block of finer ones that it came from (nearest). The loss
+    compares which features of two layers occur at the same place; Gram matrices of single layers do not.
 
     Summing ``f_m g_block(m)`` over a block is the block's mean of f times g: G is computed from the finer
     map averaged over blocks, at the coarser's positions, which is exact and costs a quarter or less.
@@ -35,7 +34,8 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
     two layers' means: s², beside which small features would be lost, cancels before it is formed.
 
     Args:
-        shift: added to all features, as in `nstbench.losses.shifted_gram.ShiftedGram`; there s = -1.
+        shift: Constant s added to all features, as in `nstbench.losses.shifted_gram.ShiftedGram`, where it
+            is -1.
     """
 
     stackable = True
@@ -48,7 +48,7 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
         """Return every pair of neighbours in the list of layers.
 
         Raises:
-            ValueError: if there is one layer only.
+            ValueError: If there is one layer only.
         """
         if len(layers) < 2:
             raise ValueError(f"a Gram matrix between layers needs two layers or more, not {list(layers)}")
@@ -62,17 +62,17 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
         With a shift, each layer has one more channel, whose value is 1: ``(B, N_a + 1, N_b + 1)`` holds
         the sums of the channels too.
 
-        A guide ``(1 or B, 1, h, w)`` is taken to the finer map's size, if it has another.
+        A guide ``(1 or B, 1, h, w)`` is resized to the finer map's size, if it has another.
         """
         a, b = (at_least_float32(f) for f in features)
         if a.shape[2] * a.shape[3] >= b.shape[2] * b.shape[3]:
-            return self._between(a, b, guide)
-        found = self._between(b, a, guide)
-        assert found.second is not None
-        return Sums(found.count, second=found.second.transpose(1, 2))
+            return self._products_between(a, b, guide)
+        sums = self._products_between(b, a, guide)
+        assert sums.second is not None
+        return Sums(sums.count, second=sums.second.transpose(1, 2))
 
     def summary(self, statistic: Sums) -> Tensor:
-        """Remember the Gram matrix between the two layers as `statistic` has it."""
+        """Return the Gram matrix between the two layers, with the channels of ones if there is a shift."""
         return statistic.products
 
     def compare(self, statistic: Sums, target: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
             difference = difference[:, :-1, :-1] + self.shift * means
         return per_canvas(difference**2) / (4 * difference.shape[1] * difference.shape[2])
 
-    def _between(self, finer: Tensor, coarser: Tensor, guide: Tensor | None) -> Sums:
+    def _products_between(self, finer: Tensor, coarser: Tensor, guide: Tensor | None) -> Sums:
         if self.shift:
             finer, coarser = (torch.cat([f, torch.ones_like(f[:, :1])], dim=1) for f in (finer, coarser))
         if guide is None:
@@ -115,7 +115,7 @@ class CrossLayerGram(AdditiveLoss[Sequence[Tensor]], JointLoss):
 
 
 def whole_factors(finer: Sequence[int], coarser: Sequence[int]) -> tuple[int, int] | None:
-    """Return how many times finer a map is in height and width, if poolings that round down made it so."""
+    """Return the integer factors between two maps' heights and widths; None if no pooling explains them."""
     (h, w), (m, n) = finer, coarser
     vertical, horizontal = h // m, w // n
     rounded_down = h - vertical * m < vertical and w - horizontal * n < horizontal

@@ -22,10 +22,10 @@ class Gaussian:
     """The style's features as a normal distribution, in float64.
 
     Attributes:
-        mean: μ̂, ``(1 or B, N)``.
-        covariance: Σ̂, ``(1 or B, N, N)``.
-        factor: Y with ``Σ̂ = YYᵀ``, ``(1 or B, N, r)`` for rank r: fewer columns than channels where
-            the style has fewer positions than channels.
+        mean: Mean μ̂, ``(1 or B, N)``.
+        covariance: Covariance Σ̂, ``(1 or B, N, N)``.
+        factor: Factor Y with ``Σ̂ = YYᵀ``, ``(1 or B, N, r)`` for rank r: fewer columns than channels
+            where the style has fewer positions than channels.
     """
 
     mean: Tensor
@@ -36,28 +36,28 @@ class Gaussian:
 class GaussianWasserstein(AdditiveLoss[Tensor], Loss):
     """Squared Wasserstein-2 distance of normal distributions with the features' means and covariances.
 
-    ``W² = ‖μ - μ̂‖² + tr Σ + tr Σ̂ - 2 tr (Σ̂^½ Σ Σ̂^½)^½``; the part of covariances is the squared Bures
+    ``W² = ‖μ - μ̂‖² + tr Σ + tr Σ̂ - 2 tr (Σ̂^½ Σ Σ̂^½)^½``; the part of the covariances is the squared Bures
     distance. For feature maps ``(B, N, h, w)``; covariances divide by the number of positions.
 
     The last trace is the nuclear norm of ``Z = YᵀX`` for any factors ``Σ̂ = YYᵀ``, ``Σ = XXᵀ``: the sum of
-    the roots of the eigenvalues of ``ZZᵀ`` or ``ZᵀZ``, whichever is smaller, so that it costs no more
-    than the rank of the style or the number of the canvas's positions asks for. It is computed in
-    float64: a root doubles the digits lost in what was squared, and float32 would leave noise of
+    the roots of the eigenvalues of ``ZZᵀ`` or ``ZᵀZ``, whichever is smaller: a matrix whose size is the
+    lesser of the style's rank and the canvas's number of positions. It is computed in float64: a square
+    root halves the number of correct digits of small eigenvalues, and float32 would leave noise of
     3·10⁻⁴ of the largest eigenvalue in each of hundreds of small ones. Its gradient,
     ``½ (ZZᵀ)^-½`` for ZZᵀ, is written out, as that of an eigendecomposition is infinite
-    where two eigenvalues meet. Singular values below ``eps`` times the largest, here or at the style
-    picture, are taken for less than they are: there the norm has a kink.
+    where two eigenvalues are equal. Singular values below ``eps`` times the largest, here or at the style
+    picture, count for less than they are, as the norm is not differentiable where one is 0.
 
     ============= =========== ==============================================================
-    normalization value       whose
+    normalization value       source
     ============= =========== ==============================================================
     sum           W²          the distance itself (Dowson & Landau 1982)
     mean          W²/N        means over channels, as Crowson's style-transfer-pytorch
     ============= =========== ==============================================================
 
     Args:
-        normalization: one of the names above.
-        eps: smallest singular value of Z that counts in full, as a part of the largest.
+        normalization: One of the names above.
+        eps: Smallest singular value of Z that counts in full, as a fraction of the largest.
     """
 
     stackable = True
@@ -65,7 +65,7 @@ class GaussianWasserstein(AdditiveLoss[Tensor], Loss):
     def __init__(self, normalization: Normalization = "mean", eps: float = 1e-6) -> None:
         super().__init__()
         if eps <= 0:
-            raise ValueError(f"eps is above 0, not {eps}")
+            raise ValueError(f"eps must be above 0, not {eps}")
         self.normalization, self.eps = normalization, eps
 
     def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
@@ -78,7 +78,7 @@ class GaussianWasserstein(AdditiveLoss[Tensor], Loss):
         return sums(F, guide, centre, second="products in double").double()
 
     def summary(self, statistic: Sums) -> Gaussian:
-        """Remember mean, covariance and a factor of it."""
+        """Return the mean, the covariance and a factor of the covariance."""
         return _gaussian(statistic.mean, statistic.covariance)
 
     def compare(self, statistic: Sums, target: Gaussian) -> Tensor:
@@ -91,7 +91,7 @@ class GaussianWasserstein(AdditiveLoss[Tensor], Loss):
         F = at_least_float32(features)
         if F[0, 0].numel() >= target.factor.shape[2]:
             return super().forward(F, target, guide).to(F)
-        # Fewer positions than directions of the style: the smaller product, of the same eigenvalues.
+        # Fewer positions than columns of Y: the smaller of the two products, of the same eigenvalues.
         mean, X = mean_and_factor(in_double(F), None if guide is None else in_double(guide))
         Z = target.factor.transpose(1, 2) @ X
         trace = X.square().sum(dim=(1, 2))
@@ -118,7 +118,7 @@ class GaussianWasserstein(AdditiveLoss[Tensor], Loss):
 
 
 def _gaussian(mean: Tensor, covariance: Tensor) -> Gaussian:
-    """Factor the covariance, without the directions in which nothing varies."""
+    """Return the Gaussian with the covariance's factor, less the directions without variance."""
     variances, directions = torch.linalg.eigh(covariance)
     N = variances.shape[1]
     least = N * torch.finfo(variances.dtype).eps * variances[:, -1:]
@@ -135,9 +135,9 @@ def _trace(matrices: Tensor) -> Tensor:
 class _TraceOfRoot(torch.autograd.Function):
     """``tr S^½`` of positive matrices, ``(B,)``: the sum of the roots s of the eigenvalues.
 
-    Below a floor the root, whose slope is infinite at 0, gives way to ``s²(2 floor - s)/floor²``, of the same
-    value and slope at the floor and of finite slope at 0. A matrix that is not finite has the value NaN
-    and leaves the others of the batch as they are: LAPACK would refuse them all.
+    Below a floor the root, whose slope is infinite at 0, is replaced by ``s²(2 floor - s)/floor²``, of the
+    same value and slope at the floor and of finite slope at 0. A matrix that is not finite has the value
+    NaN and does not affect the others of the batch: LAPACK would raise an error for all.
     """
 
     @staticmethod
@@ -148,7 +148,7 @@ class _TraceOfRoot(torch.autograd.Function):
         eigenvalues, vectors = torch.linalg.eigh(torch.where(finite[:, None, None], S, 0.0))
         roots: Tensor = eigenvalues.clamp(min=0).sqrt()
         floor = eps * roots[:, -1:].maximum(scale[:, None])
-        # Where the style has no variance there is no direction to prefer.
+        # Where the style has no variance the floor would be 0: no division by it.
         floor = torch.where(floor > 0, floor, 1.0)
         above = roots >= floor
         slopes = 0.5 * torch.where(above, 1 / roots.maximum(floor), (4 - 3 * roots / floor) / floor)

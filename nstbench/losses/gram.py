@@ -17,7 +17,7 @@ Normalization = Literal[
     "paper", "authors", "neural_style", "johnson", "pystiche", "gordicaleksa", "unnormalized"
 ]
 
-# What Σ(G - A)² is multiplied by when G = FFᵀ/M, for N channels at M positions of the style picture.
+# Factors of Σ(G - A)² when G = FFᵀ/M, for N channels at M positions of the style picture.
 _FACTORS: dict[str, Callable[[int, int], float]] = {
     "paper": lambda N, M: 1 / (4 * N**2),
     "authors": lambda N, M: 1 / N**4,
@@ -33,10 +33,10 @@ assert set(_FACTORS) == set(get_args(Normalization))
 class Gram(AdditiveLoss[Tensor], Loss):
     """Squared distance of Gram matrices: ``factor(N, M) · Σ (G - A)²`` with ``G = FFᵀ/M``.
 
-    Gatys, Ecker & Bethge (2016, eq. 4) is ``paper``. What others compute, in its units E:
+    Gatys, Ecker & Bethge (2016, eq. 4) is ``paper``. Other code's values, in its unit E:
 
     ==============  ==========================  ========  ==============================================
-    normalization   value                       in E      whose
+    normalization   value                       in E      source
     ==============  ==========================  ========  ==============================================
     paper           Σ(FFᵀ-…)²/(4N²M²)           E         Gatys et al. 2015, 2016; DeepTextures
     authors         mean((G-A)²)/N²             4E/N²     Gatys' PyTorch and Torch7 code, weight 1e3
@@ -51,7 +51,7 @@ class Gram(AdditiveLoss[Tensor], Loss):
     the style picture again: its value grows with the picture, as that code's does.
 
     Args:
-        normalization: one of the names above. Names that share a formula differ in the weight
+        normalization: One of the names above. Names that share a formula differ in the weight
             their authors give it.
     """
 
@@ -62,12 +62,12 @@ class Gram(AdditiveLoss[Tensor], Loss):
         self.normalization = normalization
 
     def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
-        """Return the sum ``FFᵀ``; about 0, whatever the centre."""
+        """Return the sum ``FFᵀ``; the centre is not used."""
         F = at_least_float32(features)
         return Sums(count(F, guide), second=products(F, guide))
 
     def summary(self, statistic: Sums) -> tuple[Tensor, int]:
-        """Remember the Gram matrix, and the number of positions it came from."""
+        """Return the Gram matrix and its number of positions."""
         return statistic.products, max(1, round(float(statistic.count.sum())))
 
     def compare(self, statistic: Sums, target: tuple[Tensor, int]) -> Tensor:
@@ -90,5 +90,5 @@ class Gram(AdditiveLoss[Tensor], Loss):
 
 
 def factor_of(normalization: Normalization, channels: int, positions: int) -> float:
-    """Return what Σ(G - A)² is multiplied by, for a style picture with so many channels and positions."""
+    """Return the factor of ``Σ (G - A)²`` for the style picture's numbers of channels and positions."""
     return _FACTORS[normalization](channels, positions)

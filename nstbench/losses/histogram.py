@@ -1,4 +1,4 @@
-"""Histogram losses: every channel takes on the distribution of the style picture's."""
+"""Histogram losses: the distribution of every channel is matched to the style picture's."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nstbench.losses.functional.quantiles import ascending, remap, resampled
 
 
 class Distribution(NamedTuple):
-    """What is remembered of each channel of a picture.
+    """The distribution of each channel of a picture.
 
     Attributes:
-        quantiles: its values in ascending order, ``(1 or B, C, M)``.
-        low: its smallest value, ``(1 or B, C, 1)``.
-        high: its largest value, ``(1 or B, C, 1)``.
+        quantiles: Values of the channel in ascending order, ``(1 or B, C, M)``.
+        low: Smallest value, ``(1 or B, C, 1)``.
+        high: Largest value, ``(1 or B, C, 1)``.
     """
 
     quantiles: Tensor
@@ -30,11 +30,11 @@ class Distribution(NamedTuple):
 class Histogram(Loss):
     """Squared distance to the features with the style's histograms: ``mean((F - R(F))²)``.
 
-    R moves every channel of F monotonically to the distribution of the style picture's: the k-th
-    smallest of its M values becomes the k-th smallest of the style's (for other numbers of positions,
-    its quantile at (k + ½)/M). R is computed anew at every evaluation and is a constant of the
+    R maps every channel of F monotonically to the distribution of the style picture's channel: the k-th
+    smallest of its M values becomes the k-th smallest of the style's (if the style has another number of
+    positions, its quantile at (k + ½)/M). R is computed again at every evaluation and is a constant of the
     gradient, 2(F - R)/(C·M). Without bins, the value is the squared Wasserstein distance between the
-    histograms, averaged over channels, and this gradient is its own.
+    histograms, averaged over channels, and this gradient is exact.
 
     Risser, Wilmot & Barnes, "Stable and Controllable Neural Texture Synthesis and Style Transfer Using
     Histogram Losses" (2017); they sum where the published code, and ours, take the mean.
@@ -43,11 +43,10 @@ class Histogram(Loss):
     its ReLU that changes nothing: a zero passes no gradient back.
 
     Args:
-        bins: None: exact. A number: values are ranked to the precision of so many bins between the
-            smallest and the largest value of the style's channel, at random within a bin, and the
-            style's quantiles are read from its binned histogram, linearly within a bin: the published
-            code, with 256.
-        redraw_every: steps between draws of the random ranks of equal values; 0: one draw.
+        bins: Number of bins between the smallest and the largest value of the style's channel; None: exact
+            quantiles. With bins, values within a bin are ranked at random, and the style's quantiles are
+            read from its binned histogram, linearly within a bin: the published code, with 256.
+        redraw_every: Steps between draws of the random ranks of equal values; 0: one draw.
     """
 
     def __init__(self, bins: int | None = None, redraw_every: int = 0) -> None:
@@ -55,17 +54,17 @@ class Histogram(Loss):
         if bins is not None and bins < 1:
             raise ValueError(f"a histogram needs at least one bin, not {bins}")
         if redraw_every < 0:
-            raise ValueError(f"redraw_every is at least 0, not {redraw_every}")
+            raise ValueError(f"redraw_every must be at least 0, not {redraw_every}")
         self.bins, self.redraw_every = bins, redraw_every
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Distribution:
-        """Remember every channel's values in ascending order: as much memory as the features."""
+        """Return every channel's values in ascending order: as much memory as the features."""
         values = ascending(inside(features, guide))
         low, high = values[..., :1], values[..., -1:]
         if self.bins is None:
             return Distribution(values, low, high)
         bin_ = _bin(values, low, high, self.bins)
-        # The values of a bin stand evenly spread over it.
+        # The values of a bin are spread evenly over it.
         first, end = torch.searchsorted(bin_, bin_), torch.searchsorted(bin_, bin_, right=True)
         within = (torch.arange(bin_.shape[-1], device=bin_.device) - first + 0.5) / (end - first)
         return Distribution(low + (bin_ + within.to(bin_)) * (high - low) / self.bins, low, high)
@@ -96,18 +95,18 @@ class Histogram(Loss):
 class PixelHistogram(Histogram):
     """The histogram loss of the canvas's own pixels: red, green and blue against the style picture's.
 
-    ``mean((x - R(x))²)`` over sRGB values; see `Histogram`. It keeps the palette's brightness and
-    contrast per channel, where feature losses let the colours drift.
+    ``mean((x - R(x))²)`` over sRGB values; see `Histogram`. It matches the style picture's brightness and
+    contrast per channel, which feature losses do not fix.
 
     Args:
-        bins: as for `Histogram`.
-        redraw_every: as for `Histogram`; here equal values are seen, as in flat areas of a picture.
+        bins: Number of bins, as for `Histogram`.
+        redraw_every: Steps between draws, as for `Histogram`; pixels have equal values in flat areas.
     """
 
-    yardstick: ClassVar[Literal["content", "style"]] = "style"
+    target_picture: ClassVar[Literal["content", "style"]] = "style"
 
     def unit(self, target: Distribution) -> Tensor:
-        """Return the value of a canvas of mid-grey: black is not the absence of a picture."""
+        """Return the value of a canvas of mid-grey, the neutral canvas for pixels."""
         return (target.quantiles - 0.5).square().flatten(1).mean(1)
 
 

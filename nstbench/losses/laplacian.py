@@ -24,15 +24,15 @@ class Laplacian(Loss):
     [0, 255] with weight 100 at p=4, and in one of its experiments, 100 at p=4 and 1600 at p=16,
     beside neural-style's content 5 or 20 and style 100.
 
-    With a guide ``(1 or B, 1, H, W)``, pooled alike, positions count by their weight.
+    With a guide ``(1 or B, 1, H, W)``, pooled in the same way, positions count by their weight.
 
     Args:
-        pools: side p of the pooled squares, in pixels.
-        pool_weights: w_p, one for each.
-        range: largest value of a pixel in the published unit: 255 for the authors' weights, 1 for ours.
+        pools: Sides p of the pooled squares, in pixels.
+        pool_weights: Weights w_p, one for each pool.
+        range: Largest value of a pixel in the published unit: 255 for the authors' weights, 1 for ours.
 
     Raises:
-        ValueError: if the numbers of pools and weights differ, a picture has fewer than 3 squares a
+        ValueError: If the numbers of pools and weights differ, a picture has fewer than 3 squares a
             side, or the canvas has another size than the picture.
     """
 
@@ -47,13 +47,14 @@ class Laplacian(Loss):
         self.pools, self.pool_weights, self.range = list(pools), list(pool_weights), range
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> list[Tensor]:
-        """Remember the Laplacian of the picture ``(B, 3, H, W)`` for each pool."""
+        """Return the Laplacian of the picture ``(B, 3, H, W)`` for each pool."""
         return [self._laplacian(features, p) for p in self.pools]
 
     def forward(self, features: Tensor, target: Sequence[Tensor], guide: Tensor | None = None) -> Tensor:
         """Return the squared distance per canvas, ``(B,)``."""
-        ours = [self._laplacian(features, p) for p in self.pools]
-        return self._mean([x - c for x, c in zip(ours, self._fitting(ours, target), strict=True)], guide)
+        canvas = [self._laplacian(features, p) for p in self.pools]
+        self._check_sizes(canvas, target)
+        return self._mean([x - c for x, c in zip(canvas, target, strict=True)], guide)
 
     def unit(self, target: Sequence[Tensor]) -> Tensor:
         """Return the value of a canvas without edges."""
@@ -63,19 +64,18 @@ class Laplacian(Loss):
         if min(picture.shape[2:]) < 3 * pool:
             size = f"{picture.shape[3]}x{picture.shape[2]}"
             raise ValueError(
-                f"a Laplacian of {pool}x{pool} squares needs three of them a side; this is {size}"
+                f"a Laplacian of {pool}x{pool} squares needs three of them on each side, not {size}"
             )
-        # The channels' sum first: it is linear, and the filter then runs once.
+        # The channels are summed first: the filter is linear, and then runs once.
         x = functional.avg_pool2d(self.range * at_least_float32(picture).sum(1, keepdim=True), pool)
         return 4 * x[..., 1:-1, 1:-1] - (
             x[..., :-2, 1:-1] + x[..., 2:, 1:-1] + x[..., 1:-1, :-2] + x[..., 1:-1, 2:]
         )
 
-    def _fitting(self, ours: Sequence[Tensor], target: Sequence[Tensor]) -> Sequence[Tensor]:
-        sizes, expected = ([tuple(t.shape[2:]) for t in maps] for maps in (ours, target))
+    def _check_sizes(self, canvas: Sequence[Tensor], target: Sequence[Tensor]) -> None:
+        sizes, expected = ([tuple(t.shape[2:]) for t in maps] for maps in (canvas, target))
         if sizes != expected:
             raise ValueError(f"content needs one size: Laplacians of the canvas {sizes}, target {expected}")
-        return target
 
     def _mean(self, maps: Sequence[Tensor], guide: Tensor | None) -> Tensor:
         total = torch.zeros((), device=maps[0].device)
@@ -84,7 +84,7 @@ class Laplacian(Loss):
                 value = x.square().mean((1, 2, 3))
             else:
                 g = functional.avg_pool2d(at_least_float32(guide), pool)[..., 1:-1, 1:-1]
-                tiny = torch.finfo(g.dtype).tiny  # a region without a position here is a sum of nothing
+                tiny = torch.finfo(g.dtype).tiny  # a region without positions here counts 0
                 value = (g * x.square()).sum((1, 2, 3)) / g.sum((1, 2, 3)).clamp_min(tiny)
             total = total + weight * value
         return total

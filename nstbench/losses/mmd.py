@@ -31,7 +31,7 @@ class LinearMMD(AdditiveLoss[Tensor], Loss):
         return sums(at_least_float32(features), guide, centre, second="none")
 
     def summary(self, statistic: Sums) -> Tensor:
-        """Remember the mean of every channel, ``(1 or B, N)``."""
+        """Return the mean of every channel, ``(1 or B, N)``."""
         return statistic.mean
 
     def compare(self, statistic: Sums, target: Tensor) -> Tensor:
@@ -54,12 +54,12 @@ class PolynomialMMD(AdditiveLoss[Tensor], Loss):
     """Squared MMD under k(x, y) = (xᵀy + c·s)²: ``[Σ (G - A)² + 2c·s ‖μ - μ̂‖²] / (4N²)``.
 
     G and A are the Gram matrices ``FFᵀ/M`` of canvas and style, μ and μ̂ the means: the sum over all pairs
-    of positions, computed from sums over positions. s is the style's mean ‖y‖², the trace of A, by
-    which c means the same at all layers and for all encoders. With c = 0, the published setting, it
+    of positions, computed from sums over positions. s is the style's mean ‖y‖², the trace of A, which
+    makes c independent of the scale of the layer and of the encoder. With c = 0, the published setting, it
     is the Gram loss of Gatys et al. (2016), as Li, Wang, Liu & Hou (2017) observe.
 
     Args:
-        c: in units of the style's mean ‖y‖², not negative: how much the means count beside the products.
+        c: Weight of the means beside the products, in units of the style's mean ‖y‖²; not negative.
     """
 
     stackable = True
@@ -67,17 +67,17 @@ class PolynomialMMD(AdditiveLoss[Tensor], Loss):
     def __init__(self, c: float = 1.0) -> None:
         super().__init__()
         if c < 0:
-            raise ValueError(f"(xᵀy + c)² is a kernel for c of 0 or more, not {c}")
+            raise ValueError(f"(xᵀy + c)² is a kernel only for c of 0 or more, not {c}")
         self.c = c
 
     def statistic(self, features: Tensor, guide: Tensor | None = None, centre: Tensor | None = None) -> Sums:
-        """Return the sums of the features and of their products; about 0, whatever the centre."""
+        """Return the sums of the features and of their products; the centre is not used."""
         F = at_least_float32(features)
         n = count(F, guide)
         return Sums(n, n * channel_means(F, guide), products(F, guide))
 
     def summary(self, statistic: Sums) -> tuple[Tensor, Tensor]:
-        """Remember the mean ``(1 or B, N)`` and the Gram matrix ``(1 or B, N, N)``."""
+        """Return the mean ``(1 or B, N)`` and the Gram matrix ``(1 or B, N, N)``."""
         return statistic.mean, statistic.products
 
     def compare(self, statistic: Sums, target: tuple[Tensor, Tensor]) -> Tensor:
@@ -106,12 +106,13 @@ class PolynomialMMD(AdditiveLoss[Tensor], Loss):
 
 @dataclass(frozen=True)
 class Positions:
-    """A style's features at all its positions, and what the kernel takes from them.
+    """A style's features at all its positions, and what the kernel computes from them.
 
     Attributes:
-        features: ``(1 or B, N, M)``.
-        spread: mean ‖y - y'‖² of two positions, ``(1 or B, 1, 1)``.
-        waves: what the present draw of frequencies sees of them; the key says which draw.
+        features: Features of the style, ``(1 or B, N, M)``.
+        spread: Mean ‖y - y'‖² over pairs of positions, ``(1 or B, 1, 1)``.
+        waves: Cache of the features' `_MeanWaves` for the present draw of frequencies; the key names
+            the draw.
     """
 
     features: Tensor
@@ -120,29 +121,30 @@ class Positions:
 
 
 class GaussianMMD(Loss):
-    """Squared MMD under k(x, y) = exp(-‖x - y‖² / (b D̂)), which sees whole distributions of features.
+    """Squared MMD under k(x, y) = exp(-‖x - y‖² / (b D̂)), a distance of whole distributions.
 
     ``MMD² = mean_ij k(x_i, x_j) + mean_ij k(y_i, y_j) - 2 mean_ij k(x_i, y_j)`` over all pairs, those of
     a position with itself included (the V-statistic: biased, never negative, and zero at the style
     picture), between 0 and 2. D̂ is the style's own mean ‖y - y'‖², which is twice its summed variance,
     at all its positions, so that the kernel does not change during a run.
 
-    All pairs of positions are too many. Two estimates, both seeded and both zero at the style picture:
+    There are too many pairs of positions to sum over all. Two estimates, both seeded and both zero at
+    the style picture:
 
     - ``frequencies``: the kernel's Fourier transform is a normal density, so that ``MMD²`` is the mean of
       ``|mean_i exp(i wᵀx_i) - mean_j exp(i wᵀy_j)|²`` over frequencies w drawn from N(0, 2/(b D̂))
-      (Rahimi & Recht 2007). Every position feels every draw.
-    - ``positions``: all pairs of a sample of positions. Those of a draw alone feel the loss.
+      (Rahimi & Recht 2007). Every position has a gradient at every draw.
+    - ``positions``: all pairs of a sample of positions. Only the positions of the draw have a gradient.
 
-    Li, Wang, Liu & Hou, "Demystifying Neural Style Transfer" (2017). Their code takes
+    Li, Wang, Liu & Hou, "Demystifying Neural Style Transfer" (2017). Their code computes
     1/(b D̂) from canvas and style together at every evaluation, with b = 1, and an estimate from
     random pairs, linear in the number of positions, that changes at every evaluation.
 
     Args:
-        estimate: ``frequencies`` or ``positions``.
-        samples: how many frequencies, or positions of each picture (all, where there are no more).
-        bandwidth: b, the kernel's width in units of the style's mean squared distance.
-        redraw_every: steps between draws; 0 keeps the first for the whole run.
+        estimate: Estimate of the mean over pairs, ``frequencies`` or ``positions``.
+        samples: Number of frequencies, or of positions of each picture (all, where there are no more).
+        bandwidth: Width b of the kernel in units of the style's mean squared distance.
+        redraw_every: Steps between draws; 0 keeps the first for the whole run.
     """
 
     def __init__(
@@ -154,12 +156,12 @@ class GaussianMMD(Loss):
     ) -> None:
         super().__init__()
         if samples < 1 or bandwidth <= 0 or redraw_every < 0:
-            raise ValueError("samples are at least 1, the bandwidth above 0, redraw_every at least 0")
+            raise ValueError("samples must be at least 1, bandwidth above 0, redraw_every at least 0")
         self.estimate, self.samples = estimate, samples
         self.bandwidth, self.redraw_every = bandwidth, redraw_every
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Positions:
-        """Remember the features themselves, as new draws need them."""
+        """Return the features themselves, as new draws need them."""
         return _positions(inside(features, guide))
 
     def forward(self, features: Tensor, target: Positions, guide: Tensor | None = None) -> Tensor:
@@ -171,21 +173,21 @@ class GaussianMMD(Loss):
         draw = (self.seed, self.samples, self.bandwidth)
         if draw not in target.waves:
             with torch.no_grad():
-                of_style = _MeanWaves.apply(target.features.to(F), frequencies)
+                style_waves = _MeanWaves.apply(target.features.to(F), frequencies)
             target.waves.clear()
-            target.waves[draw] = of_style
-        of_canvas: Tensor = _MeanWaves.apply(F, frequencies)
-        return (of_canvas - target.waves[draw].to(F)).square().sum(dim=2).mean(dim=1)
+            target.waves[draw] = style_waves
+        canvas_waves: Tensor = _MeanWaves.apply(F, frequencies)
+        return (canvas_waves - target.waves[draw].to(F)).square().sum(dim=2).mean(dim=1)
 
     def unit(self, target: Positions) -> Tensor:
-        """Return the value at F = 0, on at most 1,024 positions of the style spread evenly."""
+        """Return the value at F = 0, on at most 1,024 evenly spaced positions of the style."""
         step = -(-target.features.shape[2] // 1024)
         return self._discrepancy(
             torch.zeros_like(target.features[..., :1]), target.features[..., ::step], target
         )
 
     def blend(self, targets: Sequence[Positions], weights: Sequence[float]) -> Positions:
-        """Unite the positions of all pictures, in proportion to the weights."""
+        """Concatenate the positions of all pictures, in proportion to the weights."""
         sizes = [t.features.shape[2] for t in targets]
         total = min(m / w for m, w in zip(sizes, weights, strict=True) if w > 0)
         generator = self.generator()
@@ -204,7 +206,7 @@ class GaussianMMD(Loss):
         M = features.shape[2]
         if self.samples >= M:
             return features
-        # Each picture from the beginning: two of one size are seen at the same positions.
+        # A new generator for each picture: two of one size are sampled at the same positions.
         order = torch.randperm(M, generator=self.generator())[: self.samples]
         return features[..., order.to(features.device)]
 
@@ -216,25 +218,25 @@ class GaussianMMD(Loss):
 def _positions(features: Tensor) -> Positions:
     spread = 2 * features.var(dim=2, correction=0).sum(dim=1)
     size = features.square().mean(dim=2).sum(dim=1)
-    # Where all positions are alike, the kernel has the width of one's own size, or else 1.
+    # Where all positions are equal, the kernel's width is their mean square, or 1 if that is 0.
     spread = torch.where(spread > 1e-6 * size, spread, size)
     return Positions(features, torch.where(spread > 1e-30, spread, 1.0)[:, None, None])
 
 
 def _kernel(x: Tensor, y: Tensor, width: Tensor) -> Tensor:
     """Return the mean of ``exp(-‖x_i - y_j‖²/width)`` over all pairs of columns, ``(1 or B,)``."""
-    centre = y.mean(dim=2, keepdim=True).detach()  # distances stay, and lose fewer digits
+    centre = y.mean(dim=2, keepdim=True).detach()  # the same distances, with fewer digits lost
     x, y = x - centre, y - centre
     squares = x.square().sum(dim=1)[:, :, None] + y.square().sum(dim=1)[:, None, :]
-    # What rounding leaves above 0 would be blown up by a narrow width.
+    # Rounding errors above 0 would be magnified by a narrow width.
     return ((2 * x.transpose(1, 2) @ y - squares).clamp(max=0) / width).exp().mean(dim=(1, 2))
 
 
 class _MeanWaves(torch.autograd.Function):
     """The means of ``cos wᵀf`` and ``sin wᵀf`` over positions, ``(B, S, 2)``, for S frequencies.
 
-    Waves at all positions would take more memory than the features: they are made in blocks of positions, and
-    again for the gradient.
+    Waves at all positions would take more memory than the features: they are computed in blocks of
+    positions, and again for the gradient.
     """
 
     block = 8192

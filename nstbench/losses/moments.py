@@ -15,19 +15,19 @@ from nstbench.losses.functional.sums import Sums, sums
 
 Normalization = Literal["mmd", "adain"]
 
-# ε in σ = √(var + ε), and what is taken off the number of positions in the variance.
+# ε in σ = √(var + ε), and what is subtracted from the number of positions in the variance.
 _VARIANTS: dict[str, tuple[float, int]] = {"mmd": (0.0, 0), "adain": (1e-5, 1)}
 assert set(_VARIANTS) == set(get_args(Normalization))
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of every channel; over M positions, or a region whose guide sums to M.
+    """Mean and variance of every channel, over M positions or a region whose guide sums to M.
 
     Attributes:
-        mean: ``(1 or B, N)``.
-        variance: divided by M, ``(1 or B, N)``.
-        positions: M, ``(1 or B, 1)``.
+        mean: Means, ``(1 or B, N)``.
+        variance: Variances, divided by M, ``(1 or B, N)``.
+        positions: Number of positions M, ``(1 or B, 1)``.
     """
 
     mean: Tensor
@@ -41,17 +41,17 @@ class Moments(AdditiveLoss[Tensor], Loss):
     For feature maps ``(B, N, h, w)`` of N channels at M positions:
 
     =============  ========================  ===================================================
-    normalization  σ                         whose
+    normalization  σ                         source
     =============  ========================  ===================================================
     mmd            √(Σ(f-μ)²/M)              Li, Wang, Liu & Hou (2017), "BN statistics"
     adain          √(Σ(f-μ)²/(M-1) + 1e-5)   Huang & Belongie (2017), as mean squared errors
     =============  ========================  ===================================================
 
-    Where all of a channel is one value, √ has no slope: ``mmd`` takes 0 there (the published code
-    divides by 0).
+    Where a channel is constant, √ has no finite slope: ``mmd`` has the gradient 0 there (the published
+    code divides by 0).
 
     Args:
-        normalization: one of the names above.
+        normalization: One of the names above.
     """
 
     stackable = True
@@ -65,7 +65,7 @@ class Moments(AdditiveLoss[Tensor], Loss):
         return sums(at_least_float32(features), guide, centre, second="squares")
 
     def summary(self, statistic: Sums) -> Statistics:
-        """Remember mean and variance of every channel."""
+        """Return the mean and the variance of every channel."""
         return Statistics(statistic.mean, statistic.variance, statistic.count)
 
     def compare(self, statistic: Sums, target: Statistics) -> Tensor:
@@ -74,8 +74,8 @@ class Moments(AdditiveLoss[Tensor], Loss):
 
     def unit(self, target: Statistics) -> Tensor:
         """Return the value at F = 0."""
-        nothing = torch.zeros_like(target.mean)
-        return self._distance(Statistics(nothing, nothing, target.positions), target)
+        zeros = torch.zeros_like(target.mean)
+        return self._distance(Statistics(zeros, zeros, target.positions), target)
 
     def blend(self, targets: Sequence[Statistics], weights: Sequence[float]) -> Statistics:
         """Average the raw moments: the statistics of all the pictures' features together."""
@@ -88,8 +88,9 @@ class Moments(AdditiveLoss[Tensor], Loss):
         squared = (canvas.mean - style.mean) ** 2 + (self._deviation(canvas) - self._deviation(style)) ** 2
         return per_canvas(squared) / squared.shape[1]
 
-    def _deviation(self, of: Statistics) -> Tensor:
-        epsilon, taken_off = _VARIANTS[self.normalization]
-        variance = of.variance * of.positions / (of.positions - taken_off).clamp(min=1) + epsilon
+    def _deviation(self, statistics: Statistics) -> Tensor:
+        epsilon, correction = _VARIANTS[self.normalization]
+        positions = statistics.positions
+        variance = statistics.variance * positions / (positions - correction).clamp(min=1) + epsilon
         varies = variance > torch.finfo(variance.dtype).tiny
         return torch.where(varies, variance, 1.0).sqrt() * varies

@@ -1,4 +1,4 @@
-"""The Markov random field loss of Li & Wand: every patch resembles its most similar style patch."""
+"""The Markov random field loss of Li & Wand: distances of patches from their most similar style patches."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Overlap = Literal["sum", "average"]
 
 
 @dataclass(frozen=True)
-class Remembered:
+class StylePatches:
     """The style's patches.
 
     Attributes:
-        patches: of all its pictures and their copies.
-        entries: Σ a_p over the patches, and their positions, of a canvas of the (first) picture's size.
+        patches: Patches of all style pictures and their copies.
+        entries: Sum of a_p over all patches and their positions, for a canvas of the (first) picture's size.
     """
 
     patches: Patches
@@ -35,11 +35,11 @@ class MRF(Loss):
     """Squared distance of patches from their nearest style patches: ``factor · Σ_i ‖Ψ_i - Ψ_NN(i)‖²``.
 
     Ψ_i are the k×k patches of a feature map of C channels and ``NN(i) = argmax_j cos(Ψ_i, Ψ_j)`` over
-    the style's; NN is found anew at every evaluation and counts as constant in the gradient. Li & Wand
-    (CVPR 2016, eq. 2 and 3) is ``paper``. What others compute, in its units E:
+    the style's; NN is found again at every evaluation and counts as constant in the gradient. Li & Wand
+    (CVPR 2016, eq. 2 and 3) is ``paper``. Other code's values, in its unit E:
 
     =============  =======  =================  =====================================================
-    normalization  overlap  value              whose
+    normalization  overlap  value              source
     =============  =======  =================  =====================================================
     paper          sum      E = Σ_i ‖…‖²       Li & Wand 2016
     authors        average  ½ Σ_p mean_i ‖…‖²  the gradient of their code, which has no value; weight
@@ -47,23 +47,24 @@ class MRF(Loss):
     mean           sum      E / (P·C·k²)       pystiche: the mean over P patches and their entries
     =============  =======  =================  =====================================================
 
-    A vector of the map lies in up to k² patches. With ``overlap=sum`` each of them pulls at it, less at
-    the border, where there are fewer. With ``average`` the gradient at a position is divided by the
-    number of patches that cover it: ``2 (F_p - mean of the matched vectors)``. Both are the gradient of
-    the value ``Σ_p a_p Σ_{i covers p} ‖F_p - T_ip‖²``, where T_ip is what patch i asks for at position p,
-    and a_p is 1, or 1 / the number of patches over p. ``mean`` divides it by C times the sum of a_p over
-    patches and their positions: a mean over all that is compared, whatever the canvas's size.
+    A vector of the map lies in up to k² patches. With ``overlap=sum`` its gradient is the sum over them,
+    smaller at the border, where there are fewer. With ``average`` the gradient at a position is divided
+    by the number of patches that cover it: ``2 (F_p - mean of the matched vectors)``. Both are the
+    gradient of the value ``Σ_p a_p Σ_{i covers p} ‖F_p - T_ip‖²``, where T_ip is the vector of style patch
+    NN(i) at position p, and a_p is 1, or 1 / the number of patches over p. ``mean`` divides it by C times
+    the sum of a_p over patches and their positions: a mean over all vectors compared, at any canvas size.
 
     Args:
-        patch: side k of the patches, in positions of the layer.
-        style_stride: between the style's patches; the last row and column count whatever it is.
-        canvas_stride: likewise for the canvas's.
-        rotations: how many turns to either side the style is also seen in.
-        rotation_step: degrees between turns.
-        scales: how many sizes larger, and smaller, the style is also seen in.
-        scale_step: factor between sizes.
-        normalization: mean | paper | authors.
-        overlap: sum | average.
+        patch: Side k of the patches, in positions of the layer.
+        style_stride: Stride between the style's patches; the last row and column of patches are always
+            included.
+        canvas_stride: Stride between the canvas's patches, likewise.
+        rotations: Number of turned copies of the style to either side.
+        rotation_step: Degrees between turns.
+        scales: Number of larger copies of the style, and of smaller ones.
+        scale_step: Factor between sizes.
+        normalization: One of the names above.
+        overlap: One of the names above.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class MRF(Loss):
     ) -> None:
         super().__init__()
         if min(patch, style_stride, canvas_stride) < 1 or min(rotations, scales) < 0 or scale_step <= 0:
-            raise ValueError("patches, strides and steps are at least 1, numbers of copies at least 0")
+            raise ValueError(
+                "patch and strides must be at least 1, rotations and scales at least 0, scale_step above 0"
+            )
         self.patch = self.smallest_map = patch
         self.style_stride = style_stride
         self.canvas_stride = canvas_stride
@@ -93,25 +96,25 @@ class MRF(Loss):
         """Return the picture, then its turned and resized copies: (2·rotations+1)(2·scales+1) in all."""
         return [turned(picture, angle, factor) for angle in self.angles for factor in self.factors]
 
-    def target(self, features: Tensor, guide: Tensor | None = None) -> Remembered:
-        """Remember the feature vectors, and where patches begin.
+    def target(self, features: Tensor, guide: Tensor | None = None) -> StylePatches:
+        """Return the feature vectors, and where patches begin.
 
         Raises:
-            ValueError: if the map is smaller than a patch, or the guide's region holds none.
+            ValueError: If the map is smaller than a patch, or the guide's region holds none.
         """
-        of_canvas = patches_of(features[:1, :1], self.patch, self.canvas_stride, guide)
-        entries = float(self._shares(of_canvas)[1].sum())
-        return Remembered(patches_of(features, self.patch, self.style_stride, guide), entries)
+        grid = patches_of(features[:1, :1], self.patch, self.canvas_stride, guide)
+        entries = float(self._coverage(grid)[1].sum())
+        return StylePatches(patches_of(features, self.patch, self.style_stride, guide), entries)
 
-    def join(self, targets: Sequence[Remembered]) -> Remembered:
+    def join(self, targets: Sequence[StylePatches]) -> StylePatches:
         """Return the union of the copies' patches."""
-        return Remembered(joined([t.patches for t in targets]), targets[0].entries)
+        return StylePatches(joined([t.patches for t in targets]), targets[0].entries)
 
-    def blend(self, targets: Sequence[Remembered], weights: Sequence[float]) -> Remembered:
-        """Return the union of the pictures' patches: each patch of the canvas finds its own picture.
+    def blend(self, targets: Sequence[StylePatches], weights: Sequence[float]) -> StylePatches:
+        """Return the union of the pictures' patches: a patch of the canvas may match any picture.
 
         Raises:
-            ValueError: if the weights differ: a patch is there to be found, or it is not.
+            ValueError: If the weights differ: the search for the nearest patch has no weights.
         """
         self.check_blend(weights)
         return self.join(targets)
@@ -121,42 +124,42 @@ class MRF(Loss):
         if max(weights) - min(weights) > 1e-6:
             raise ValueError("patches of several style pictures are united: their weights must be equal")
 
-    def forward(self, features: Tensor, target: Remembered, guide: Tensor | None = None) -> Tensor:
+    def forward(self, features: Tensor, target: StylePatches, guide: Tensor | None = None) -> Tensor:
         """Return the distance per canvas, ``(B,)``.
 
         Raises:
-            ValueError: if the map is smaller than a patch, or the guide's region holds none.
+            ValueError: If the map is smaller than a patch, or the guide's region holds none.
         """
         F = at_least_float32(features)
         patches = patches_of(F.detach(), self.patch, self.canvas_stride, guide)
         found = nearest(patches, target.patches)
-        _, share = self._shares(patches)
-        asked, errors = self._asked(patches, target.patches, found)
-        # Σ_i |F - T_i|² is n|F - mean T|² and a remainder that F does not change: of the patches, only
-        # the sum is needed for the gradient. `errors` is the whole sum, more exact than by this route.
-        pull = per_canvas(share * (F.flatten(2) - asked) ** 2)
-        value = pull + (errors - pull.detach())
-        return self._factor(float(share.sum()), F.shape[1]) * value
+        _, weight = self._coverage(patches)
+        matched, errors = self._mean_matches(patches, target.patches, found)
+        # Σ_i |F - T_i|² is n|F - mean T|² and a remainder that does not depend on F: the gradient needs
+        # only the mean of the matched vectors. The value is `errors`, which is more exact.
+        surrogate = per_canvas(weight * (F.flatten(2) - matched) ** 2)
+        value = surrogate + (errors - surrogate.detach())
+        return self._factor(float(weight.sum()), F.shape[1]) * value
 
-    def unit(self, target: Remembered) -> Tensor:
-        """Return how far a canvas of zeros, of the style's size, is from the style's patches on average.
+    def unit(self, target: StylePatches) -> Tensor:
+        """Return the mean distance of a canvas of zeros, of the style's size, from all the style's patches.
 
-        It has no nearest patch of its own: all are equally unlike it.
+        A patch of zeros has no nearest patch: its cosine with every patch is 0.
         """
         C = target.patches.vectors.shape[2]
         square = target.patches.squared_norms().mean(1) / self.patch**2
         return self._factor(target.entries, C) * target.entries * square
 
-    def _shares(self, patches: Patches) -> tuple[Tensor, Tensor]:
-        """Return how many patches cover each position of a map, n_p, and how much it counts, a_p·n_p."""
+    def _coverage(self, patches: Patches) -> tuple[Tensor, Tensor]:
+        """Return the number of patches over each position of a map, n_p, and its weight a_p·n_p."""
         covered = torch.cat([patches.entry(y, x) for y, x in patches.offsets])
         count = torch.bincount(covered, minlength=patches.vectors.shape[1]).to(patches.vectors)
         return count, count if self.overlap == "sum" else count.clamp(max=1)
 
     @torch.no_grad()
-    def _asked(self, canvas: Patches, style: Patches, found: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the matched patches ask for on average at each position, ``(B, C, n)``, and the sum."""
-        count, share = self._shares(canvas)
+    def _mean_matches(self, canvas: Patches, style: Patches, found: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean matched vector at each position, ``(B, C, n)``, and Σ a_p |F_p - T_ip|²."""
+        count, weight = self._coverage(canvas)
         count = count.clamp(min=1)
         total = torch.zeros_like(canvas.vectors)
         errors = canvas.vectors.new_zeros(len(total))
@@ -164,13 +167,13 @@ class MRF(Loss):
             vectors = style.of_canvas(i).vectors[0]
             for y, x in canvas.offsets:
                 here, there = canvas.entry(y, x), style.entry(y, x)[found[i]]
-                asked = vectors[there]
-                errors[i] += ((canvas.vectors[i, here] - asked) ** 2).sum(1) @ (share / count)[here]
-                total[i].index_add_(0, here, asked)
+                matched = vectors[there]
+                errors[i] += ((canvas.vectors[i, here] - matched) ** 2).sum(1) @ (weight / count)[here]
+                total[i].index_add_(0, here, matched)
         return (total / count[:, None]).transpose(1, 2), errors
 
     def _factor(self, entries: float, channels: int) -> float:
-        """Return the constant before Σ a_p |F_p - T_ip|², which has so many entries and channels."""
+        """Return the constant before Σ a_p |F_p - T_ip|²."""
         return {"mean": 1 / (entries * channels), "paper": 1.0, "authors": 0.5}[self.normalization]
 
 
@@ -180,10 +183,10 @@ def _by_distance(n: int) -> list[int]:
 
 
 def turned(picture: Tensor, degrees: float, factor: float) -> Tensor:
-    """Return a picture ``(B, 3, H, W)`` turned and resized, cut to a rectangle without empty corners.
+    """Return a picture ``(B, 3, H, W)`` turned and resized, cropped to a rectangle without empty corners.
 
-    The rectangle is the largest upright one within the turned picture, so that every pixel is of the
-    picture: black corners would be patches to match. Pixels are interpolated linearly.
+    The rectangle is the largest upright one within the turned picture: black corners would be patches
+    to match. Pixels are interpolated linearly.
     """
     if degrees == 0 and factor == 1:
         return picture
@@ -194,7 +197,7 @@ def turned(picture: Tensor, degrees: float, factor: float) -> Tensor:
     y = (torch.arange(rows).to(picture) - (rows - 1) / 2)[:, None] / factor
     x = (torch.arange(columns).to(picture) - (columns - 1) / 2) / factor
     cos, sin = math.cos(angle), math.sin(angle)
-    # From here on in units of half a picture, as grid_sample counts.
+    # From here on in grid_sample's units of half a picture.
     across = (cos * x + sin * y) / max((W - 1) / 2, 0.5)
     down = (cos * y - sin * x) / max((H - 1) / 2, 0.5)
     where = torch.stack([across, down], dim=-1).expand(len(picture), -1, -1, -1)

@@ -18,7 +18,7 @@ class Hypercolumns:
     """The style's hypercolumns.
 
     Attributes:
-        columns: ``(1 or B, C, n)``, of all its pictures and their copies.
+        columns: Hypercolumns of all style pictures and their copies, ``(1 or B, C, n)``.
     """
 
     columns: Tensor
@@ -27,25 +27,24 @@ class Hypercolumns:
 class NearestNeighbor(JointLoss):
     """Cosine distance of hypercolumns from the nearest of the style: ``mean_i (1 - cos(f_i, s_NN(i)))``.
 
-    A hypercolumn is what all layers say of one place: each map is divided by its number of channels,
-    resized linearly to one position for every ``stride``×``stride`` pixels, and all are concatenated.
-    ``NN(i) = argmax_j cos(f_i - mean f, s_j - mean s)``: hypercolumns are matched less the mean of their
-    picture, so that what stands out in the one finds what stands out in the other, and compared as they
-    are. NN counts as constant in the gradient.
+    A hypercolumn is the concatenation of all layers' features at one place: each map is divided by its
+    number of channels and resized linearly to one position for every ``stride``×``stride`` pixels.
+    ``NN(i) = argmax_j cos(f_i - mean f, s_j - mean s)``: hypercolumns are centred by the mean of their
+    picture for the search, not for the distance. NN counts as constant in the gradient.
 
     From Kolkin, Kucera, Paris, Sykora, Shechtman & Shakhnarovich, *Neural Neighbor Style Transfer*
     (arXiv 2203.13215, 2022). Their method is a pipeline, of which this is the loss. They find NN once
     per scale, from the content picture mixed with the result of the scale before; here it is found at
-    every evaluation, from the canvas, as in their last pass. That pass looks at each layer alone, at its
+    every evaluation, from the canvas, as in their last pass. That pass compares each layer alone, at its
     own resolution, at up to 64² positions drawn at every step, and compares centred columns;
-    ``split=true`` looks at each layer alone, but on the common grid and as above. They take the first
-    ten ReLU layers of a VGG-16; here `layers` says which.
+    ``split=true`` compares each layer alone, but on the common grid and uncentred. They take the first
+    ten ReLU layers of a VGG-16; here the setting `layers` chooses them.
 
     Args:
-        stride: pixels between hypercolumns, along each side. The paper's is 4.
-        center: match hypercolumns less the mean of their picture.
-        rotations: also remember the style turned by 90, 180 and 270 degrees.
-        split: look at each layer alone.
+        stride: Pixels between hypercolumns, along each side. The paper's is 4.
+        center: Whether to centre hypercolumns by the mean of their picture for the search.
+        rotations: Whether the style turned by 90, 180 and 270 degrees is searched too.
+        split: Whether to compare each layer alone.
     """
 
     def __init__(
@@ -53,14 +52,14 @@ class NearestNeighbor(JointLoss):
     ) -> None:
         super().__init__()
         if stride < 1:
-            raise ValueError(f"the stride is at least 1, not {stride}")
+            raise ValueError(f"stride must be at least 1, not {stride}")
         self.stride = stride
         self.center = center
         self.rotations = rotations
         self.split = split
 
     def views(self, layers: Sequence[str]) -> list[str]:
-        """Return all layers together, or each alone, with the canvas, which says how large the picture is."""
+        """Return all layers together, or each alone, with the canvas, whose size sets the grid."""
         layers = [layer for layer in layers if layer != CANVAS]
         if not layers:
             raise ValueError("hypercolumns need at least one layer of the encoder")
@@ -71,18 +70,18 @@ class NearestNeighbor(JointLoss):
         return [picture.rot90(i, (2, 3)) for i in range(4 if self.rotations else 1)]
 
     def target(self, features: Sequence[Tensor], guide: Tensor | None = None) -> Hypercolumns:
-        """Remember the hypercolumns of a picture, or of its region."""
+        """Return the hypercolumns of a picture, or of its region."""
         return Hypercolumns(self._columns(features, guide))
 
     def join(self, targets: Sequence[Hypercolumns]) -> Hypercolumns:
-        """Return the union of the copies' hypercolumns; they are centred by one mean, as the authors do."""
+        """Return the union of the copies' hypercolumns; one mean centres all, as in the authors' code."""
         return Hypercolumns(torch.cat([t.columns for t in targets], dim=2))
 
     def blend(self, targets: Sequence[Hypercolumns], weights: Sequence[float]) -> Hypercolumns:
-        """Return the union of the pictures' hypercolumns: each place of the canvas finds its own picture.
+        """Return the union of the pictures' hypercolumns: a place of the canvas may match any picture.
 
         Raises:
-            ValueError: if the weights differ: a hypercolumn is there to be found, or it is not.
+            ValueError: If the weights differ: the search for the nearest hypercolumn has no weights.
         """
         self.check_blend(weights)
         return self.join(targets)
@@ -98,14 +97,15 @@ class NearestNeighbor(JointLoss):
         """Return the mean distance per canvas, ``(B,)``."""
         columns = self._columns(features, guide)
         with torch.no_grad():
-            found = nearest(self._to_match(columns), self._to_match(target.columns))
+            found = nearest(self._patches(columns), self._patches(target.columns))
             style = target.columns.expand(len(columns), -1, -1)
             matched = style.gather(2, found[:, None].expand(-1, style.shape[1], -1))
             directions = _directions(matched)
         # Rounding can put the cosine of equal directions above 1.
         return (1 - (_directions(columns) * directions).sum(1).mean(1)).clamp_min(0)
 
-    def _to_match(self, columns: Tensor) -> Patches:
+    def _patches(self, columns: Tensor) -> Patches:
+        """Return (centred) hypercolumns as patches of 1×1, for the search."""
         centred = columns - columns.mean(2, keepdim=True) if self.center else columns
         return patches_of(centred[..., None], size=1)
 
@@ -118,9 +118,9 @@ class NearestNeighbor(JointLoss):
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Return maps at another size, linearly interpolated; where that is smaller, every position counts.
+    """Return maps at another size, linearly interpolated; antialiased where that is smaller.
 
-    As products with matrices: PyTorch's own has no deterministic gradient on a GPU.
+    As products with matrices: PyTorch's `interpolate` has no deterministic gradient on a GPU.
     """
     down, across = (_resizing(maps, old, new) for old, new in zip(maps.shape[2:], size, strict=True))
     return down @ maps @ across.T
@@ -137,6 +137,6 @@ def _resizing(like: Tensor, old: int, new: int) -> Tensor:
 
 
 def _directions(columns: Tensor) -> Tensor:
-    """Return columns of length 1; those of next to nothing stay so, and have a finite gradient."""
+    """Return columns of length 1; those near 0 stay near 0, and have a finite gradient."""
     squares = (columns**2).sum(1, keepdim=True)
     return columns * squares.clamp_min(torch.finfo(squares.dtype).eps ** 2).rsqrt()

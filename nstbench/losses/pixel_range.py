@@ -11,19 +11,19 @@ from nstbench.losses.functional.maps import at_least_float32
 class PixelRange(Loss):
     """Mean squared excess of the values outside [0, 1]: ``mean(max(0, -x, x - 1)²)``.
 
-    While it is optimised, a canvas may leave the range of pictures; what is written is clamped. This
-    soft wall makes the two agree. A picture has no excess, so the loss has no unit but its own: 1 is an
-    excess of one whole range everywhere, so useful weights are large: 1e4 and more.
+    While it is optimised, a canvas may leave the range of pictures, but the file that is written is
+    clamped; this penalty keeps the difference small. A picture has no excess, so the unit is 1: an
+    excess of one whole range everywhere. Useful weights are therefore large: 1e4 and more.
     """
 
     stackable = True
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> None:
-        """Remember nothing."""
+        """Return None: the loss has no target."""
 
     def forward(self, features: Tensor, target: None, guide: Tensor | None = None) -> Tensor:
         """Return the penalty per canvas, ``(B,)``, of pictures ``(B, 3, H, W)``."""
-        pictures = _whole(features, guide)
+        pictures = _checked(features, guide)
         return (pictures - pictures.clamp(0, 1)).square().flatten(1).mean(1)
 
 
@@ -31,16 +31,16 @@ class AlphaNorm(Loss):
     """The α-norm of the centred picture: ``mean(|2(x - center)|^α)``.
 
     Mahendran & Vedaldi (2015) take the sum, ``Σ|x|^α`` with α = 6, of a picture less the mean of
-    the training pictures. A large α leaves the middle of the range alone and is steep beyond its ends:
+    the training pictures. A large α is nearly flat in the middle of the range and steep beyond its ends:
     here, with mid-grey as the mean, black and white count 1. Theirs, for a range of width b and N values,
     is ``N·(b/2)^α`` times ours.
 
-    Its target is a yardstick, as for total variation: the content picture's own value (or the style
-    picture's), which is 1 in ``weights.unit=unit``.
+    Its target serves as the unit only, as for total variation: the content picture's own value (or the
+    style picture's) is 1 in ``weights.unit=unit``.
 
     Args:
-        alpha: the exponent, at least 1.
-        center: the sRGB value that costs nothing.
+        alpha: Exponent, at least 1.
+        center: The sRGB value at which the loss is 0.
     """
 
     stackable = True
@@ -48,24 +48,25 @@ class AlphaNorm(Loss):
     def __init__(self, alpha: float = 6.0, center: float = 0.5) -> None:
         super().__init__()
         if alpha < 1:
-            raise ValueError(f"alpha is at least 1, not {alpha}")
+            raise ValueError(f"alpha must be at least 1, not {alpha}")
         self.alpha, self.center = alpha, center
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Remember the value of a picture ``(B, 3, H, W)``, ``(B,)``."""
+        """Return the norm of a picture ``(B, 3, H, W)``, ``(B,)``."""
         return self.forward(features, None, guide)
 
     def forward(self, features: Tensor, target: Tensor | None, guide: Tensor | None = None) -> Tensor:
         """Return the norm per canvas, ``(B,)``, of pictures ``(B, 3, H, W)``."""
-        centred = 2 * (_whole(features, guide) - self.center)
+        centred = 2 * (_checked(features, guide) - self.center)
         return (centred.abs() ** self.alpha).flatten(1).mean(1)
 
     def unit(self, target: Tensor | None) -> Tensor:
-        """Return the value of the picture that was remembered."""
+        """Return the target; 1 without one."""
         return super().unit(target) if target is None else target
 
 
-def _whole(pictures: Tensor, guide: Tensor | None) -> Tensor:
+def _checked(pictures: Tensor, guide: Tensor | None) -> Tensor:
+    """Return the pictures in float32; raise ValueError if there is a guide."""
     if guide is not None:
-        raise ValueError("a range is kept by the whole canvas: it takes no guide")
+        raise ValueError("the range is a property of the whole canvas: it takes no guide")
     return at_least_float32(pictures)

@@ -1,4 +1,4 @@
-"""STROTSS' content loss: what is alike in the content picture stays alike."""
+"""STROTSS' content loss: distances between the canvas's self-similarities and the content picture's."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from nstbench.losses.functional.hypercolumn import directions, sample_hypercolum
 from nstbench.losses.functional.maps import at_least_float32
 
 _CONSTANT = 1e-5
-"""Mean cosine distance to all others under which a position counts as like every other."""
+"""Mean cosine distance to all other positions below which a position counts as equal to them."""
 
 
 class ContentMaps(NamedTuple):
-    """What is remembered of a content picture.
+    """The feature maps of a content picture.
 
     Attributes:
-        maps: its feature maps ``(1 or B, C, h, w)``.
-        floor: of its hypercolumns' `directions`.
+        maps: Feature maps ``(1 or B, C, h, w)``.
+        floor: Floor for the `directions` of its hypercolumns.
     """
 
     maps: Sequence[Tensor]
@@ -30,7 +30,7 @@ class ContentMaps(NamedTuple):
 
 
 class SelfSimilarity(JointLoss):
-    """Content of STROTSS: cosine self-distances of hypercolumns, each column's sum being 1.
+    """Content of STROTSS: cosine self-distances of hypercolumns, normalised to column sums of 1.
 
     ``(1/n) · Σ_ij |D_ij(x)/Σ_k D_kj(x) - D_ij(c)/Σ_k D_kj(c)|`` with ``D_ij = 1 - cos(x_i, x_j)``
     for the hypercolumns of canvas x and content c at the same n sampled positions: for each
@@ -38,26 +38,26 @@ class SelfSimilarity(JointLoss):
     and 2. Kolkin, Salavon & Shakhnarovich (2019) print 1/n²; their code multiplies by n.
     The value is 0 at the content picture, and has no scale: the unit is 1.
 
-    Distances, not features, are kept: a canvas may change colours and features everywhere if it
-    changes them alike.
+    Distances between positions, not features, are compared: a change of colours and features that is
+    the same everywhere costs little.
 
     Args:
-        samples: positions (authors: 32²). The cost grows with its square.
-        redraw_every: steps between draws of the positions; 0: one draw (authors: 1).
+        samples: Number of positions (authors: 32²). The cost grows with its square.
+        redraw_every: Steps between draws of the positions; 0: one draw (authors: 1).
 
     Raises:
-        ValueError: if the canvas's maps have another size than the picture's.
+        ValueError: If the canvas's maps have another size than the picture's.
     """
 
     def __init__(self, samples: int = 1024, redraw_every: int = 0) -> None:
         super().__init__()
         if samples < 2 or redraw_every < 0:
-            raise ValueError("distances need at least 2 samples, and redraw_every is at least 0")
+            raise ValueError("samples must be at least 2, redraw_every at least 0")
         self.samples = samples
         self.redraw_every = redraw_every
 
     def target(self, features: Sequence[Tensor], guide: Tensor | None = None) -> ContentMaps:
-        """Remember the feature maps themselves."""
+        """Return the feature maps themselves."""
         maps = [at_least_float32(m) for m in features]
         return ContentMaps(maps, shortest(sample_hypercolumns(maps, self.samples, self.generator(), guide)))
 
@@ -67,9 +67,9 @@ class SelfSimilarity(JointLoss):
         if sizes != expected:
             raise ValueError(f"content needs one size: canvas {sizes}, target {expected}")
         with torch.no_grad():
-            theirs = self._distances(target.maps, target.floor, guide)
-        ours = self._distances(features, target.floor, guide)
-        return (ours - theirs).abs().sum(1).mean(1)
+            content = self._distances(target.maps, target.floor, guide)
+        canvas = self._distances(features, target.floor, guide)
+        return (canvas - content).abs().sum(1).mean(1)
 
     def _distances(self, maps: Sequence[Tensor], floor: Tensor, guide: Tensor | None) -> Tensor:
         """Return ``D_ij/Σ_k D_kj``, ``(B, n, n)``."""
@@ -78,5 +78,5 @@ class SelfSimilarity(JointLoss):
         products = u.shape[1] * gram_matrix(u.transpose(1, 2).unsqueeze(3))
         squares = 0.5 * products.diagonal(dim1=1, dim2=2)
         D = (squares.unsqueeze(1) + squares.unsqueeze(2) - products).clamp_min(0)
-        # Where all is alike, D is rounding: divided by its own sum, it would be noise of size 1.
+        # Where all features are equal, D is rounding error: divided by its own sum, it would be noise near 1.
         return D / D.sum(1, keepdim=True).clamp_min(_CONSTANT * D.shape[1])

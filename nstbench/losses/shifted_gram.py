@@ -20,8 +20,8 @@ class ShiftedMoments:
     """Moments of a picture's features, from which the Gram matrix of shifted features follows.
 
     Attributes:
-        mean: μ, ``(1 or B, N)``.
-        covariance: C, ``(1 or B, N, N)``, divided by the number of positions.
+        mean: Mean μ, ``(1 or B, N)``.
+        covariance: Covariance C, ``(1 or B, N, N)``, divided by the number of positions.
         positions: Number of positions.
     """
 
@@ -33,13 +33,13 @@ class ShiftedMoments:
 class ShiftedGram(AdditiveLoss[Tensor], Loss):
     """Squared distance of Gram matrices of shifted features: ``G = (F + s)(F + s)ᵀ/M``, s = -1.
 
-    After a ReLU most activations are 0, and with them most products in a Gram matrix: two channels
-    that are silent together look like two that never meet. Shifted by s, a silent channel says so
-    (s² where both are silent), every position counts, and the means enter next to the products:
+    After a ReLU most activations are 0, and with them most products in a Gram matrix: it does not
+    distinguish two channels that are 0 at the same positions from two that are never active together.
+    Shifted by s, the product is s² where both are 0, every position counts, and the means enter too:
     ``G = FFᵀ/M + s(μ1ᵀ + 1μᵀ) + s²``. Features ``(B, N, h, w)``, Gram matrices ``(B, N, N)``.
 
-    The matrices themselves are never formed: where features are small beside s, they are s² and a
-    rounding error. With the covariance C and the mean μ, ``G = C + (μ + s)(μ + s)ᵀ``, and
+    The matrices themselves are never formed: where features are small beside s, their differences
+    would be lost in rounding. With the covariance C and the mean μ, ``G = C + (μ + s)(μ + s)ᵀ``, and
 
     ``G - A = C - Ĉ + ½[d eᵀ + e dᵀ]``, ``d = μ - μ̂``, ``e = μ + μ̂ + 2s``.
 
@@ -47,8 +47,8 @@ class ShiftedGram(AdditiveLoss[Tensor], Loss):
     paper's s = -1 is in the units of its encoder; its constants are those of Gatys et al. (2016).
 
     Args:
-        shift: s, in the units of the features; 0 is the plain Gram loss.
-        normalization: as for `nstbench.losses.gram.Gram`.
+        shift: Shift s, in the units of the features; 0 is the plain Gram loss.
+        normalization: Name of the constant, as for `nstbench.losses.gram.Gram`.
     """
 
     stackable = True
@@ -62,7 +62,7 @@ class ShiftedGram(AdditiveLoss[Tensor], Loss):
         return sums(at_least_float32(features), guide, centre)
 
     def summary(self, statistic: Sums) -> ShiftedMoments:
-        """Remember mean and covariance, and the number of positions they came from."""
+        """Return the mean, the covariance and the number of positions."""
         positions = max(1, round(float(statistic.count.sum())))
         return ShiftedMoments(statistic.mean, statistic.covariance, positions)
 

@@ -1,4 +1,4 @@
-"""The sliced Wasserstein loss: the distribution of features, seen along random directions."""
+"""The sliced Wasserstein loss: the distribution of features, projected on random directions."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from nstbench.losses.functional.quantiles import ascending, remap, resampled
 
 @dataclass
 class Samples:
-    """The features of one or several style pictures: whichever directions are drawn, they are seen along.
+    """The features of one or several style pictures, to be projected on the directions of any draw.
 
     Attributes:
-        features: of each picture, ``(1 or B, C, M)``.
-        weights: of the pictures; they sum to 1.
-        latest: the sorted projections of the latest draw, and which that was: between two draws
-            all evaluations ask for the same ones.
+        features: Features of each picture, ``(1 or B, C, M)``.
+        weights: Weights of the pictures; they sum to 1.
+        latest: Key and sorted projections of the latest draw, a cache: all evaluations between two
+            draws use the same ones.
     """
 
     features: Sequence[Tensor]
     weights: Sequence[float] = (1.0,)
     latest: tuple[Hashable, Tensor] | None = field(default=None, repr=False)
 
-    def along(self, V: Tensor, positions: int, draw: Hashable) -> Tensor:
+    def sorted_projections(self, V: Tensor, positions: int, draw: Hashable) -> Tensor:
         """Return the sorted projections on directions ``(D, C)``, ``(1 or B, D, positions)``."""
-        asked = (draw, V.shape, V.dtype, V.device, positions)
-        if self.latest is None or self.latest[0] != asked:
-            seen = [resampled(ascending(V @ F.to(V)), positions) for F in self.features]
-            self.latest = asked, weighted_mean(seen, self.weights)
+        key = (draw, V.shape, V.dtype, V.device, positions)
+        if self.latest is None or self.latest[0] != key:
+            projections = [resampled(ascending(V @ F.to(V)), positions) for F in self.features]
+            self.latest = key, weighted_mean(projections, self.weights)
         return self.latest[1]
 
 
 class SlicedWasserstein(Loss):
     """Mean squared difference of sorted projections: ``mean_v mean_k (sort(vᵀF)_k - sort(vᵀF̂)_k)²``.
 
-    The mean is over random unit vectors v, the directions, and over positions k. For maps with other
-    numbers of positions, the style's quantiles are interpolated at the canvas's. Over all
+    The mean is over random unit vectors v, the directions, and over positions k. If the maps differ in
+    their number of positions, the style's quantiles are interpolated at the canvas's. Over all
     directions it is zero only where the distributions of the two pictures' features are the same.
     The gradient takes the assignment of canvas to style positions as fixed, which is exact where no
     two projections are equal.
@@ -50,8 +50,8 @@ class SlicedWasserstein(Loss):
     as many directions as channels, new ones at every evaluation, and 12 layers of VGG-19.
 
     Args:
-        directions: how many; None: as many as the layer has channels, as published.
-        redraw_every: steps between draws of the directions. L-BFGS needs them to stay for some
+        directions: Number of directions; None: as many as the layer has channels, as published.
+        redraw_every: Steps between draws of the directions. L-BFGS needs the same ones for some
             steps; 1 draws at every step, as published; 0 keeps the first for the whole run.
     """
 
@@ -60,11 +60,11 @@ class SlicedWasserstein(Loss):
         if directions is not None and directions < 1:
             raise ValueError(f"at least one direction is needed, not {directions}")
         if redraw_every < 0:
-            raise ValueError(f"redraw_every is at least 0, not {redraw_every}")
+            raise ValueError(f"redraw_every must be at least 0, not {redraw_every}")
         self.directions, self.redraw_every = directions, redraw_every
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Samples:
-        """Remember the features themselves: new directions need them."""
+        """Return the features themselves: new directions need them."""
         return Samples([inside(features, guide)])
 
     def forward(self, features: Tensor, target: Samples, guide: Tensor | None = None) -> Tensor:
@@ -74,7 +74,7 @@ class SlicedWasserstein(Loss):
         V = self._directions(values, generator)
         projected = V @ values
         with torch.no_grad():
-            style = target.along(V, values.shape[-1], draw=self.seed)
+            style = target.sorted_projections(V, values.shape[-1], draw=self.seed)
             moved = remap(projected, style, generator)
         return (projected - moved).square().flatten(1).mean(1)
 
@@ -86,10 +86,10 @@ class SlicedWasserstein(Loss):
         return weighted_mean([F.square().flatten(1).mean(1) for F in target.features], target.weights)
 
     def blend(self, targets: Sequence[Samples], weights: Sequence[float]) -> Samples:
-        """Average the sorted projections along every direction: their Wasserstein barycentre there."""
+        """Average the sorted projections on every direction: their Wasserstein barycentre."""
         return Samples(
             [F for t in targets for F in t.features],
-            [w * of_one for w, t in zip(weights, targets, strict=True) for of_one in t.weights],
+            [w * own for w, t in zip(weights, targets, strict=True) for own in t.weights],
         )
 
     def _directions(self, features: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Total variation of the canvas: the smoothness regulariser, as published in its variants."""
+"""Total variation of the canvas: the smoothness regulariser, in its published variants."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from nstbench.losses.functional.total_variation import total_variation
 
 
 class TotalVariation(Loss):
-    """Total variation of the canvas; it compares with nothing.
+    """Total variation of the canvas.
 
-    Its target is a yardstick: the variation of the content picture (or else the style picture),
-    which is 1 in ``weights.unit=unit``.
+    Its target serves as the unit only: the variation of the content picture (or else the style picture)
+    is 1 in ``weights.unit=unit``.
 
     ``factor · TV(range·x)``, TV as in `functional.total_variation`. Published variants, each an
     option of ``loss/regularizer``:
@@ -27,11 +27,11 @@ class TotalVariation(Loss):
     - ``tv_pystiche``: mean of dx²+dy² over the positions that have both neighbours.
 
     Args:
-        exponent: of the differences; see `functional.total_variation`.
-        isotropic: take both differences of a position together.
+        exponent: Exponent of the differences; see `functional.total_variation`.
+        isotropic: Whether to take both differences of a position together.
         reduction: ``sum`` over values, or their ``mean`` (per pixel and channel).
-        factor: constant of the formula.
-        range: 1 for pictures in [0, 1], 255 for the published constants.
+        factor: Constant of the formula.
+        range: Largest value of a pixel: 1 for pictures in [0, 1], 255 for the published constants.
     """
 
     stackable = True
@@ -46,18 +46,20 @@ class TotalVariation(Loss):
     ) -> None:
         super().__init__()
         if exponent < 1:
-            raise ValueError(f"below an exponent of 1 flat areas have no gradient: {exponent}")
+            raise ValueError(
+                f"exponent must be at least 1, not {exponent}: below 1 the gradient is infinite in flat areas"
+            )
         self.exponent, self.isotropic, self.reduction = exponent, isotropic, reduction
         self.factor, self.range = factor, range
 
     def target(self, features: Tensor, guide: Tensor | None = None) -> Tensor:
-        """Remember how much a picture ``(B, 3, H, W)`` varies, ``(B,)``."""
+        """Return the variation of a picture ``(B, 3, H, W)``, ``(B,)``."""
         return self.forward(features, None, guide)
 
     def forward(self, features: Tensor, target: Tensor | None, guide: Tensor | None = None) -> Tensor:
         """Return the variation per canvas, ``(B,)``, of pictures ``(B, 3, H, W)``."""
         if guide is not None:
-            raise ValueError("total variation is of the whole canvas: it takes no guide")
+            raise ValueError("total variation is a property of the whole canvas: it takes no guide")
         pictures = at_least_float32(features) * self.range
         value = total_variation(pictures, exponent=self.exponent, isotropic=self.isotropic)
         if self.reduction == "mean":
@@ -66,5 +68,5 @@ class TotalVariation(Loss):
         return self.factor * value
 
     def unit(self, target: Tensor | None) -> Tensor:
-        """Return the variation of the picture that was remembered."""
+        """Return the target; 1 without one."""
         return super().unit(target) if target is None else target

@@ -1,1 +1,1 @@
-"""How a finished picture is judged."""
+"""Metrics of finished pictures."""

@@ -13,7 +13,7 @@ from nstbench.metrics.base import Metric, Subject, styles_of
 class ColourDistance(Metric):
     """Mean over L*, a*, b* of the Wasserstein-1 distance between the channels' distributions.
 
-    In CIELAB units (D65): about 1 is a difference one can see, side by side. Positions do not
+    In CIELAB units (D65): a difference of about 1 is visible side by side. Positions do not
     matter, so the pictures may differ in size. Several style pictures count by their blend weights.
     """
 
@@ -22,7 +22,7 @@ class ColourDistance(Metric):
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
-        from scipy.stats import wasserstein_distance  # slow to import, and needed at the end of a run only
+        from scipy.stats import wasserstein_distance  # slow to import, needed only at the end of a run
 
         styles = [_lab(style) for style in styles_of(subject)]
         values = np.concatenate(styles)

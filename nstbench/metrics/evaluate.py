@@ -1,4 +1,4 @@
-"""Judging a picture by all metrics that were asked for."""
+"""Computing the metrics that a configuration names."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Judgement:
     """The outcome of every metric.
 
     Attributes:
-        values: Name to value.
-        directions: Name to ``max`` where higher is better, ``min`` where lower is; of those with a value.
-        unavailable: Name to the reason why there is no value.
+        values: Value by metric.
+        directions: ``max`` where higher is better, ``min`` where lower is, by metric that has a value.
+        unavailable: Reason why there is no value, by metric.
     """
 
     values: dict[str, float] = field(default_factory=dict)
@@ -37,10 +37,10 @@ class Judgement:
 
 
 def build_metrics(nodes: Mapping[str, Mapping[str, Any]]) -> None:
-    """Build the metrics of a configuration's checked nodes, so that a mistake shows before the run.
+    """Build the metrics of a configuration's checked nodes, so that errors are raised before the run.
 
     Raises:
-        UserError: a setting of a metric cannot be used.
+        UserError: If a setting of a metric cannot be used.
     """
     for node in nodes.values():
         _metric(json.dumps(node, sort_keys=True))
@@ -48,7 +48,7 @@ def build_metrics(nodes: Mapping[str, Mapping[str, Any]]) -> None:
 
 @torch.no_grad()
 def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement:
-    """Compute the metrics of a configuration's checked nodes; one that fails does not stop the others."""
+    """Compute the metrics of a configuration's checked nodes, continuing after one that fails."""
     judgement = Judgement()
     for name, node in nodes.items():
         found: float | Unavailable | Mapping[str, float | Unavailable]
@@ -62,10 +62,10 @@ def judge(nodes: Mapping[str, Mapping[str, Any]], subject: Subject) -> Judgement
         except Exception as error:
             log.exception("metric %s failed", name)
             found = Unavailable(f"it failed: {type(error).__name__}: {error}")
-        several = (
+        by_name = (
             {f"{name}/{k}": v for k, v in found.items()} if isinstance(found, Mapping) else {name: found}
         )
-        for key, value in several.items():
+        for key, value in by_name.items():
             if isinstance(value, Unavailable):
                 judgement.unavailable[key] = str(value)
             elif math.isfinite(value):
@@ -84,6 +84,6 @@ def direction(node: Mapping[str, Any]) -> tuple[bool, str]:
 
 @lru_cache(maxsize=32)
 def _metric(node: str) -> Metric:
-    # Metrics hold networks: a sweep loads each once.
+    # Cached: metrics hold networks, which a sweep loads once.
     metric: Metric = build(json.loads(node))
     return metric

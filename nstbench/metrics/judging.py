@@ -1,4 +1,4 @@
-"""The encoder that a metric sees through: one that the run did not optimise."""
+"""The encoder of a metric: one that the run did not optimise."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nstbench.metrics.base import Subject, Unavailable, styles_of
 
 
 class JudgingEncoder:
-    """An encoder for judging; weights that are not on this machine make its metric unavailable.
+    """An encoder for metrics; without its weights on this machine the metric is unavailable.
 
-    It is built when it is first asked for: most runs need it at their end only.
+    It is built at its first use: most runs need it at their end only.
 
     Args:
-        node: like the group ``encoder``.
+        node: Node like the group ``encoder``.
     """
 
     def __init__(self, node: Mapping[str, Any]) -> None:
@@ -29,22 +29,22 @@ class JudgingEncoder:
         """The encoder; None where its weights are missing."""
         try:
             return build_encoder(self.node).cpu()
-        except UserError as error:  # weights that are not here: no mistake, but no metric either
+        except UserError as error:  # missing weights make the metric unavailable, and are no error
             self.missing = str(error)
             return None
 
-    def of(self, subject: Subject, layers: Sequence[str]) -> Encoder:
+    def encoder_for(self, subject: Subject, layers: Sequence[str]) -> Encoder:
         """Return the encoder, on the CPU, for the picture and the style pictures of a subject.
 
         Raises:
-            Unavailable: its weights are missing, the run optimised it, or a picture is too small for it.
+            Unavailable: If its weights are missing, the run optimised it, or a picture is too small for it.
         """
         if self.encoder is None:
             raise Unavailable(self.missing)
         if self.encoder.weights_sha256 == subject.optimized.weights_sha256:
-            raise Unavailable("the judging encoder is the one that was optimised: choose another one")
+            raise Unavailable("its encoder is the one that the run optimised: choose another one")
         smallest = self.encoder.smallest_picture(layers)
         if min(min(p.shape[-2:]) for p in [subject.picture, *styles_of(subject)]) < smallest:
-            raise Unavailable(f"a picture is smaller than the {smallest} pixels the judging encoder needs")
+            raise Unavailable(f"a picture is smaller than the {smallest} pixels that its encoder needs")
         # A run that optimises this very encoder, in the same sweep, may have moved it to its device.
         return self.encoder.cpu()

@@ -25,12 +25,12 @@ class LPIPS(Metric):
     """Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), of the `lpips` package.
 
     The trunk's ImageNet weights are found as an encoder's are (``nstbench weights list``). Without them
-    the metric is unavailable: random trunks are no LPIPS.
+    the metric is unavailable: with random weights it is not LPIPS.
 
     Args:
-        net: ``alex`` is the authors' choice for judging; ``vgg`` shares its features with what most
+        net: Trunk. ``alex`` is the authors' choice for evaluation; ``vgg`` has the features that most
             runs optimise; ``squeeze`` is the smallest file (5 MB).
-        weights: the trunk's file, where it is not one of the registry; its convolutions suffice, under
+        weights: Path of the trunk's weights, if they are not in the registry; convolutions suffice, under
             torchvision's keys (``features.0.weight`` or ``0.weight``).
     """
 
@@ -46,7 +46,7 @@ class LPIPS(Metric):
         content = content_of(subject)
         if min(content.shape[-2:]) < SMALLEST[self.net]:
             raise Unavailable(
-                f"the picture is smaller than the {SMALLEST[self.net]} pixels this network needs"
+                f"the picture is smaller than the {SMALLEST[self.net]} pixels that its network needs"
             )
         self._model = self._model or self._load()
         return float(self._model(subject.picture, content, normalize=True))
@@ -61,12 +61,12 @@ class LPIPS(Metric):
                 model = cast(nn.Module, lpips.LPIPS(net=self.net, pnet_rand=True, verbose=False))
         trunk = cast(nn.Module, model.net)
         # The trunk's slices keep torchvision's indices: features.3.weight is slice2.3.weight.
-        own = {key: key.split(".", 1)[1] for key in trunk.state_dict()}
-        missing = [theirs for theirs in own.values() if theirs not in state]
+        names = {key: key.split(".", 1)[1] for key in trunk.state_dict()}
+        missing = [name for name in names.values() if name not in state]
         if missing:
             raise Unavailable(f"{file} is not a file of this trunk: it lacks features.{missing[0]}")
         try:
-            trunk.load_state_dict({key: state[theirs] for key, theirs in own.items()})
+            trunk.load_state_dict({key: state[name] for key, name in names.items()})
         except RuntimeError as error:
             raise Unavailable(f"{file} is not a file of this trunk: its tensors differ in shape") from error
         return model.eval().requires_grad_(False)

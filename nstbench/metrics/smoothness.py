@@ -1,4 +1,4 @@
-"""How rough the picture is in itself."""
+"""Total variation of the picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nstbench.metrics.base import Metric, Subject
 class TotalVariationPerPixel(Metric):
     """Anisotropic total variation per pixel and channel: mean of |dx| + |dy|, values in [0, 1].
 
-    Low is smooth. A painting has some; noise, the usual artefact of pixel optimisation, has more.
+    Low is smooth. Paintings have some variation; noise, the usual artefact of pixel optimisation, has more.
     """
 
     higher_is_better: ClassVar[bool] = False

@@ -1,4 +1,4 @@
-"""How much of the content picture's structure is left: SSIM, MS-SSIM, PSNR."""
+"""Similarity to the content picture: SSIM, MS-SSIM, PSNR."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from nstbench.metrics.base import Metric, Subject, Unavailable, content_of
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-"""A picture, ``(3, H, W)``: a variance as E[x²] - E[x]² loses half of its digits in float32."""
+"""A picture ``(3, H, W)`` in float64: a variance as E[x²] - E[x]² loses half of its digits in float32."""
 
 # The Gaussian window of σ 1.5 that both papers use, along one axis; and their constants for [0, 1].
 _WINDOW = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
@@ -30,8 +30,8 @@ class _WithContent(Metric):
         picture, content = _pixels(subject.picture), _pixels(content_of(subject))
         height, width = picture.shape[-2:]
         if min(height, width) < self.smallest:
-            need = f"{self.smallest} pixels on both edges"
-            raise Unavailable(f"the picture is too small: {width}×{height}, it needs {need}")
+            needed = f"{self.smallest} pixels in width and height are needed"
+            raise Unavailable(f"the picture is too small: {width}×{height}; {needed}")
         return picture, content
 
 
@@ -55,11 +55,11 @@ class MultiScaleSSIM(_WithContent):
 
     ``∏_j max(0, cs_j)^β_j · max(0, ssim_5)^β_5``, j = 1 … 4: the contrast and structure terms
     ``(2σxy + C2) / (σx² + σy² + C2)`` of the picture and of its halvings (means of 2×2 pixels), and
-    SSIM of the fourth halving; each is a mean as in `SSIM`. A negative one, which strong
-    stylisations have at fine scales, has no such power: it counts as 0, and so does the product.
+    SSIM of the fourth halving; each is a mean as in `SSIM`. A negative mean, which strong
+    stylisations have at fine scales, has no real power: it counts as 0, and so does the product.
     """
 
-    # Four halvings must leave the window its place.
+    # The window must fit after four halvings.
     smallest = len(_WINDOW) * 2 ** (len(_EXPONENTS) - 1)
 
     def __call__(self, subject: Subject) -> float:
@@ -79,7 +79,7 @@ class PSNR(_WithContent):
         """Return the ratio.
 
         Raises:
-            Unavailable: for identical pictures, whose ratio is infinite.
+            Unavailable: If the pictures are identical, so that the ratio is infinite.
         """
         picture, content = self._pair(subject)
         error = float(np.mean((picture - content) ** 2))
@@ -90,12 +90,12 @@ class PSNR(_WithContent):
 
 def _similarity(x: Pixels, y: Pixels) -> tuple[float, float]:
     """Return the mean SSIM, and the mean of its contrast and structure terms alone."""
-    of_channels = [_of_channel(a, b) for a, b in zip(x, y, strict=True)]  # one by one, to save memory
-    ssim, contrast = np.mean(of_channels, axis=0)
+    means = [_channel_similarity(a, b) for a, b in zip(x, y, strict=True)]  # one by one, to save memory
+    ssim, contrast = np.mean(means, axis=0)
     return float(ssim), float(contrast)
 
 
-def _of_channel(x: Pixels, y: Pixels) -> tuple[float, float]:
+def _channel_similarity(x: Pixels, y: Pixels) -> tuple[float, float]:
     mean_x, mean_y = _local_mean(x), _local_mean(y)
     variances = _local_mean(x * x) - mean_x**2 + _local_mean(y * y) - mean_y**2
     covariance = _local_mean(x * y) - mean_x * mean_y
@@ -106,7 +106,7 @@ def _of_channel(x: Pixels, y: Pixels) -> tuple[float, float]:
 
 def _local_mean(x: Pixels) -> Pixels:
     """Return the mean under the window at every position where it fits: ``(H - 10, W - 10)``."""
-    from scipy.ndimage import correlate1d  # half a second, at the end of a run and not at its beginning
+    from scipy.ndimage import correlate1d  # slow to import, needed only at the end of a run
 
     edge = len(_WINDOW) // 2
     rows = correlate1d(x, _WINDOW, axis=0)[edge:-edge]

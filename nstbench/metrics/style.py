@@ -1,4 +1,4 @@
-"""How far the picture's Gram matrices are from the style picture's, to eyes that no run optimised."""
+"""Distance of the picture's Gram matrices from the style picture's, under an unoptimised encoder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from nstbench.metrics.judging import JudgingEncoder
 class GramDistance(Metric):
     """Mean over layers of ``Σ(G - A)² / ΣA²``, under an encoder of the metric's own.
 
-    0 is the style's own statistics, 1 those of a picture without features.
+    0 is the value of the style's own Gram matrices, 1 that of features that are 0.
 
     Args:
-        encoder: a node like the group ``encoder``; it must not be the one that was optimised.
-        layers: ``default`` or names.
+        encoder: Node like the group ``encoder``; its weights must differ from the optimised encoder's.
+        layers: Names of layers, or ``default``.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -27,23 +27,23 @@ class GramDistance(Metric):
     def __init__(
         self, encoder: Mapping[str, Any], layers: Sequence[str] | Literal["default"] = "default"
     ) -> None:
-        self.judge = JudgingEncoder(encoder)
+        self.judging = JudgingEncoder(encoder)
         self.layers = layers
-        if layers != "default" and self.judge.encoder is not None:
-            self.judge.encoder.check(layers, "metrics.gram_distance.layers")
+        if layers != "default" and self.judging.encoder is not None:
+            self.judging.encoder.check(layers, "metrics.gram_distance.layers")
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
         layers = list(self.layers)
         if self.layers == "default":
-            eyes = self.judge.encoder
-            layers = [] if eyes is None else list(eyes.default_layers["style"])
-        encoder = self.judge.of(subject, layers)
-        of_picture = encoder(subject.picture, layers)
-        of_styles = [encoder(style, layers) for style in styles_of(subject)]
+            judging = self.judging.encoder
+            layers = [] if judging is None else list(judging.default_layers["style"])
+        encoder = self.judging.encoder_for(subject, layers)
+        picture = encoder(subject.picture, layers)
+        styles = [encoder(style, layers) for style in styles_of(subject)]
         distances = []
         for layer in layers:
-            G = gram_matrix(of_picture[layer])
-            A = weighted_mean([gram_matrix(features[layer]) for features in of_styles], subject.blend)
+            G = gram_matrix(picture[layer])
+            A = weighted_mean([gram_matrix(features[layer]) for features in styles], subject.blend)
             distances.append(float(((G - A) ** 2).sum() / (A**2).sum()))
         return sum(distances) / len(distances)

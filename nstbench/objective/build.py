@@ -27,7 +27,7 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
         term = build_term(role, name, node, encoder, unit=config.weights.unit, seed=config.seed)
         term.weight *= getattr(config.weights, role)
         styles = config.pictures.styles
-        if role == "regularizer" and term.loss.yardstick == "style" and not styles:
+        if role == "regularizer" and term.loss.target_picture == "style" and not styles:
             setting, reason = f"loss.{role}.{name}", "it compares with the style picture, and there is none"
             raise UserError(setting, "", reason, "Give pictures.style, or another loss/regularizer.")
         if role == "style":

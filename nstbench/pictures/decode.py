@@ -1,6 +1,6 @@
-"""From a picture file to sRGB values in [0, 1]: every mode and depth that Pillow or tifffile opens.
+"""Decoding picture files to sRGB values in [0, 1], in every mode and depth that Pillow or tifffile opens.
 
-`nstbench.pictures.io` is the door; this module knows the formats.
+`nstbench.pictures.io` has the public functions.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ def decode(file: BinaryIO, max_pixels: int, factor_for: FactorFor) -> Stored:
     """Decode the first frame of a picture file, in sRGB. Call it under `pillow_limits`.
 
     8-bit and 16-bit values are divided by their greatest possible value. Floats within [0, 1] are
-    taken as they are; other floats, and 32-bit integers, have no agreed white, so they are stretched
+    not scaled; other floats, and 32-bit integers, have no defined white, so they are stretched
     from their least to their greatest value (and this is logged). 16-bit pictures keep their depth
     unless they carry a profile other than sRGB, which is applied to 8 bits.
 
     Args:
-        file: The open file, which must stay open while bands are read.
+        file: Open file, which must stay open while bands are read.
         max_pixels: Limit on the number of pixels.
         factor_for: Function from the upright shape to the factor by which the picture will be reduced: a JPEG
             is decoded at that size or a larger one.
 
     Raises:
-        UnreadableError: a kind of picture that neither Pillow nor tifffile decodes.
-        Exception: whatever the decoders raise on broken files, which is not one family.
+        UnreadableError: If neither Pillow nor tifffile decodes this kind of picture.
+        Exception: If the file is broken; the decoders have no common base class of errors.
     """
     head = file.read(16)
     if is_pfm(head):
@@ -68,14 +68,14 @@ def decode(file: BinaryIO, max_pixels: int, factor_for: FactorFor) -> Stored:
             return decode_tiff(file, max_pixels)
         except (UnreadableError, Image.DecompressionBombError):
             raise
-        except Exception as error:  # a broken TIFF raises anything
+        except Exception as error:  # a broken TIFF raises errors of any type
             raise unidentified from error
     if image.format == "TIFF" and max(image.tag_v2.get(BITS, (1,))) > 8:  # type: ignore[attr-defined]
         try:
             return decode_tiff(file, max_pixels)
         except UnreadableError:
             raise
-        except Exception as error:  # compressions that Pillow knows; broken files fail again below
+        except Exception as error:  # compressions that Pillow supports; broken files fail again below
             logger.debug("tifffile cannot decode %s (%s); using Pillow", file.name, error)
         file.seek(0)
         image = open_image(file)
@@ -87,12 +87,12 @@ def _from_pillow(file: BinaryIO, image: Image.Image, factor_for: FactorFor) -> S
     if image.format in ("JPEG", "MPO"):
         full = (image.height, image.width)
         factor = factor_for(upright(full, _orientation(image)))
-        image.draft(None, (max(1, full[1] // factor), max(1, full[0] // factor)))  # at least so large
+        image.draft(None, (max(1, full[1] // factor), max(1, full[0] // factor)))  # this size or larger
     tile: Any = next(iter(getattr(image, "tile", [])), None)
     image.load()
     if image.format in ("JPEG", "MPO"):
         check_jpeg_end(file, image)
-    if image.format == "PNG" and tile is not None and tile[3] in _OTHER_BYTES:
+    if image.format == "PNG" and tile is not None and tile[3] in _LOW_BYTE_MODES:
         band = _deep_png(file, image, tile)
     elif image.mode == "F" or image.mode.startswith("I"):
         band = _deep_grey(image)
@@ -150,7 +150,7 @@ def _lab(image: Image.Image) -> Callable[[int, int], Band]:
 
 
 def _deep_grey(image: Image.Image) -> Callable[[int, int], Band]:
-    """Grey values of more than 8 bits: modes ``I;16`` and its byte orders, ``I`` and ``F``."""
+    """Return the bands of grey values of more than 8 bits: modes ``I;16`` in any byte order, ``I``, ``F``."""
     bits = getattr(image, "tag_v2", {}).get(BITS, (16,))[0]
     if image.mode.startswith("I;16"):
         white = 2**bits - 1
@@ -169,19 +169,19 @@ def _deep_grey(image: Image.Image) -> Callable[[int, int], Band]:
     return band
 
 
-# Pillow's way of reading each kind of 16-bit PNG, and one that gets at the bytes it drops.
-_OTHER_BYTES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
+# Pillow's raw mode for each kind of 16-bit PNG → a raw mode that reads the bytes dropped by it.
+_LOW_BYTE_MODES = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L", "LA;16B": "RGBA"}
 
 
 def _deep_png(file: BinaryIO, image: Image.Image, tile: Any) -> Callable[[int, int], Band]:
-    """A PNG of 16 bits and more than one channel, which Pillow cuts to 8 bits.
+    """Return the bands of a PNG of 16 bits and more than one channel, which Pillow reduces to 8 bits.
 
-    Pillow keeps the high byte of each value. Read again as if the bytes were swapped, it keeps the
-    low one; grey with alpha, read as if its four bytes were RGBA, is all there.
+    Pillow keeps the high byte of each value. Read again in the other byte order, the low one is kept;
+    grey with alpha is read as four bytes of RGBA, which are complete.
     """
     file.seek(0)
     other = open_image(file)
-    other.tile = [(*tile[:3], _OTHER_BYTES[tile[3]])]  # type: ignore[attr-defined]
+    other.tile = [(*tile[:3], _LOW_BYTE_MODES[tile[3]])]  # type: ignore[attr-defined]
     other.load()
     colours = 1 if tile[3] == "LA;16B" else 3
     convert = profiled("L" if colours == 1 else "RGB", image.info.get("icc_profile"))
@@ -194,7 +194,7 @@ def _deep_png(file: BinaryIO, image: Image.Image, tile: Any) -> Callable[[int, i
             samples = np.asarray(_rows(image, first, last)).astype(np.uint16) << 8 | low
         values = samples.astype(np.float32) / np.float32(65535)
         alpha = values[..., colours] if samples.shape[-1] > colours else None
-        if "transparency" in image.info:  # one colour stands for "nothing here"
+        if "transparency" in image.info:  # one colour that means "transparent"
             alpha = (samples[..., :3] != image.info["transparency"]).any(-1).astype(np.float32)
         return Band(convert(values[..., :colours]), alpha)
 
@@ -204,6 +204,6 @@ def _deep_png(file: BinaryIO, image: Image.Image, tile: Any) -> Callable[[int, i
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception as error:  # broken EXIF raises anything; the picture itself is fine
+    except Exception as error:  # broken EXIF raises errors of any type; the picture itself can be read
         logger.warning("ignored EXIF data that cannot be read: %s", error)
         return 1

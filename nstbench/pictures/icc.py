@@ -1,7 +1,7 @@
-"""Embedded ICC profiles: bring a picture's numbers to sRGB.
+"""Embedded ICC profiles: converting a picture's values to sRGB.
 
-A phone writes Display P3, a camera Adobe RGB, a scanner a grey "Dot Gain 20%": the same numbers mean
-other colours there. Everything in nstbench is sRGB, so the profile is applied once, on reading.
+A phone writes Display P3, a camera Adobe RGB, a scanner a grey "Dot Gain 20%", where equal values are
+different colours. Everything in nstbench is sRGB, so the profile is applied once, on reading.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
 def srgb_converter(mode: str, profile: bytes) -> Callable[[Image.Image], Image.Image] | None:
-    """Return the conversion of pictures to sRGB, or None where their numbers should be taken as they are.
+    """Return the conversion of pictures to sRGB; None if their values should not be converted.
 
     None means that the profile is sRGB to within rounding, so that a conversion would only add noise,
-    or that it cannot be used (broken, or made for another kind of picture), which is logged.
+    or that it cannot be used (broken, or for another kind of picture), which is logged.
     Relative colorimetric intent with black point compensation, as photo editors do by default.
 
     Args:
@@ -34,7 +34,7 @@ def srgb_converter(mode: str, profile: bytes) -> Callable[[Image.Image], Image.I
         opened = ImageCms.getOpenProfile(BytesIO(profile))
         space = opened.profile.xcolor_space.strip()
         own = _MODES.get(space)
-        # Cameras tag greyscale pictures with RGB profiles: those are fine. The reverse is not.
+        # Cameras write RGB profiles to greyscale pictures, which is valid; the reverse is not.
         if own is None or (own != mode and (own, mode) != ("RGB", "L")):
             logger.warning("ignored an ICC profile for %s in a %s picture", space, mode)
             return None
@@ -61,7 +61,7 @@ def srgb_converter(mode: str, profile: bytes) -> Callable[[Image.Image], Image.I
 
 
 def _changes_nothing(transform: ImageCms.ImageCmsTransform, mode: str) -> bool:
-    """Whether no colour of a coarse cube moves by more than one level of 255."""
+    """Return whether no colour of a coarse cube changes by more than one level of 255."""
     levels = np.arange(0, 256, 15, dtype=np.uint8)
     if mode == "RGB":
         cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(len(levels), -1, 3)

@@ -1,4 +1,4 @@
-"""Read picture files of any common kind, and write PNGs that remember where they came from."""
+"""Reading picture files of common formats, and writing PNGs with their provenance."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from nstbench.runtime.regular_files import NotRegularError, open_regular
 
 MAX_PIXELS = 100_000_000
 MAX_EDGE = 65_535
-"""Limit on the longer edge, in pixels: that of a JPEG."""
+"""Limit on the longer edge, in pixels: the limit of the JPEG format."""
 REDUCED_ABOVE = 1 << 25
-"""Pictures of up to so many pixels are never reduced while they are read."""
+"""Number of pixels up to which pictures are not reduced while they are read."""
 OVERSAMPLING = 4
-"""Pixels along an edge that are kept, at least, for each one that is needed."""
+"""Least number of pixels kept along an edge for each one that is needed."""
 
 
 def read_picture(
@@ -41,19 +41,19 @@ def read_picture(
 
     The formats of `nstbench.pictures.formats.FORMATS`, portable float maps, and the TIFFs that only tifffile
     reads: grey, palette, 1-bit, 16-bit, float and CMYK pictures become RGB; the EXIF orientation and an
-    embedded ICC profile are applied; transparency is laid over ``background``; of several frames, the
-    first. How depths are scaled: `nstbench.pictures.decode.decode`.
+    embedded ICC profile are applied; transparent pictures are composed over ``background``; of several
+    frames, the first is read. For the scaling of depths see `nstbench.pictures.decode.decode`.
 
     Memory: see `read_reduced`.
 
     Args:
-        path: Path of the file; ``~`` is understood (`nstbench.pictures.paths.picture_path`).
+        path: Path of the file; ``~`` is expanded (`nstbench.pictures.paths.picture_path`).
         setting: Name of the setting, for messages.
         background: sRGB colour in [0, 1] behind transparent pictures.
-        max_pixels: Limit on the number of pixels, checked in the header before any memory is taken for them.
+        max_pixels: Limit on the number of pixels, checked in the header before memory is allocated for them.
 
     Raises:
-        UserError: the file is missing, unreadable, broken, cut, no picture, or of an unusable size.
+        UserError: If the file is missing, unreadable, broken, truncated, no picture, or of an unusable size.
     """
     return read_reduced(path, None, setting=setting, background=background, max_pixels=max_pixels)[0]
 
@@ -66,25 +66,25 @@ def read_reduced(
     background: tuple[float, float, float] = (1.0, 1.0, 1.0),
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[Tensor, Shape]:
-    """Read a picture file, smaller than it is where far fewer pixels are needed; also return its own shape.
+    """Read a picture file, reduced if far fewer pixels are needed; also return its shape in the file.
 
     A picture is reduced if it has more than `REDUCED_ABOVE` (33.5 million) pixels and both of its edges
     are at least 2 · `OVERSAMPLING` = 8 times as long as needed: then each pixel of the result is the
     mean of a square of ⌊ratio / 4⌋ pixels a side, and at least 4 pixels along each edge are left for one
-    that is needed. A JPEG is reduced by its decoder, by 2, 4 or 8, before anything else. All other
-    pictures are read as they are: the values do not depend on ``needed``.
+    that is needed. A JPEG is first reduced by its decoder, by 2, 4 or 8. All other pictures are read
+    in full: their values do not depend on ``needed``.
 
-    Memory, in bytes for a pixel of the file, besides about 50 MB, for the decoded picture: JPEG, PNG,
+    Memory for the decoded picture, in bytes per pixel of the file, besides about 50 MB: JPEG, PNG,
     TIFF and others of 8 bits 4; PNG of 16 bits 8; WebP and AVIF 16; TIFF of 16 bits and float, and
-    portable float maps, the size of their numbers. For a reduced JPEG this counts the pixels left. The
+    portable float maps, the size of their numbers. For a reduced JPEG, per pixel after its reduction. The
     result takes 12 bytes for each of its own pixels.
 
     Args:
-        path: As for `read_picture`, with which the other arguments are shared.
-        needed: Function from height and width to those that the picture is used at; None: at its own.
+        path: Path of the file. This and the other arguments are as for `read_picture`.
+        needed: Function from the picture's height and width to those at which it is used; None: its own.
 
     Returns:
-        The picture, (1, 3, h, w), and the height and width that it has in the file, upright.
+        Picture, (1, 3, h, w), and its upright height and width in the file.
     """
     path = existing_file(path, setting)
 
@@ -109,7 +109,7 @@ def read_reduced(
         ) from error
     except UserError:
         raise
-    except Exception as error:  # broken bytes make decoders raise OSError, SyntaxError, struct.error, …
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, … for broken files
         raise _broken(setting, path, error) from error
     return torch.from_numpy(planes)[None], shape
 
@@ -130,39 +130,39 @@ def _check_shape(shape: Shape, setting: str, path: Path) -> None:
         )
     if max(height, width) > MAX_EDGE:
         reason = f"its longer edge of {max(height, width):,} pixels is longer than the limit of {MAX_EDGE:,}"
-        raise UserError(setting, path, reason, "Make the picture smaller first, or cut it.")
+        raise UserError(setting, path, reason, "Make the picture smaller first, or crop it.")
 
 
 def write_png(path: str | Path, picture: Tensor, provenance: Mapping[str, str] | None = None) -> None:
-    """Write a picture as an 8-bit sRGB PNG, whole or not at all.
+    """Write a picture atomically as an 8-bit sRGB PNG.
 
     Values are clamped to [0, 1] and rounded to the nearest of 256 levels. Equal input gives equal
-    bytes. A missing folder is not made: a run's was removed.
+    bytes. A missing folder is not created, as it was removed during the run.
 
     Args:
-        path: the file, replaced if it exists.
-        picture: (3, H, W) or (1, 3, H, W), any float type, any device.
-        provenance: short Latin names → any text, kept in the file as iTXt entries.
+        path: Path of the file, replaced if it exists.
+        picture: Picture (3, H, W) or (1, 3, H, W), any float type, any device.
+        provenance: Text by short Latin name, written to the file as iTXt entries.
 
     Raises:
-        ValueError: the shape is not that of one picture, or a value is NaN.
-        StorageError: the file cannot be written.
+        ValueError: If the shape is not that of one picture, or a value is NaN.
+        StorageError: If the file cannot be written.
     """
     image = to_image(picture)
     info = PngImagePlugin.PngInfo()
-    info.add(b"sRGB", b"\x00")  # says how to read the numbers; without it viewers guess
+    info.add(b"sRGB", b"\x00")  # the colour space; without it viewers guess
     for key, text in sorted((provenance or {}).items()):
         info.add_itxt(key, text)
     write_atomically(Path(path), lambda file: image.save(file, format="PNG", pnginfo=info, compress_level=6))
 
 
 def to_image(picture: Tensor) -> Image.Image:
-    """One picture, (3, H, W) or (1, 3, H, W), as an 8-bit RGB Pillow image; see `write_png`."""
+    """Return one picture, (3, H, W) or (1, 3, H, W), as an 8-bit RGB Pillow image; see `write_png`."""
     shape = tuple(picture.shape)
     if len(shape) == 4 and shape[0] == 1:
         picture = picture[0]
     if picture.ndim != 3 or picture.shape[0] != 3 or picture.numel() == 0:
-        raise ValueError(f"one picture is (3, H, W) or (1, 3, H, W), not {shape}")
+        raise ValueError(f"the shape of one picture is (3, H, W) or (1, 3, H, W), not {shape}")
     values = picture.detach().to("cpu", torch.float32)
     if values.isnan().any():
         raise ValueError("the picture has NaN values")
@@ -175,7 +175,7 @@ def read_provenance(path: str | Path, *, setting: str = "picture") -> dict[str, 
     """Return the text entries of a PNG; empty for a PNG without any and for other kinds of picture.
 
     Raises:
-        UserError: the file is missing, unreadable, broken or no picture.
+        UserError: If the file is missing, unreadable, broken or no picture.
     """
     path = existing_file(path, setting)
     try:
@@ -189,7 +189,7 @@ def read_provenance(path: str | Path, *, setting: str = "picture") -> dict[str, 
 
 
 def _too_large(setting: str, path: Path, error: Exception, limit: int) -> UserError:
-    # Pillow's message, "Image size (N pixels) exceeds …", is all that is known of the size.
+    # The size is known only from Pillow's message, "Image size (N pixels) exceeds …".
     count = re.search(r"\d+", str(error))
     size = f"its {int(count.group()):,} pixels" if count else "its pixels"
     return UserError(
@@ -220,7 +220,7 @@ _FOREIGN = {
 
 
 def _broken(setting: str, path: Path, error: Exception) -> UserError:
-    """Say what is wrong with a file that could not be decoded, from its first bytes and from the error."""
+    """Return the error for a file that could not be decoded, from its first bytes and the decoder's error."""
 
     def begins(signatures: dict[tuple[int, bytes], str]) -> str | None:
         return next((kind for (at, mark), kind in signatures.items() if head[at:].startswith(mark)), None)
@@ -236,7 +236,7 @@ def _broken(setting: str, path: Path, error: Exception) -> UserError:
         detail = "" if unknown else f" ({error})"
         return UserError(setting, path, f"it starts as {kind} but is broken or truncated{detail}", again)
     if kind := begins(_FOREIGN) or ("SVG drawings" if b"<svg" in head else None):
-        return UserError(setting, path, f"{kind} are not read here", "Convert it to PNG or JPEG.")
+        return UserError(setting, path, f"{kind} cannot be read", "Convert it to PNG or JPEG.")
     if not unknown:
         return UserError(setting, path, f"the picture is broken ({error})", again)
     what = "a web page" if b"<html" in head.lower() or b"<!doctype" in head.lower() else "not a picture"

@@ -1,4 +1,4 @@
-"""Notice a JPEG whose picture ends early, which its decoder fills with grey without an error."""
+"""Detecting JPEGs whose picture ends early, which the decoder fills with grey without an error."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _OTHER_DATA = bytes(range(1, 251)) * 40
 
 
 def check_jpeg_end(file: BinaryIO, image: Image.Image) -> None:
-    """Refuse a decoded JPEG whose data stops before its last pixel.
+    """Raise DamagedError for a decoded JPEG whose data stops before its last pixel.
 
-    Missing blocks are of one colour. Where the last corner is so, the file is decoded twice more, at an
-    eighth of its size, as it is and with other data before its end: only a picture that lacks data changes.
-    Of a progressive JPEG, only missing blocks of the first scan are noticed; later ones refine what is there.
+    Missing blocks are of one colour. If the last corner is of one colour, the file is decoded twice more, at
+    an eighth of its size, unchanged and with other data before its end: only a truncated picture changes.
+    In a progressive JPEG, only missing blocks of the first scan are detected; later scans refine it.
 
     Args:
-        file: The open file.
-        image: The picture that was decoded from it.
+        file: Open file.
+        image: Picture that was decoded from it.
 
     Raises:
-        DamagedError: it is cut.
+        DamagedError: If the file is truncated.
     """
     corner = image.crop((image.width - _CORNER, image.height - _CORNER, image.width, image.height))
     if image.width < _CORNER or image.height < _CORNER or np.ptp(np.asarray(corner), axis=(0, 1)).max() > 1:

@@ -1,4 +1,4 @@
-"""Whether a picture's file is there and can be opened: what can be told without decoding, in no time."""
+"""Checking that a picture's file exists and can be opened, without decoding it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ NO_SUCH_FILE = "there is no such file"
 
 
 def picture_path(path: str | Path) -> Path:
-    """Return the path that is meant: ``~`` or ``~user`` at its start is a home folder.
+    """Return the path with ``~`` or ``~user`` at its start expanded to a home folder.
 
-    A file whose own name begins so is meant where there is no such user, or nothing in that home folder.
+    It is not expanded if a file of that literal name exists, and there is no such user or no such file
+    in the home folder.
 
     Raises:
-        RuntimeError: there is no such user, and nothing of this name.
+        RuntimeError: If there is neither such a user nor a file of the literal name.
     """
     path = Path(path)
     if not path.parts or not path.parts[0].startswith("~"):
@@ -33,16 +34,20 @@ def picture_path(path: str | Path) -> Path:
 
 
 def existing_file(path: str | Path, setting: str) -> Path:
-    """The path of a file that can be opened and has bytes, or the reason why not."""
+    """Return the path of a file that can be opened and is not empty.
+
+    Raises:
+        UserError: If there is none; it names the reason.
+    """
     given = str(path)
     if re.match(r"(https?|ftp|s3|gs)://", given):
         raise UserError(
-            setting, given, "pictures are not fetched from the network", "Download it, give its path."
+            setting, given, "pictures are not fetched from the network", "Download it and type its path."
         )
     try:
         path = picture_path(path)
         if path.is_dir():
-            raise UserError(setting, given, "this is a folder", _files_in(path))
+            raise UserError(setting, given, "this is a folder", _suggest_file(path))
         if not path.exists():
             raise UserError(setting, given, NO_SUCH_FILE, _nearest_file(path))
         if not path.is_file():
@@ -50,7 +55,7 @@ def existing_file(path: str | Path, setting: str) -> Path:
         with path.open("rb") as file:
             if not file.read(1):
                 raise UserError(setting, given, "the file is empty", "Fetch or save it again.")
-    except RuntimeError as error:  # of expanduser
+    except RuntimeError as error:  # raised by expanduser
         reason = f"there is no user {given.split('/')[0][1:]}, nor a file of this name"
         raise UserError(
             setting, given, reason, "~ at the start is a home folder: type ~/picture.png."
@@ -60,7 +65,7 @@ def existing_file(path: str | Path, setting: str) -> Path:
     except (
         OSError,
         ValueError,
-    ) as error:  # too long, a null byte, a failing disk
+    ) as error:  # a name that is too long, a null byte, a failing disk
         raise UserError(setting, given, f"the file cannot be opened ({error})") from error
     return path
 
@@ -73,7 +78,7 @@ def _nearest_file(path: Path) -> str:
     return f"Did you mean {' or '.join(str(folder / name) for name in near)}?" if near else ""
 
 
-def _files_in(folder: Path) -> str:
+def _suggest_file(folder: Path) -> str:
     known = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff")
     found = sorted(entry for entry in folder.iterdir() if entry.suffix.lower() in known)
     return f"Name a picture in it, such as {found[0]}." if found else "Name a picture file."

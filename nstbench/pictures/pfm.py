@@ -1,4 +1,4 @@
-"""Portable float maps: ``PF`` (RGB) and ``Pf`` (grey), of which Pillow reads the grey ones alone."""
+"""Portable float maps: ``PF`` (RGB) and ``Pf`` (grey), of which Pillow reads only the grey ones."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _HEADER = re.compile(rb"(P[Ff])\s+(\d{1,9})\s+(\d{1,9})\s+([+-]?[\d.]+(?:[eE][+-
 
 
 def is_pfm(head: bytes) -> bool:
-    """Return whether a file that begins so is a portable float map."""
+    """Return whether a file with these first bytes is a portable float map."""
     return head[:2] in (b"PF", b"Pf") and head[2:3].isspace()
 
 
 def read_pfm(file: BinaryIO, max_pixels: int) -> NDArray[np.float32]:
     """Return the floats of a portable float map, (H, W, 1 or 3), the top row first.
 
-    The sign of the scale in the header tells the byte order. Its magnitude is a unit of measurement,
-    which is not applied: the floats are returned as they are.
+    The sign of the scale in the header is the byte order. Its magnitude is a unit of measurement,
+    which is not applied.
 
     Raises:
-        UnreadableError: the header is broken, or there is less data than it says.
-        DecompressionBombError: there are more than ``max_pixels``.
+        UnreadableError: If the header is broken, or there is less data than its size requires.
+        DecompressionBombError: If there are more than ``max_pixels``.
     """
     file.seek(0)
     header = _HEADER.match(file.read(128))

@@ -1,7 +1,7 @@
-"""Check a PNG before it is decoded: all of its data is there, and nothing else in it is large.
+"""Checking a PNG before it is decoded: its data is complete, and nothing else in it is large.
 
-Pillow fills the rows that a PNG does not have with zeros, without an error, and ignores checksums of
-the data. Both are checked here in one pass that holds at most a few megabytes.
+Pillow fills missing rows of a PNG with zeros, without an error, and ignores checksums of the data. Both
+are checked here in one pass that takes at most a few megabytes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO
 from PIL import Image
 
 TRUNCATED = "the file is truncated"
-"""What the reasons of files that were cut begin with."""
+"""Beginning of the reason for truncated files."""
 
 MAX_EXTRA_BYTES = 1 << 26
 """Limit on the bytes of a PNG outside of its picture data: text, profiles, EXIF, frames of animations."""
@@ -28,7 +28,7 @@ _PASSES = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 class DamagedError(ValueError):
-    """A file whose bytes cannot be right; the message is a clause."""
+    """A file with invalid or missing bytes; the message is a clause."""
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -39,7 +39,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 @dataclass(frozen=True)
 class PngHeader:
-    """What a PNG says of itself in its first chunk."""
+    """The contents of the first chunk of a PNG."""
 
     width: int
     height: int
@@ -62,7 +62,7 @@ def read_png_header(file: BinaryIO) -> PngHeader:
     """Read the first chunk of a PNG.
 
     Raises:
-        DamagedError: not a PNG, or one whose first chunk cannot be right; the message is a clause.
+        DamagedError: If it is not a PNG, or its first chunk is invalid.
     """
     head = file.read(33)
     if not head.startswith(_HEAD):
@@ -77,15 +77,15 @@ def read_png_header(file: BinaryIO) -> PngHeader:
 
 
 def check_png(file: BinaryIO, max_pixels: int) -> None:
-    """Read through a PNG, and refuse one whose data is short, damaged, or surrounded by too much else.
+    """Check that the picture data of a PNG is complete and undamaged, and that other data is not large.
 
     Args:
-        file: The open file. Where it stands afterwards is not defined.
+        file: Open file. Its position afterwards is not defined.
         max_pixels: Limit on the number of pixels.
 
     Raises:
-        DamagedError: what is wrong, as a clause.
-        DecompressionBombError: there are more than ``max_pixels``.
+        DamagedError: If it is not so; the message is a clause.
+        DecompressionBombError: If there are more than ``max_pixels``.
     """
     file.seek(0)
     header = read_png_header(file)
@@ -104,7 +104,7 @@ def check_png(file: BinaryIO, max_pixels: int) -> None:
         if kind == b"IDAT":
             wanted -= _inflate(file, length, inflate, wanted)
             if wanted <= 0:
-                break  # Pillow reads no further either, but for text
+                break  # Pillow reads only text after it
         else:
             extra += length + 12
             _check_extra(extra)
@@ -122,7 +122,7 @@ def _check_extra(extra: int) -> None:
 
 
 def _inflate(file: BinaryIO, length: int, inflate: zlib._Decompress, wanted: int) -> int:
-    """Return how many bytes one chunk of data decompresses to, counted up to the number wanted."""
+    """Return the number of bytes that one chunk of data decompresses to, counted up to ``wanted``."""
     found, checksum, left = 0, zlib.crc32(b"IDAT"), length
     while left:
         block = file.read(min(left, _BLOCK))
@@ -138,8 +138,8 @@ def _inflate(file: BinaryIO, length: int, inflate: zlib._Decompress, wanted: int
             block = inflate.unconsumed_tail
     stored = file.read(4)
     if len(stored) < 4:
-        # The end of the last checksum may be missing where all data is there.
+        # The end of the last checksum may be missing if all data is present.
         return found
     if checksum != int.from_bytes(stored, "big"):
-        raise DamagedError("its data is damaged: a checksum does not fit")
+        raise DamagedError("its data is damaged: a checksum is wrong")
     return found

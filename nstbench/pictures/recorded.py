@@ -1,4 +1,4 @@
-"""Read pictures that a run has left, whoever may have written them since. Torch is not loaded."""
+"""Reading pictures from folders of runs, which other programs may have changed. Torch is not loaded."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from nstbench.runtime.regular_files import NotRegularError, open_regular
 
 
 def open_recorded_picture(path: Path, *, max_pixels: int = 2**26) -> Image.Image:
-    """Read a picture such as ``canvas.png`` from the folder of a run that may have been tampered with.
+    """Read a picture such as ``canvas.png`` from the folder of a run, which is not trusted.
 
     Only a regular file that is not a symbolic link is opened, only as PNG, and only if its data is complete.
-    Memory: at most 8 bytes for each pixel of the picture and the size of a block of the file.
+    Memory: at most 8 bytes per pixel of the picture, and the size of a block of the file.
 
     Args:
         path: Path of the file.
         max_pixels: Limit on the number of pixels.
 
     Returns:
-        The decoded picture, mode ``RGB``; the file is closed.
+        Decoded picture, mode ``RGB``; the file is closed.
 
     Raises:
-        ValueError: why it cannot be used, as a clause: "there is no such file".
+        ValueError: If it cannot be used; the message is the reason, as a clause: "there is no such file".
     """
     try:
         with open_regular(path, follow_links=False) as file:
@@ -45,5 +45,5 @@ def open_recorded_picture(path: Path, *, max_pixels: int = 2**26) -> Image.Image
         raise ValueError("there is no such file") from error
     except (MemoryError, Image.DecompressionBombError) as error:
         raise ValueError("it is too large") from error
-    except Exception as error:  # broken bytes make Pillow raise OSError, SyntaxError, struct.error, …
+    except Exception as error:  # Pillow raises OSError, SyntaxError, struct.error, … for broken files
         raise ValueError(" ".join(f"the picture cannot be read ({error})".split())) from error

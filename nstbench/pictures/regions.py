@@ -13,10 +13,10 @@ class Region:
     """A region of a built-in picture, in pixels of it.
 
     Attributes:
-        size: width and height of the picture.
-        ellipses: left, top, right and bottom of each.
-        polygons: the corners of each, x and y in turn.
-        outside: the region is all that these leave.
+        size: Width and height of the picture.
+        ellipses: Left, top, right and bottom of each ellipse.
+        polygons: Corners of each polygon, x and y in turn.
+        outside: Whether the region is the outside of these shapes.
     """
 
     size: tuple[int, int]
@@ -25,7 +25,7 @@ class Region:
     outside: bool = False
 
     def mask(self) -> Image.Image:
-        """Draw it: white is the region, black is not."""
+        """Draw the region in white on black."""
         ink = 0 if self.outside else 255
         drawn = Image.new("L", self.size, 255 - ink)
         pen = ImageDraw.Draw(drawn)
@@ -53,4 +53,4 @@ REGIONS: Mapping[str, Mapping[str, Region]] = {
         "hills": Region((512, 512), polygons=(_HILLS,)),
     },
 }
-"""By picture and name: ``sample:coffee/cup`` is the first. A procedural picture's are those of its seed 0."""
+"""Regions by picture and name: ``sample:coffee/cup`` is the first. Procedural pictures have seed 0."""

@@ -1,4 +1,4 @@
-"""How large a picture is worked at."""
+"""Sizes of pictures and resizing."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Resample = Literal["bicubic", "pillow"]
 
 
 def shape_for(height: int, width: int, size: int, size_is: SizeIs) -> tuple[int, int]:
-    """Return the (height, width) of a picture brought to ``size`` with its aspect ratio kept.
+    """Return the (height, width) of a picture resized to ``size`` with its aspect ratio kept.
 
     =============  ============================  =====================================================
-    ``size_is``    scale factor                  who measures so
+    ``size_is``    scale factor                  source
     =============  ============================  =====================================================
     long_edge      size / max(height, width)     Li & Wand's MRF code (384)
     short_edge     size / min(height, width)     Gatys' PyTorch notebook (512)
@@ -30,11 +30,11 @@ def shape_for(height: int, width: int, size: int, size_is: SizeIs) -> tuple[int,
     at least 1. The side that ``size`` names is exactly ``size``.
 
     Raises:
-        UserError: ``size`` is below 1, or ``size_is`` is not one of the three.
+        UserError: If ``size`` is below 1, or ``size_is`` is not one of the three.
     """
     if size < 1:
         raise UserError(
-            "size", size, "a picture has at least one pixel a side", "Give a whole number such as 512."
+            "size", size, "a picture has at least one pixel a side", "Type a whole number such as 512."
         )
     if size_is == "long_edge":
         scale = size / max(height, width)
@@ -43,7 +43,9 @@ def shape_for(height: int, width: int, size: int, size_is: SizeIs) -> tuple[int,
     elif size_is == "area":
         scale = size / math.sqrt(height * width)
     else:
-        raise UserError("size_is", size_is, "no such measure", did_you_mean(size_is, get_args(SizeIs)))
+        raise UserError(
+            "size_is", size_is, "there is no such measure", did_you_mean(size_is, get_args(SizeIs))
+        )
     return max(1, math.floor(height * scale + 0.5)), max(1, math.floor(width * scale + 0.5))
 
 
@@ -51,9 +53,9 @@ def shape_for(height: int, width: int, size: int, size_is: SizeIs) -> tuple[int,
 def resize(pictures: Tensor, shape: tuple[int, int], resample: Resample = "bicubic") -> Tensor:
     """Resize (B, 3, H, W) pictures to ``shape`` = (height, width), antialiased, within [0, 1].
 
-    Bicubic overshoots at edges, so the result is clamped. ``pillow`` is what Pillow's bilinear filter, and
-    so torchvision's ``Resize``, makes of an 8-bit picture, to within a level: blurred more, and rounded.
-    Pictures of that shape already are returned untouched. No gradient flows through.
+    Bicubic overshoots at edges, so the result is clamped. ``pillow`` equals Pillow's bilinear filter, and
+    so torchvision's ``Resize``, on an 8-bit picture to within a level: blurred more, and rounded.
+    Pictures of that shape are returned unchanged. It is not differentiable.
     """
     if tuple(pictures.shape[-2:]) == tuple(shape):
         return pictures

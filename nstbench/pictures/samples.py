@@ -1,8 +1,8 @@
-"""Pictures that need no download: they ship inside the installed scikit-image wheel.
+"""Pictures that need no download: they are part of the scikit-image package.
 
 Titles, authors and licences are those that scikit-image 0.26 documents in `skimage.data`. Only pictures
-that it states to be CC0, public domain or without known copyright restrictions are listed; those whose
-terms it does not state (moon, page, motorcycle, colour wheel, logo, …) are left out.
+documented as CC0, public domain or without known copyright restrictions are listed; those without
+documented terms (moon, page, motorcycle, colour wheel, logo, …) are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Sample:
-    """One picture of scikit-image's: what it is, who made it, under what terms."""
+    """One picture of scikit-image, with its author and licence."""
 
     name: str
     file: str  # in skimage/data
@@ -27,10 +27,10 @@ class Sample:
 
     @property
     def path(self) -> Path:
-        """Where the file lies. Looks the package up without importing it.
+        """Path of the file, found without importing scikit-image.
 
         Raises:
-            FileNotFoundError: scikit-image is not installed.
+            FileNotFoundError: If scikit-image is not installed.
         """
         package = find_spec("skimage")
         if package is None or package.origin is None:

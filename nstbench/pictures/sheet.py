@@ -27,21 +27,22 @@ def contact_sheet(
     """Draw labelled pictures in a grid: (1, 3, H, W) in [0, 1].
 
     Each picture is scaled to fit ``cell`` × ``cell`` with its aspect ratio kept; a row is as high as
-    its highest picture, and pictures stand on their labels. Labels are centred; one that is too wide
-    is set smaller, then shortened in its middle. A line break in a label starts a second, paler line.
+    its highest picture, and pictures are placed directly above their labels. Labels are centred; one that
+    is too wide is set smaller, then shortened in its middle. A line break in a label starts a second,
+    lighter line.
 
     Args:
-        pictures: (label, picture) pairs; a picture is (3, H, W) or (1, 3, H, W).
-        columns: pictures in a row, at most.
-        cell: the longer side of a picture on the sheet, in pixels.
-        title: set above the grid.
+        pictures: Pairs (label, picture); a picture is (3, H, W) or (1, 3, H, W).
+        columns: Largest number of pictures in a row.
+        cell: Longer side of a picture on the sheet, in pixels.
+        title: Title above the grid.
 
     Raises:
-        ValueError: no pictures, fewer than 1 column, or a cell under 16 pixels.
+        ValueError: If there are no pictures, fewer than 1 column, or cells under 16 pixels.
     """
     if not pictures or columns < 1 or cell < 16:
         raise ValueError(
-            f"a sheet needs pictures, columns and cells of 16 pixels: {len(pictures)}, {columns}, {cell}"
+            f"a sheet needs pictures, columns and cells of 16 pixels, not {len(pictures)}, {columns}, {cell}"
         )
     columns = min(columns, len(pictures))
     margin, gap = max(4, cell // 10), max(3, cell // 14)
@@ -70,7 +71,7 @@ def contact_sheet(
         for column, (lines, image) in enumerate(row):
             x = margin + column * (cell + gap)
             corner = x + (cell - image.width) // 2, y + picture_height - image.height
-            # A hairline outside the picture keeps white pictures from melting into the paper.
+            # A line around the picture separates white pictures from the background.
             box = (corner[0] - 1, corner[1] - 1, corner[0] + image.width, corner[1] + image.height)
             draw.rectangle(box, outline=_EDGE)
             sheet.paste(image, corner)
@@ -94,14 +95,14 @@ def table_of_pictures(
     """Draw pictures in a table with a label for each row and each column; cells may be empty.
 
     Args:
-        rows: labels, left of the table.
-        columns: labels, above it; a line break starts another line.
-        pictures: by (row, column); scaled to fit their cell with their aspect ratio kept.
-        longest: the longer edge of what is drawn, at most, in pixels; cells are 256 at most.
-        title: set above the table, in lines of its own.
+        rows: Labels left of the table.
+        columns: Labels above the table; a line break starts another line.
+        pictures: Pictures by (row, column), scaled to fit their cell with their aspect ratio kept.
+        longest: Largest length of the longer edge of the result, in pixels; cells are at most 256.
+        title: Title above the table; may have several lines.
 
     Raises:
-        ValueError: no rows or columns, or so many that cells would be under 16 pixels.
+        ValueError: If there are no rows or columns, or so many that cells would be under 16 pixels.
     """
     if not rows or not columns:
         raise ValueError(f"a table needs rows and columns: {len(rows)}, {len(columns)}")
@@ -155,13 +156,13 @@ def _font(size: int) -> Font:
 
 
 def _fit_text(text: str, size: int, width: float) -> tuple[str, Font]:
-    """The text and font that fit ``width``: as small as three quarters of ``size``, then shortened."""
+    """Return a text and font that fit ``width``: down to three quarters of ``size``, then shortened."""
     text = _plain(text)
     for smaller in range(size, max(8, size * 3 // 4) - 1, -1):
         font = _font(smaller)
         if font.getlength(text) <= width:
             return text, font
-    # The middle goes: labels of one sheet tend to differ at their ends.
+    # Labels are shortened in the middle, as those of one sheet often differ at their ends.
     for kept in range(len(text) - 1, 0, -1):
         shorter = f"{text[: (kept + 1) // 2].rstrip()}…{text[len(text) - kept // 2 :].lstrip()}"
         if font.getlength(shorter) <= width:
@@ -177,7 +178,7 @@ _IN_FONT = set("°±·…«»‘’“”").union(map(chr, range(32, 127)))
 
 
 def _plain(text: str) -> str:
-    """Spell out what Pillow's built-in font lacks, which is nearly all but ASCII: α → alpha, 10⁻³ → 10^-3."""
+    """Replace the characters that Pillow's built-in font lacks, mostly non-ASCII: α → alpha, 10⁻³ → 10^-3."""
     text = re.sub("[⁰¹²³⁴-⁹⁺⁻]+", lambda raised: "^" + unicodedata.normalize("NFKC", raised.group()), text)
     text = "".join(_NAMES.get(letter, letter) for letter in text)
     letters = (letter if letter in _IN_FONT else unicodedata.normalize("NFKD", letter) for letter in text)

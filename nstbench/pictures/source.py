@@ -1,4 +1,4 @@
-"""What a user types for a picture, and the picture it stands for.
+"""Sources of pictures, as users type them, and loading pictures from them.
 
 A source is the path of a file, ``sample:<name>``, ``procedural:<name>`` with an optional ``@<seed>``, or
 ``paper:<name>``, a picture of a paper that was fetched or added before. A region of a built-in picture, as a
@@ -22,7 +22,7 @@ from nstbench.pictures.regions import REGIONS
 from nstbench.pictures.samples import SAMPLES
 from nstbench.pictures.shape import Shape
 
-if TYPE_CHECKING:  # listing what there is must not load torch
+if TYPE_CHECKING:  # listing pictures must not load torch
     from torch import Tensor
 
 _SEEDS = 2**32
@@ -30,8 +30,8 @@ Needed = Callable[[Shape], Shape]
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """How a file is read: the arguments of `load`."""
+class _ReadSettings:
+    """The arguments of `load` other than the source."""
 
     setting: str
     background: tuple[float, float, float]
@@ -44,11 +44,11 @@ class Picture:
     """A content or style picture, ready to use.
 
     Attributes:
-        name: short and safe in a file name: ``chelsea``, ``strokes``, ``strokes-7``.
-        pixels: (1, 3, H, W) float32, sRGB in [0, 1].
-        sha256: of the file's bytes; of the 8-bit pixels (H, W, 3) where there is no file.
-        source: what the user typed.
-        shape: Height and width in the file. The pixels are fewer where far fewer are needed
+        name: Name, short and safe in a file name: ``chelsea``, ``strokes``, ``strokes-7``.
+        pixels: Pixels (1, 3, H, W), float32, sRGB in [0, 1].
+        sha256: Hash of the file's bytes, or of the 8-bit pixels (H, W, 3) if there is no file.
+        source: Source as typed.
+        shape: Height and width in the file. Those of the pixels are smaller if the picture was reduced
             (`nstbench.pictures.io.read_reduced`).
     """
 
@@ -67,25 +67,25 @@ def load(
     max_pixels: int = 100_000_000,
     needed: Needed | None = None,
 ) -> Picture:
-    """Load the picture that ``source`` stands for.
+    """Load the picture of a source.
 
     Procedural pictures are 512 × 512 and rounded to 8 bits, as they would be after saving them, so
-    that pictures of one hash are one picture.
+    that pictures of equal hash are equal.
 
     Args:
-        source: a path, ``sample:<name>``, ``procedural:<name>`` or ``procedural:<name>@<seed>``
-            (seed 0 where none is given), or ``paper:<name>``; with ``/<region>``, a mask of a built-in one.
-        setting: the name of the setting, for messages: ``pictures.content``.
-        background: sRGB colour in [0, 1] that shows through the transparent parts of a file or sample.
-        max_pixels: files of more are refused before they are decoded.
-        needed: Function from the height and width of a file to those that it is used at; None: at its own.
-            What is far larger is reduced while it is read: `nstbench.pictures.io.read_reduced`.
+        source: Path, ``sample:<name>``, ``procedural:<name>`` or ``procedural:<name>@<seed>``
+            (without one, seed 0), or ``paper:<name>``; with ``/<region>``, a mask of a built-in picture.
+        setting: Name of the setting, for messages: ``pictures.content``.
+        background: sRGB colour in [0, 1] behind transparent parts of a file or sample.
+        max_pixels: Limit on the number of pixels, checked before a file is decoded.
+        needed: Function from the height and width of a file to those at which it is used; None: its own.
+            Far larger pictures are reduced while they are read: `nstbench.pictures.io.read_reduced`.
 
     Raises:
-        UserError: no such name, a seed that is no number, a paper's picture that is not on this machine or
-            is another than it was, or a file that cannot be used.
+        UserError: If there is no such name, a seed is no number, a paper's picture is not on this machine
+            or has changed, or a file cannot be used.
     """
-    reading = _Reading(setting, background, max_pixels, needed)
+    read_settings = _ReadSettings(setting, background, max_pixels, needed)
     kind, _, name = source.partition(":")
     if kind in {"sample", "procedural"} and "/" in name:
         return _region(source, setting)
@@ -94,22 +94,22 @@ def load(
     if kind == "procedural":
         return _procedural(name, source, setting)
     if kind == "paper":
-        return _paper(name, source, reading)
-    return _file(source, reading)
+        return _paper(name, source, read_settings)
+    return _file(source, read_settings)
 
 
 def check(source: str, setting: str) -> None:
-    """Raise what `load` would for a file that is not there, without loading what decodes pictures.
+    """Check that a source that is a file exists, without loading picture decoders.
 
     Raises:
-        UserError: as `load`; sources other than files are left to it.
+        UserError: As for `load`, which checks other sources.
     """
     if source.partition(":")[0] not in {"sample", "procedural", "paper"}:
-        _there(source, setting)
+        _existing_file(source, setting)
 
 
 def names() -> list[str]:
-    """Return every built-in source; nothing is read or generated."""
+    """Return all built-in sources, without reading or generating pictures."""
     from nstbench.pictures.procedural import STYLES
 
     return [f"sample:{name}" for name in SAMPLES] + [f"procedural:{name}" for name in STYLES]
@@ -125,7 +125,7 @@ def _sample(name: str, source: str, setting: str, background: tuple[float, float
     return Picture(name, pixels, _sha256(path), source, _shape(pixels))
 
 
-@lru_cache(maxsize=16)  # they take a second to paint, and every run of a sweep asks again
+@lru_cache(maxsize=16)  # generating one takes a second, and the runs of a sweep use the same ones
 def _procedural(name: str, source: str, setting: str) -> Picture:
     import numpy as np
     import torch
@@ -154,7 +154,7 @@ def _region(source: str, setting: str) -> Picture:
 
     picture, _, name = source.partition("/")
     if name not in REGIONS.get(picture, {}):
-        known = [f"{of}/{region}" for of, regions in REGIONS.items() for region in regions]
+        known = [f"{picture_}/{region}" for picture_, regions in REGIONS.items() for region in regions]
         reason = "this picture has no region of that name"
         raise UserError(setting, source, reason, did_you_mean(source, known, what="regions"))
     levels = np.asarray(REGIONS[picture][name].mask())
@@ -164,25 +164,25 @@ def _region(source: str, setting: str) -> Picture:
     return Picture(label, grey.repeat(1, 3, 1, 1), digest, source, _shape(grey))
 
 
-def _paper(name: str, source: str, reading: _Reading) -> Picture:
+def _paper(name: str, source: str, read_settings: _ReadSettings) -> Picture:
     from nstbench.pictures.papers.files import locate
 
-    path = locate(name, setting=reading.setting)
-    return replace(_file(str(path), reading), name=name, source=source)
+    path = locate(name, setting=read_settings.setting)
+    return replace(_file(str(path), read_settings), name=name, source=source)
 
 
-def _file(source: str, reading: _Reading) -> Picture:
-    path = _there(source, reading.setting)
+def _file(source: str, read_settings: _ReadSettings) -> Picture:
+    path = _existing_file(source, read_settings.setting)
     from nstbench.pictures.io import read_reduced
 
     pixels, shape = read_reduced(
         source,
-        reading.needed,
-        setting=reading.setting,
-        background=reading.background,
-        max_pixels=reading.max_pixels,
+        read_settings.needed,
+        setting=read_settings.setting,
+        background=read_settings.background,
+        max_pixels=read_settings.max_pixels,
     )
-    # Letters and digits of any script are safe in a file name; nothing else is everywhere.
+    # Only letters and digits (of any script) are safe in file names on every system.
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-._")[:40] or "picture"
     return Picture(name, pixels, _sha256(path), source, shape)
 
@@ -191,8 +191,8 @@ def _shape(pixels: Tensor) -> Shape:
     return pixels.shape[-2], pixels.shape[-1]
 
 
-def _there(source: str, setting: str) -> Path:
-    """Return the path of a file that can be opened; else say what may have been meant."""
+def _existing_file(source: str, setting: str) -> Path:
+    """Return the path of a file that can be opened; else raise UserError with a suggestion."""
     try:
         return existing_file(source, setting)
     except UserError as error:
@@ -204,7 +204,7 @@ def _there(source: str, setting: str) -> Path:
 
 
 def _builtin_like(source: str) -> list[str]:
-    """The built-in sources that someone who forgot or misspelt the prefix may have meant."""
+    """Return the built-in sources of a similar name, for a source with a missing or misspelt prefix."""
     full = {name.partition(":")[2]: name for name in [*(f"paper:{key}" for key in PAPERS), *names()]}
     bare = Path(source.rpartition(":")[2].partition("@")[0]).stem
     return [full[bare]] if bare in full else [full[name] for name in nearest(bare, full)]
@@ -215,7 +215,7 @@ def _suggest(name: str, prefix: str, known: Iterable[str]) -> str:
     close = nearest(name, known)
     if close:
         return f"Did you mean {' or '.join(prefix + near for near in close)}?"
-    return f"There are {', '.join(prefix + each for each in known)}."
+    return f"Names to choose from: {', '.join(prefix + each for each in known)}."
 
 
 def _sha256(path: Path) -> str:

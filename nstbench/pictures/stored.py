@@ -1,4 +1,4 @@
-"""Decoded pictures whose values are handed out in bands of rows, so that few are floats at a time."""
+"""Decoded pictures that are converted to floats in bands of rows, to save memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BAND_PIXELS = 1 << 20
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """Some rows of a picture: ``rgb`` (h, W, 1 or 3) and ``alpha`` (h, W) in [0, 1], not premultiplied."""
+    """Rows of a picture: ``rgb`` (h, W, 1 or 3) and ``alpha`` (h, W) in [0, 1], not premultiplied."""
 
     rgb: Values
     alpha: Values | None = None
@@ -26,13 +26,13 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A decoded picture, as it lies in the file.
+    """A decoded picture in its stored orientation.
 
     Attributes:
         shape: Height and width as stored.
-        band: Function from the first row and the one after the last to their values.
-        orientation: EXIF orientation, 1 to 8; other values are taken as 1.
-        full_shape: Height and width in the file, where the decoder has reduced them.
+        band: Function from the first row and the one after the last to the `Band` of these rows.
+        orientation: EXIF orientation, 1 to 8; other values mean 1.
+        full_shape: Height and width in the file, if the decoder has reduced the picture.
     """
 
     shape: Shape
@@ -52,7 +52,7 @@ class Stored:
 
 
 def upright(shape: Shape, orientation: int) -> Shape:
-    """Return the height and width that an orientation makes of those stored."""
+    """Return the height and width of a stored shape after an orientation is applied."""
     return (shape[1], shape[0]) if orientation in (5, 6, 7, 8) else shape
 
 
@@ -60,12 +60,12 @@ def assemble(stored: Stored, background: tuple[float, float, float], factor: int
     """Return the upright picture over a background, (3, H, W).
 
     Args:
-        stored: The decoded picture.
+        stored: Decoded picture.
         background: sRGB colour in [0, 1] behind transparent parts.
-        factor: Pixels that become one along each edge, as their mean; 1 leaves the picture as it is.
+        factor: Number of pixels along each edge that are averaged to one.
 
     Raises:
-        UnreadableError: there are values that are NaN or infinite.
+        UnreadableError: If a value is NaN or infinite.
     """
     height, width = stored.shape
     rows, columns = _edges(height, factor), _edges(width, factor)
@@ -88,7 +88,7 @@ def assemble(stored: Stored, background: tuple[float, float, float], factor: int
 
 
 def _edges(length: int, factor: int) -> NDArray[np.int64]:
-    """Return where the boxes begin that become one value each, and where the last one ends."""
+    """Return where each box of averaged pixels begins, and where the last one ends."""
     number = max(1, round(length / factor))
     return np.round(np.arange(number + 1) * (length / number)).astype(np.int64)
 
@@ -107,7 +107,7 @@ def _means(rgb: Values, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> 
 
 
 def _as_stored(planes: Values, orientation: int) -> Values:
-    """Return a view of an upright (3, H, W) picture in which it lies as it is stored."""
+    """Return a view of an upright (3, H, W) picture in its stored orientation."""
     view = planes
     if orientation in (2, 3, 6, 7):
         view = view[..., ::-1]

@@ -1,4 +1,4 @@
-"""TIFFs that Pillow does not open or cuts to 8 bits: 16 and 32 bits and float, grey or RGB, with alpha."""
+"""TIFFs that Pillow does not open or reduces to 8 bits: 16 and 32 bits and float, grey or RGB, with alpha."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _ORIENTATION, _ICC_PROFILE = 274, 34675
 
 
 def decode_tiff(file: BinaryIO, max_pixels: int) -> Stored:
-    """Decode the first page with tifffile. `nstbench.pictures.tiff_data.check_tiff` comes before.
+    """Decode the first page with tifffile, after `nstbench.pictures.tiff_data.check_tiff`.
 
     Raises:
-        UnreadableError: colours or axes that are not those of a picture.
-        DecompressionBombError: there are more than ``max_pixels``.
-        Exception: whatever tifffile raises on broken files and for compressions that it lacks.
+        UnreadableError: If its colours or axes are not those of a picture.
+        DecompressionBombError: If there are more than ``max_pixels``.
+        Exception: If the file is broken or its compression is not supported; tifffile raises many types.
     """
     import tifffile
 
@@ -36,7 +36,7 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Stored:
         if pixels > max_pixels:
             raise Image.DecompressionBombError(f"Image size ({pixels} pixels)")
         if page.compression not in COUNTED:
-            # What a strip expands to is known for these alone; others need a library that may be missing.
+            # check_tiff bounds these only; others need a library that may be missing.
             raise ValueError(f"compression {page.compression} is left to Pillow")
         white_is_zero = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         colours = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
@@ -56,20 +56,20 @@ def decode_tiff(file: BinaryIO, max_pixels: int) -> Stored:
     samples = np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples
     if samples.dtype.kind not in "iuf":
         raise UnreadableError(f"its values are of the type {samples.dtype}", "Save it as RGB.")
-    of_colours, of_alpha = samples[..., :colours], None
+    colour_samples, alpha_samples = samples[..., :colours], None
     if extra != tifffile.EXTRASAMPLE.UNSPECIFIED:
-        of_alpha = samples[..., colours]
-    to_unit = _scaling(of_colours, bits)  # the colours decide the range, not the alpha channel
-    alpha_to_unit = None if of_alpha is None else _scaling(of_alpha, bits)
+        alpha_samples = samples[..., colours]
+    to_unit = _scaling(colour_samples, bits)  # the colours decide the range, not the alpha channel
+    alpha_to_unit = None if alpha_samples is None else _scaling(alpha_samples, bits)
     convert = profiled("L" if colours == 1 else "RGB", profile)
     multiplied = extra == tifffile.EXTRASAMPLE.ASSOCALPHA
 
     def band(first: int, last: int) -> Band:
-        rgb, alpha = to_unit(of_colours[first:last]), None
+        rgb, alpha = to_unit(colour_samples[first:last]), None
         if white_is_zero:
             rgb = 1 - rgb
-        if of_alpha is not None and alpha_to_unit is not None:
-            alpha = alpha_to_unit(of_alpha[first:last])
+        if alpha_samples is not None and alpha_to_unit is not None:
+            alpha = alpha_to_unit(alpha_samples[first:last])
         if alpha is not None and multiplied:
             rgb = np.clip(rgb / np.maximum(alpha, 1e-6)[..., None], 0, 1)
         return Band(convert(rgb), alpha)

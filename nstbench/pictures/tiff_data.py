@@ -1,7 +1,7 @@
-"""Check a TIFF before it is decoded: what its tags say, how large they are, and what its strips hold.
+"""Checking a TIFF before it is decoded: its tags, their sizes, and the data of its strips.
 
 Decoders trust these numbers: a deflated strip of a picture of 34 × 24 may expand to gigabytes, and
-strips that are not there are filled with zeros. The check holds at most a few megabytes.
+missing strips are filled with zeros. The check takes at most a few megabytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nstbench.pictures.png_data import TRUNCATED, DamagedError, check_pixels
 
 TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _MAX_TAG_BYTES = 1 << 26
-_MAX_NUMBERS = 1 << 20  # of one tag: decoders make a Python object of each
+_MAX_NUMBERS = 1 << 20  # in one tag: decoders create a Python object for each
 _MAX_ENTRIES = 4096
 _SLACK = 1 << 16  # bytes that a strip may hold beyond its rows
 _BLOCK = 1 << 16
@@ -36,7 +36,7 @@ _FORMATS = {
     17: "q",
     18: "Q",
 }
-_SIZES = {5: 8, 10: 8, 11: 4, 12: 8}  # bytes of a number of the types that are not whole
+_SIZES = {5: 8, 10: 8, 11: 4, 12: 8}  # bytes of a number, for types that are not integers
 _BYTES_OR_TEXT = {1, 2, 6, 7}
 _SUB_DIRECTORIES = {34665: "EXIF", 34853: "GPS", 40965: "interoperability"}
 
@@ -55,7 +55,7 @@ PLANAR, TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 284, 322, 323, 324,
 NONE, PACK_BITS, LZMA = 1, 32773, 34925
 DEFLATE = (8, 32946)
 COUNTED = frozenset({NONE, PACK_BITS, LZMA, *DEFLATE})
-"""Compressions of which `check_tiff` counts the bytes that a strip expands to."""
+"""Compressions for which `check_tiff` counts the bytes that a strip expands to."""
 _YCBCR = 6
 
 
@@ -63,20 +63,20 @@ _YCBCR = 6
 class _Tag:
     kind: int
     count: int
-    value: bytes  # as it stands in the entry: the value itself, or where it is
+    value: bytes  # of the entry: the value itself, or its offset
     size: int
 
 
 def check_tiff(file: BinaryIO, max_pixels: int) -> None:
-    """Refuse a TIFF whose first picture has too little data, far too much, or tags without measure.
+    """Check that the first picture of a TIFF has neither too little nor too much data, nor too large tags.
 
     Args:
-        file: The open file. Where it stands afterwards is not defined.
+        file: Open file. Its position afterwards is not defined.
         max_pixels: Limit on the number of pixels.
 
     Raises:
-        DamagedError: why, as a clause.
-        DecompressionBombError: there are more than ``max_pixels``.
+        DamagedError: If it has; the message is a clause.
+        DecompressionBombError: If there are more than ``max_pixels``.
     """
     try:
         _check(file, max_pixels)
@@ -91,7 +91,7 @@ def _check(file: BinaryIO, max_pixels: int) -> None:
         for offset in reader.numbers(tags, number)[:1]:
             try:
                 reader.directory(offset)
-            except struct.error:  # it is outside of the file, where decoders will not find it either
+            except struct.error:  # outside of the file, where decoders do not find it either
                 continue
             except DamagedError as error:
                 raise DamagedError(f"its {name} data is broken: {error}") from error
@@ -123,18 +123,18 @@ def _check(file: BinaryIO, max_pixels: int) -> None:
 def _segments(
     reader: _Reader, tags: Mapping[int, _Tag], first: Any
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield offset and bytes of every strip or tile, with the least and the most that it may expand to."""
+    """Yield (offset, size) of every strip or tile, with (least, most), the bounds of its expanded size."""
     width, height, samples = first(WIDTH, 0), first(HEIGHT, 0), first(SAMPLES, 1)
     bits = max(reader.numbers(tags, BITS) or [1])
     if width <= 0 or height <= 0 or not 0 < samples <= 16 or not 0 < bits <= 64:
-        raise DamagedError("its TIFF tags are broken: no such picture can be")
+        raise DamagedError("its TIFF tags are broken: such a picture is impossible")
     planes, together = (samples, 1) if first(PLANAR, 1) == 2 else (1, samples)
     subsampled = first(PHOTOMETRIC, 1) == _YCBCR
     tiled = TILE_OFFSETS in tags
     if tiled:
         wide, tall = first(TILE_WIDTH, 0), first(TILE_HEIGHT, 0)
         if wide <= 0 or tall <= 0 or wide * tall > 4 * width * height + (1 << 20):
-            raise DamagedError("its TIFF tags are broken: no such tiles can be")
+            raise DamagedError("its TIFF tags are broken: such tiles are impossible")
         across, down = -(-width // wide), -(-height // tall)
     else:
         wide, tall, across = width, min(height, max(1, first(ROWS, height))), 1
@@ -167,7 +167,7 @@ class _Reader:
         return struct.unpack(self.order + layout, data)
 
     def directory(self, offset: int) -> dict[int, _Tag]:
-        """Read the entries of a directory, and refuse those of no sensible size."""
+        """Return the entries of a directory; raise DamagedError if they are too many or too large."""
         self.file.seek(min(offset, self.size))
         number = (
             self.unpack("Q", self.file.read(8))[0] if self.big else self.unpack("H", self.file.read(2))[0]
@@ -187,7 +187,7 @@ class _Reader:
         return tags
 
     def numbers(self, tags: Mapping[int, _Tag], number: int) -> list[int]:
-        """Return the whole numbers of a tag; none where there is no such tag."""
+        """Return the integers of a tag; an empty list if there is no such tag."""
         tag = tags.get(number)
         if tag is None or tag.kind not in _FORMATS or not tag.count:
             return []
@@ -201,7 +201,7 @@ class _Reader:
 
 
 def _expanded(file: BinaryIO, stored: int, compression: int, most: int) -> Iterator[int]:
-    """Yield the numbers of bytes that parts of a strip expand to, not much further than ``most``."""
+    """Yield the numbers of bytes that parts of a strip expand to; stop soon after ``most``."""
     if compression == PACK_BITS:
         yield from _unpacked_bits(file.read(min(stored, 2 * most)))
         return

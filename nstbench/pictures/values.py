@@ -1,4 +1,4 @@
-"""From the numbers that a file holds to values in [0, 1]."""
+"""Scaling the numbers of a file to values in [0, 1]."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 
 def unit_range(samples: NDArray[Any]) -> Callable[[NDArray[Any]], Values]:
-    """Return the scaling to [0, 1] of numbers whose white is not known.
+    """Return the scaling to [0, 1] of numbers without a defined white.
 
-    Floats within [0, 1] are taken as they are; anything else is stretched from its least to its greatest
+    Floats within [0, 1] are not scaled; other numbers are stretched from the least to the greatest
     value, and this is logged.
 
     Args:
-        samples: All values of the picture; the scaling is then applied to parts of them.
+        samples: All values of the picture. The scaling is then applied to parts of them.
 
     Raises:
-        UnreadableError: there are values that are NaN or infinite.
+        UnreadableError: If a value is NaN or infinite.
     """
     if samples.size == 0:
         return lambda part: part.astype(np.float32)
@@ -37,7 +37,7 @@ def unit_range(samples: NDArray[Any]) -> Callable[[NDArray[Any]], Values]:
     if samples.dtype.kind == "f" and least >= 0 and greatest <= 1:
         return lambda part: part.astype(np.float32)
     logger.warning(
-        "values from %g to %g have no agreed white: stretched to the range 0 to 1", least, greatest
+        "values from %g to %g have no defined white: stretched to the range 0 to 1", least, greatest
     )
     if not np.isfinite(greatest - least):  # the largest floats of both signs
         half = greatest / 2 - least / 2
@@ -49,7 +49,7 @@ def unit_range(samples: NDArray[Any]) -> Callable[[NDArray[Any]], Values]:
 def profiled(mode: str, profile: bytes | None) -> Callable[[Values], Values]:
     """Return the conversion to sRGB of (H, W, 1 or 3) values of more than 8 bits.
 
-    Without a profile, or with that of sRGB, they keep their depth; else the result has 8 bits.
+    Without a profile, or with one of sRGB, they keep their depth; else the result has 8 bits.
     """
     converter = srgb_converter(mode, profile) if profile else None
 

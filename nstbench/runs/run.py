@@ -261,7 +261,7 @@ class Run:
             control, inputs = self.config.colour.control, self.prepared.inputs
             canvas.paint(start_at(self.config.canvas, self.config.seed, inputs, stage.shape, control))
         else:
-            canvas.paint(canvas.cpu().carried_up(stage.shape))
+            canvas.paint(canvas.cpu().resized(stage.shape))
 
     def _record_starts(self, member: Member) -> None:
         with member.full_precision():

@@ -12,7 +12,7 @@ import torch
 
 from nstbench.callbacks.checkpoint import Saved, Stop, warn_of_other_company
 from nstbench.canvas.base import Canvas
-from nstbench.canvas.luminance import LuminanceOf
+from nstbench.canvas.luminance import LuminanceCanvas
 from nstbench.config.instantiate import build
 from nstbench.config.schema import Config
 from nstbench.errors import UserError
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 def make_canvas(config: Config) -> Canvas:
     """Return the canvas of a configuration, not yet painted."""
     canvas: Canvas = build(config.canvas.parametrization)
-    return LuminanceOf(canvas) if config.colour.control == "luminance" else canvas
+    return LuminanceCanvas(canvas) if config.colour.control == "luminance" else canvas
 
 
 def usable_checkpoint(saved: Saved | None, config: Config, stages: Sequence[StagePlan]) -> Saved | None:

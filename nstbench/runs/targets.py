@@ -91,7 +91,7 @@ def compute_targets(
 
 
 def _role_of_target(term: Term, pictures: Pictures) -> str:
-    """Return the role of the pictures that a term needs: its own, or a regulariser's yardstick."""
+    """Return the role of the pictures that a term needs: its own, or those that a regulariser names."""
     if term.role != "regularizer":
         return term.role
-    return term.loss.yardstick if pictures[term.loss.yardstick] else "style"
+    return term.loss.target_picture if pictures[term.loss.target_picture] else "style"

@@ -1,4 +1,4 @@
-"""How well the network tells textures apart, on pictures it was not trained on."""
+"""Evaluation of the texture classifier on held-out pictures."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Accuracy:
     """Dense accuracy on held-out pictures.
 
     Attributes:
-        classes: textures told apart; chance is one in that many.
-        crop: side of the collages in pixels.
-        textures: in a collage.
-        pictures: collages looked at.
-        at: share of positions whose texture is found, by layer.
+        classes: Number of textures; chance is 1/classes.
+        crop: Side of the collages in pixels.
+        textures: Number of textures in a collage.
+        pictures: Number of collages.
+        at: Fraction of positions classified correctly, by layer.
     """
 
     classes: int
@@ -41,29 +41,29 @@ def held_out_accuracy(
     batch: int = 64,
     seed: int = 1,
 ) -> Accuracy:
-    """Ask for the texture at every position of collages of held-out pictures.
+    """Classify the texture at every position of collages of held-out pictures.
 
     Args:
-        module: a trained network with its heads; left in evaluation mode.
-        classes: the first so many programs make the collages, and the answer is one of them.
-        crop: side of the collages in pixels.
-        textures: in a collage.
-        pictures: collages to look at.
-        batch: at a time.
-        seed: of the collages.
+        module: Trained network with its heads; it is left in evaluation mode.
+        classes: Number of programs, the first ones, in the collages and among the classes.
+        crop: Side of the collages in pixels.
+        textures: Number of textures in a collage.
+        pictures: Number of collages.
+        batch: Batch size.
+        seed: Seed of the collages.
     """
     module.eval()
     bank = module.bank[:classes]
     held_out = slice(bank.shape[1] - module.config.bank.held_out, bank.shape[1])
     generator = torch.Generator().manual_seed(seed)
-    right = dict.fromkeys(TEXTURE_LAYERS, 0.0)
+    correct = dict.fromkeys(TEXTURE_LAYERS, 0.0)
     batches = -(-pictures // batch)
     for _ in range(batches):
         drawn = collage(bank, held_out, batch, crop, generator, textures=textures)
         maps = module.net(module.preprocessing(drawn.pictures.to(module.device)))
         for i, (layer, scores) in enumerate(zip(TEXTURE_LAYERS, module.heads.logits(maps), strict=True)):
-            wanted = labels_at(drawn.labels, stride=4 * 2**i).to(module.device)
-            right[layer] += float((scores[..., :classes].argmax(-1) == wanted).float().mean())
+            expected = labels_at(drawn.labels, stride=4 * 2**i).to(module.device)
+            correct[layer] += float((scores[..., :classes].argmax(-1) == expected).float().mean())
     return Accuracy(
-        classes, crop, textures, batches * batch, {layer: n / batches for layer, n in right.items()}
+        classes, crop, textures, batches * batch, {layer: n / batches for layer, n in correct.items()}
     )

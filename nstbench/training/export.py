@@ -1,4 +1,4 @@
-"""From a trained network to the tensors that are shipped."""
+"""Exporting the tensors of a trained network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nstbench.encoders.preprocessing import Preprocessing
 from nstbench.training.network import TextureNet
 from nstbench.training.textures.fields import Array
 
-_SIDE = 256  # of the pictures that channels are scaled on: four textures to a picture
+_SIDE = 256  # of the pictures on which channels are scaled, with four textures each
 
 
 @torch.no_grad()
@@ -19,14 +19,14 @@ def exported(net: TextureNet, bank: Array, seed: int = 0, pictures: int = 24) ->
 
     A ReLU network is the same function, but for the scale of its maps, if a channel is divided by
     s and the weights that read it are multiplied by s. The scale is measured on pictures of four
-    textures each. Channels that hardly ever fire are scaled by a tenth of the layer's median, so
-    that noise is not blown up.
+    textures each. Channels that are nearly always 0 are scaled by a tenth of the layer's median, so
+    that noise is not amplified.
 
     Args:
-        net: trained.
-        bank: where the pictures are taken from.
-        seed: of that choice.
-        pictures: to measure on.
+        net: Trained network.
+        bank: Bank of textures for the pictures.
+        seed: Seed of the choice of textures.
+        pictures: Number of pictures on which the scale is measured.
     """
     tensors = {name: t.cpu() for name, t in net.folded().items()}
     x = Preprocessing("torch")(_pictures(bank, seed, pictures))
@@ -41,7 +41,7 @@ def exported(net: TextureNet, bank: Array, seed: int = 0, pictures: int = 24) ->
         x = F.conv2d(x, weight, bias, padding=1).relu()
         scale = x.square().mean((0, 2, 3)).sqrt()
         scale = scale.maximum(0.1 * scale.median())
-        scale = torch.where(scale > 0, scale, 1.0)  # most of the layer is dead
+        scale = torch.where(scale > 0, scale, 1.0)  # the median is 0 if most channels are always 0
         tensors[f"{name}.weight"] = weight / scale.view(-1, 1, 1, 1)
         tensors[f"{name}.bias"] = bias / scale
         x = x / scale.view(1, -1, 1, 1)

@@ -17,18 +17,18 @@ from nstbench.training.tasks import Heads
 from nstbench.training.textures.collage import Collage, collage
 from nstbench.training.textures.fields import Array
 
-_WARM_UP = 0.03  # share of the steps over which the learning rate rises
+_WARM_UP = 0.03  # fraction of the steps over which the learning rate rises
 
 
 class TextureTraining(pl.LightningModule):
-    """Learn to tell textures apart, everywhere in a collage, at three depths.
+    """Trains a network to classify textures, everywhere in a collage, at three depths.
 
-    Every step draws its batch from random numbers of its own, so that a resumed training goes on as
-    if it had not stopped, and two trainings with one seed are the same on a CPU.
+    Every step draws its batch with a seed of its own, so that a resumed training equals one without
+    interruption, and two trainings with one seed are equal on a CPU.
 
     Args:
-        config: the training.
-        bank: pictures ``(programs, pictures, size, size, 3)``, uint8.
+        config: Configuration of the training.
+        bank: Pictures ``(programs, pictures, size, size, 3)``, uint8.
     """
 
     def __init__(self, config: TrainConfig, bank: Array) -> None:
@@ -41,11 +41,11 @@ class TextureTraining(pl.LightningModule):
 
     @property
     def steps(self) -> int:
-        """Steps of all phases."""
+        """Number of steps of all phases."""
         return sum(phase.steps for phase in self.config.phases)
 
     def phase_at(self, step: int) -> PhaseSettings:
-        """Return the phase that a step belongs to."""
+        """Return the phase of a step."""
         for phase in self.config.phases:
             if step < phase.steps:
                 return phase
@@ -53,7 +53,7 @@ class TextureTraining(pl.LightningModule):
         return self.config.phases[-1]
 
     def losses(self, phase: PhaseSettings, step: int) -> dict[str, Tensor]:
-        """Return what a step measures; ``loss`` is to be minimised."""
+        """Return the values of a step by name; ``loss`` is the one to minimise."""
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_000_007 + step)
         drawn = collage(
             self.bank,
@@ -76,7 +76,7 @@ class TextureTraining(pl.LightningModule):
         return values["loss"]
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW with a warm-up and a cosine; no decay for biases and norms."""
+        """Return AdamW with a warm-up and a cosine schedule; no weight decay for biases and norms."""
         matrices = [p for p in self.parameters() if p.ndim > 1]
         vectors = [p for p in self.parameters() if p.ndim == 1]
         optimizer = torch.optim.AdamW(
@@ -86,10 +86,10 @@ class TextureTraining(pl.LightningModule):
             ],
             lr=self.config.learning_rate,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._share_of_rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def _share_of_rate(self, step: int) -> float:
+    def _rate_factor(self, step: int) -> float:
         rising = min(1.0, (step + 1) / max(1.0, _WARM_UP * self.steps))
         return rising * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.steps)))
 

@@ -1,4 +1,4 @@
-"""The network that is trained, and its folding into the convolutions that are shipped."""
+"""The network that is trained, and the folding of its batch norms into convolutions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from nstbench.encoders.procedural.encoder import DEPTHS, WIDTHS
 
 
 class TextureNet(nn.Module):
-    """VGG's plan in small: blocks of 3×3 convolutions, batch norm and ReLU, average pooling between.
+    """A small VGG: blocks of 3×3 convolutions, batch norm and ReLU, with average pooling between them.
 
     Args:
-        widths: channels of each block.
-        depths: convolutions of each block.
+        widths: Number of channels of each block.
+        depths: Number of convolutions of each block.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS) -> None:
@@ -42,7 +42,7 @@ class TextureNet(nn.Module):
 
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:
-        """Return weight and bias of convolutions that equal those with batch norm, in evaluation.
+        """Return weights and biases of convolutions equal to those with batch norm in evaluation mode.
 
         γ·(w∗x - μ)/√(σ² + ε) + β is a convolution with weight γw/√(σ² + ε) and bias
         β - γμ/√(σ² + ε). Keys: ``conv1_1.weight``, ``conv1_1.bias``, …

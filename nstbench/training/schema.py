@@ -19,11 +19,11 @@ class BankSettings:
     """The textures.
 
     Attributes:
-        programs: how many textures, the classes.
-        pictures: of each texture.
-        held_out: how many of these are kept for evaluation.
-        size: pixels on a side.
-        seed: of the pictures; the textures themselves are numbered from 0.
+        programs: Number of textures, which are the classes.
+        pictures: Number of pictures of each texture.
+        held_out: Number of these pictures that are kept for evaluation.
+        size: Side of the pictures in pixels.
+        seed: Seed of the pictures; the textures themselves are numbered from 0.
     """
 
     programs: Annotated[Positive, Field(ge=2)]
@@ -35,7 +35,7 @@ class BankSettings:
 
 @dataclass(config=_STRICT)
 class PhaseSettings:
-    """A stretch of training: ``steps`` of the optimiser with ``batch`` pictures of ``crop`` pixels a side."""
+    """A phase of training: ``steps`` of the optimiser with ``batch`` pictures of ``crop`` pixels a side."""
 
     crop: Annotated[Positive, Field(ge=32, multiple_of=16)]
     batch: Annotated[Positive, Field(ge=2)]
@@ -51,7 +51,7 @@ class NetworkSettings:
 
 @dataclass(config=_STRICT)
 class TaskSettings:
-    """What each task weighs, 0 leaving it out; see `nstbench.training.tasks.Heads`."""
+    """Weight of each task; 0 leaves it out. See `nstbench.training.tasks.Heads`."""
 
     texture: _Weight
     histogram: _Weight
@@ -60,12 +60,12 @@ class TaskSettings:
 
 @dataclass(config=_STRICT)
 class RecordSettings:
-    """What is written during training.
+    """Files and output written during training.
 
     Attributes:
-        curves_every: steps between rows of curves.csv and points in dashboards.
-        checkpoint_every: steps between checkpoints; 0: none.
-        progress: show a bar.
+        curves_every: Steps between rows of curves.csv and points in dashboards.
+        checkpoint_every: Steps between checkpoints; 0: none.
+        progress: Whether to show a progress bar.
     """
 
     curves_every: Positive
@@ -75,15 +75,15 @@ class RecordSettings:
 
 @dataclass(config=_STRICT)
 class TrainConfig:
-    """One training, complete.
+    """The configuration of one training.
 
     Attributes:
-        study: results go to ``<output>/<study>/``, beside the textures.
-        output: the root folder of results.
-        seed: of the weights and the batches.
-        textures: in a collage.
-        recolour: turn the colours of crops.
-        precision: ``auto`` is bf16 where the device computes it in hardware.
+        study: Name of the study: results are written to ``<output>/<study>/``, beside the textures.
+        output: Root folder of results.
+        seed: Seed of the weights and the batches.
+        textures: Number of textures in a collage.
+        recolour: Whether to rotate the colours of crops.
+        precision: Precision; ``auto`` is bf16 where the device computes it in hardware.
     """
 
     study: str
@@ -102,4 +102,4 @@ class TrainConfig:
     trainer: TrainerSettings
     record: RecordSettings
     plain: dict[str, Any] = field(default_factory=dict, init=False)
-    """The same as a plain dict, resolved."""
+    """Resolved configuration as a plain dict."""

@@ -1,4 +1,4 @@
-"""What the network learns from: which texture is where, which colours, and what each patch looks like."""
+"""The tasks of the training: textures, colour histograms, and patches of pixels."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from nstbench.training.textures.collage import Collage
 
 TEXTURE_LAYERS = ("relu3_3", "relu4_3", "relu5_1")
 _TEXTURE_WEIGHTS = (0.5, 1.0, 1.0)
-_POSITIONS = 16  # per picture and layer at which the texture is asked for
+_POSITIONS = 16  # per picture and layer at which the texture is classified
 _SMOOTHING = 0.05
 _LEVELS = 4  # of each colour channel: 64 bins
 
 
 class Heads(nn.Module):
-    """One linear layer per task and depth; they are thrown away after training.
+    """One linear layer per task and depth; they are discarded after training.
 
     Args:
-        widths: channels of the five blocks.
-        programs: number of textures.
-        weights: of the tasks; 0 leaves one out.
+        widths: Numbers of channels of the five blocks.
+        programs: Number of textures.
+        weights: Weights of the tasks; 0 leaves one out.
 
     Tasks: the texture program at every position of three depths (cross-entropy); the histogram of 64
     colours around every position of all but the first (cross-entropy); the 8×8 patch of pixels under every
@@ -46,10 +46,10 @@ class Heads(nn.Module):
         """Return the losses of the tasks, ``loss`` (their weighted sum) and the ``accuracy/<layer>``.
 
         Args:
-            maps: last feature map of each block.
-            collage: the pictures and their labels.
-            normalised: the network's input.
-            generator: chooses the positions at which textures are asked for.
+            maps: Last feature map of each block.
+            collage: Pictures and their labels.
+            normalised: Input of the network.
+            generator: Random generator of the positions at which textures are classified.
         """
         values = self._texture(maps, collage, generator)
         if self.weights.histogram:
@@ -78,9 +78,9 @@ class Heads(nn.Module):
             f, labels = maps[i + 2], labels_at(collage.labels, stride=4 * 2**i)
             places = torch.randperm(labels.shape[1], generator=generator)[:_POSITIONS].to(f.device)
             logits = self.texture[i](f.flatten(2)[:, :, places].transpose(1, 2)).float().flatten(0, 1)
-            wanted = labels[:, places].flatten()
-            total = total + weight * F.cross_entropy(logits, wanted, label_smoothing=_SMOOTHING)
-            values[f"accuracy/{name}"] = (logits.detach().argmax(1) == wanted).float().mean()
+            expected = labels[:, places].flatten()
+            total = total + weight * F.cross_entropy(logits, expected, label_smoothing=_SMOOTHING)
+            values[f"accuracy/{name}"] = (logits.detach().argmax(1) == expected).float().mean()
         return {"texture": total, **values}
 
     def _histogram(self, maps: Sequence[Tensor], pictures: Tensor) -> Tensor:
@@ -91,10 +91,10 @@ class Heads(nn.Module):
             local = F.one_hot(bins, _LEVELS**3).permute(0, 3, 1, 2).to(torch.float32)
         total = pictures.new_zeros(())
         for i, (head, f) in enumerate(zip(self.histogram, maps[1:], strict=True)):
-            wanted = local
-            if i == 0:  # a quarter of the positions of relu2_2 will do
-                f, wanted = f[:, :, ::2, ::2], local[:, :, ::2, ::2]
-            total = total - (wanted * F.log_softmax(head(f).float(), 1)).sum(1).mean()
+            expected = local
+            if i == 0:  # a quarter of the positions of relu2_2 is enough
+                f, expected = f[:, :, ::2, ::2], local[:, :, ::2, ::2]
+            total = total - (expected * F.log_softmax(head(f).float(), 1)).sum(1).mean()
             local = F.avg_pool2d(local, 2)
         return total / len(self.histogram)
 

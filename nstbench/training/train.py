@@ -41,21 +41,21 @@ from nstbench.training.textures.bank import bank_bytes, bank_file, open_bank, re
 log = logging.getLogger(__name__)
 
 _CLIP = 5.0  # largest norm of a gradient
-_CROPS = (64, 128)  # at which the network is examined
-_FEW_CLASSES = 512  # so that banks of more programs can be compared
+_CROPS = (64, 128)  # sides of the collages of the evaluation
+_FEW_CLASSES = 512  # of another evaluation, to compare banks of more programs
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What `train` did.
+    """The result of `train`.
 
     Attributes:
-        folder: of the training: weights, curves, record.
-        weights: the file that ``encoder.weights`` takes.
-        sha256: of that file.
-        accuracies: on held-out pictures.
-        seconds: of training, over all attempts.
-        skipped: it was finished before.
+        folder: Folder of the training, with weights, curves and record.
+        weights: File of weights, for ``encoder.weights``.
+        sha256: Hash of that file.
+        accuracies: Accuracies on held-out pictures.
+        seconds: Duration of training over all attempts, in seconds.
+        skipped: Whether the training was finished before.
     """
 
     folder: Path
@@ -67,20 +67,20 @@ class Trained:
 
 
 def train(config: TrainConfig, console: Console | None = None) -> Trained:
-    """Render the textures, train, examine, export; continue where an earlier attempt stopped.
+    """Render the textures, train, evaluate and export; continue where an earlier attempt stopped.
 
     Args:
-        config: from ``conf/train.yaml``.
-        console: where progress is told; standard error by default.
+        config: Configuration, from ``conf/train.yaml``.
+        console: Console for progress; standard error by default.
 
     Raises:
-        UserError: a setting cannot be used; nothing was written.
-        NonFiniteObjectiveError: the training diverged; what it has learnt is not exported.
-        StorageError: a file cannot be written; the same command continues the training.
+        UserError: If a setting cannot be used; nothing was written.
+        NonFiniteObjectiveError: If the training diverged; its weights are not exported.
+        StorageError: If a file cannot be written; the same command continues the training.
     """
     console = console or Console(stderr=True)
     device = choose_device(config.trainer.accelerator, config.trainer.threads)
-    relevant = what_makes_the_weights(config)
+    relevant = settings_of_weights(config)
     identity = hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()
     folder = run_folder(config.output, config.study, run_id(["encoder", f"s{config.seed}"], identity))
     with alone_in(folder):
@@ -93,7 +93,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
         info = RunInfo(folder.name, config.study, folder, ["train", precision], config.plain)
         textures = folder.parent
         try:
-            _check_room(config, textures)
+            _check_disk_space(config, textures)
             dashboards = Dashboards.open(config.logger, info)
         except UserError:
             remove_if_empty(folder)
@@ -107,29 +107,29 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
             seconds = _fit(config, module, folder, dashboards, device, precision, console)
             trained = _conclude(config, module.to(device), folder, device, precision, seconds)
         finally:
-            metrics = _named(trained.accuracies) if trained else {}
+            metrics = _metrics(trained.accuracies) if trained else {}
             steps = sum(phase.steps for phase in config.phases)
             dashboards.finish(metrics, step=steps, success=trained is not None)
         remove_checkpoints(folder)
     return trained
 
 
-def what_makes_the_weights(config: TrainConfig) -> dict[str, Any]:
-    """Return the part of a configuration that decides what the weights will be."""
+def settings_of_weights(config: TrainConfig) -> dict[str, Any]:
+    """Return the settings on which the weights depend."""
     relevant = {k: v for k, v in config.plain.items() if k not in NOT_IN_FINGERPRINT}
     return canonical(relevant)  # type: ignore[no-any-return]
 
 
-def _check_room(config: TrainConfig, folder: Path) -> None:
-    """Refuse to begin where the textures do not fit: a full disk kills the processes that draw."""
+def _check_disk_space(config: TrainConfig, folder: Path) -> None:
+    """Raise UserError if the textures do not fit on the disk: a full disk kills the worker processes."""
     needed, free = bank_bytes(config.bank), shutil.disk_usage(folder).free
     if needed > free and not bank_file(config.bank, folder).exists():
-        reason = f"the textures take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB is free there"
-        raise UserError("output", config.output, reason, "Give another folder, or fewer bank.programs.")
+        reason = f"the textures take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free there"
+        raise UserError("output", config.output, reason, "Type another folder, or fewer bank.programs.")
 
 
 def _render(config: TrainConfig, folder: Path, console: Console) -> None:
-    """Draw the textures, unless another training has drawn them."""
+    """Draw the textures, unless their file exists."""
     if bank_file(config.bank, folder).exists():
         return
     megabytes = bank_bytes(config.bank) / 1e6
@@ -138,7 +138,7 @@ def _render(config: TrainConfig, folder: Path, console: Console) -> None:
         f" ({megabytes:,.0f} MB in {folder})"
     )
     workers = config.trainer.threads or torch.get_num_threads()
-    # Closed here and now: after Ctrl-C a traceback would keep it, and its workers, for a while.
+    # Closed explicitly: after Ctrl-C a traceback would keep it, and its workers, alive.
     with (
         closing(render(config.bank, folder, workers)) as drawing,
         _bar(console, config.record.progress) as bar,
@@ -157,7 +157,7 @@ def _fit(
     precision: str,
     console: Console,
 ) -> float:
-    """Train and return the seconds it took."""
+    """Train, and return the duration over all attempts, in seconds."""
     checkpoint = folder / "checkpoint.ckpt"
     before = _progress(checkpoint)
     if not before["step"]:
@@ -171,7 +171,7 @@ def _fit(
     )
     with _bar(console, config.record.progress) as bar:
         task = bar.add_task("training", total=module.steps, completed=done, values="")
-        follower = _Follower(config, folder, dashboards, bar, task, before)
+        recorder = _Recorder(config, folder, dashboards, bar, task, before)
         fit(
             module,
             checkpoint if done else None,
@@ -180,15 +180,15 @@ def _fit(
             precision="bf16-mixed" if precision == "bf16" else "32-true",
             gradient_clip_val=_CLIP,
             deterministic=config.trainer.deterministic,
-            callbacks=[follower],
+            callbacks=[recorder],
             default_root_dir=folder,
         )
-    return follower.seconds
+    return recorder.seconds
 
 
 def _predict(module: TextureTraining, device: torch.device, precision: str, done: int) -> float:
-    """Return the seconds that the remaining steps will take, by timing a few of each phase."""
-    # The textures are not copied: they are gigabytes, and stay on the disk.
+    """Return the duration of the remaining steps in seconds, from a few timed steps of each phase."""
+    # The textures are not copied: they are gigabytes, mapped from the disk.
     trial = deepcopy(module, {id(module.bank): module.bank}).to(device).train()
     optimizer = trial.configure_optimizers()["optimizer"]
     seconds = 0.0
@@ -212,8 +212,8 @@ def _predict(module: TextureTraining, device: torch.device, precision: str, done
     return seconds
 
 
-class _Follower(pl.Callback):
-    """Writes curves and checkpoints and moves the bar."""
+class _Recorder(pl.Callback):
+    """Writes curves and checkpoints, and updates the progress bar."""
 
     def __init__(
         self,
@@ -232,13 +232,13 @@ class _Follower(pl.Callback):
 
     @property
     def seconds(self) -> float:
-        """Return the seconds of training so far, over all attempts."""
+        """Return the duration of training so far, over all attempts, in seconds."""
         return float(self.seconds_before + time.monotonic() - self.started)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Write what is due after a step."""
+        """Write curves and a checkpoint if they are due after this step."""
         assert isinstance(pl_module, TextureTraining)
         step = trainer.global_step
         last = step == pl_module.steps
@@ -256,7 +256,7 @@ class _Follower(pl.Callback):
             save_checkpoint(trainer, self.folder / "checkpoint.ckpt")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the clock."""
+        """Return the duration of training, for the checkpoint."""
         return {"seconds": self.seconds}
 
     def _write(self, step: int, crop: int, values: dict[str, float]) -> None:
@@ -266,9 +266,9 @@ class _Follower(pl.Callback):
 
 
 def _check_finite(module: TextureTraining, step: int) -> None:
-    """Raise if the training has diverged, before any of that is written.
+    """Raise NonFiniteObjectiveError if the training has diverged, before anything is written.
 
-    The loss is of the weights before the step: those after it can have diverged all the same.
+    The loss is that of the weights before the step: those after it may have diverged even if it is finite.
     """
     loss = module.measured["loss"]
     if not torch.isfinite(loss):
@@ -286,14 +286,14 @@ def _conclude(
     precision: str,
     seconds: float,
 ) -> Trained:
-    """Examine the network on held-out pictures, write its weights and the record."""
+    """Evaluate the network on held-out pictures, write its weights and the record."""
     few = min(_FEW_CLASSES, config.bank.programs)
     accuracies = [
         held_out_accuracy(module, classes=classes, crop=crop)
         for classes in dict.fromkeys((few, config.bank.programs))
         for crop in dict.fromkeys(min(crop, config.bank.size // 16 * 16) for crop in _CROPS)
     ]
-    made_by = {"config": what_makes_the_weights(config), "versions": versions()}
+    made_by = {"config": settings_of_weights(config), "versions": versions()}
     weights = folder / "encoder.safetensors"
     sha256 = write_weights(weights, exported(module.net.cpu(), module.bank), made_by)
     record = {
@@ -311,7 +311,7 @@ def _conclude(
 
 
 def _finished(folder: Path) -> Trained | None:
-    """Return what a finished training left in its folder, if all of it is there and sound."""
+    """Return the result of a finished training from its folder; None unless it is complete and valid."""
     try:
         record = json.loads((folder / "training.json").read_text(encoding="utf-8"))
         weights = folder / record["weights"]["file"]
@@ -323,7 +323,7 @@ def _finished(folder: Path) -> Trained | None:
 
 
 def _progress(checkpoint: Path) -> dict[str, Any]:
-    """Return the steps and seconds behind a checkpoint; zeros if there is none that can be used."""
+    """Return the steps and seconds of a checkpoint; zeros if none can be used."""
     try:
         saved = read_tensors(checkpoint)
         seconds = [s["seconds"] for s in saved["callbacks"].values() if "seconds" in s]
@@ -333,11 +333,11 @@ def _progress(checkpoint: Path) -> dict[str, Any]:
     except DamagedFileError as error:
         log.warning("%s is not used: %s", checkpoint, error)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-        log.warning("%s is not used: it is of another program", checkpoint)
+        log.warning("%s is not used: another program wrote it", checkpoint)
     return {"step": 0, "seconds": 0.0}
 
 
-def _named(accuracies: Sequence[Accuracy]) -> dict[str, float]:
+def _metrics(accuracies: Sequence[Accuracy]) -> dict[str, float]:
     return {
         f"metrics/{layer}_{a.classes}classes_{a.crop}px": value
         for a in accuracies

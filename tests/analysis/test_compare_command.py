@@ -183,7 +183,7 @@ def test_settings_of_an_optimizer_belong_to_it_and_its_variants_are_apart(
     said = run_compare(tmp_path / "s", "--by", "optimizer._target_")
     assert "2 values of optimizer." in said
     assert "optimizer.lr" in said
-    assert "a part of what is compared" in said
+    assert "and are compared with it" in said
     assert rows(tmp_path / "s")["verdict"].fillna("").to_dict() == {
         "LBFGS": "",
         "Adam": "worse",
@@ -231,7 +231,7 @@ def test_the_optimizers_of_the_readme_are_compared(
     found = rows(tmp_path / "s")
     assert found["mean"].to_dict() == {"Adam": 0.5, "LBFGS": 0.4}
     assert found["by"].unique() == ["optimizer"]
-    with pytest.raises(UserError, match=r"optimizer differs with it.*compare by it: --by optimizer\."):
+    with pytest.raises(UserError, match=r"optimizer differs too.*compare by it: --by optimizer\."):
         run_compare(tmp_path / "s", "--by", "optimizer.lr")
     with pytest.raises(UserError, match=r"Did you mean optimizer"):
         run_compare(tmp_path / "s", "--by", "optimiser")
@@ -270,7 +270,7 @@ def test_a_group_of_which_nothing_decides_all_is_refused_with_its_settings(
     for number, noise in product((0.1, 0.2), ("uniform", "grey")):
         settings = {"canvas.noise_share": number, "canvas.noise": noise}
         write_run(tmp_path / "s", {"ssim": number}, settings=settings)
-    several = r"--by=canvas: several settings of it differ: canvas\.noise, canvas\.noise_share\. Give one"
+    several = r"--by=canvas: several settings of it differ: canvas\.noise, canvas\.noise_share\. Type one"
     with pytest.raises(UserError, match=several):
         run_compare(tmp_path / "s", "--by", "canvas")
 
@@ -284,8 +284,8 @@ def test_textures_have_no_content_pictures_to_tell_of(tmp_path: Path, run_compar
     assert "at least 6 style pictures are needed." in said
     assert "content" not in said.split("ssim (")[1].split(str(tmp_path))[0]
     said = run_compare(tmp_path / "s", "--by", "style")
-    assert "No pictures but those compared, 2 values of style. Each is the mean of 2 runs." in said
-    assert "Too few pictures to say which is better: seeds are no sample of pictures." in said
+    assert "No pictures other than those compared, 2 values of style. Each is the mean of 2 runs." in said
+    assert "Too few pictures to say which is better: other seeds are not other pictures." in said
 
 
 def test_reconstructions_have_no_style_pictures_to_tell_of(tmp_path: Path, run_compare: Compare) -> None:
@@ -305,7 +305,7 @@ def test_with_two_content_pictures_the_verdict_is_of_other_style_pictures(
     said = run_compare(make_study(tmp_path / "study", {"gram": 0.0, "mrf": 0.3}, contents=2, styles=6))
     assert "mrf is better than gram (p=0.031)." in said  # 2 / 2^6
     assert (
-        "With only 2 content pictures, what follows speaks of other style pictures, not of other content "
+        "With only 2 content pictures, the verdicts are about other style pictures, not about other content "
         "pictures."
     ) in said
     assert rows(tmp_path / "study")["unit"].unique() == ["style"]
@@ -332,7 +332,7 @@ def test_metrics_that_are_no_numbers_are_told(tmp_path: Path, run_compare: Compa
     write_run(study, {"ssim": float("nan")}, content="sample:new")
     write_run(study, {"ssim": float("inf")}, content="sample:new", loss="mrf")
     said = run_compare(study)
-    assert "Left out, for ssim is no finite number: gram-new-z-s0, mrf-new-z-s0." in said
+    assert "Left out, as ssim is no finite number: gram-new-z-s0, mrf-new-z-s0." in said
     assert rows(study)["pairs"].unique() == [16]
 
 
@@ -348,7 +348,7 @@ def test_unfinished_failed_damaged_and_unpaired_runs_are_told(tmp_path: Path, ru
     assert "Failed, not compared: gram-a-z-s9 (UserError: too big)." in said
     assert "mrf-c0-s0-s0: canvas.png is missing" in said
     assert "less than half of the combinations: histogram (1 of 16)." in said
-    assert "1 run was dropped, for their partners are missing (mrf 1)." in said
+    assert "1 run was left out, as runs to pair them with are missing (mrf 1)." in said
     assert list(rows(study).index) == ["mrf", "gram"]
 
 
@@ -389,7 +389,7 @@ def test_the_files_hold_the_same_numbers_and_a_second_time_nothing_is_damaged(
     ("typed", "said"),
     [
         (["--by", "los.style"], r"--by=los.style: no run differs in it. Did you mean loss.style"),
-        (["--by", "size"], r"all runs have the same: 128. These differ: loss.style, content, style, seed"),
+        (["--by", "size"], r"it is 128 in all runs. These differ: loss.style, content, style, seed"),
         (["--criterion", "sim"], r"--criterion=sim: no completed run has this metric. Did you mean ssim"),
         (["--criterion", "lpips_alex"], r"\(its weights are not here\)"),
         (["--baseline", "grum"], r"--baseline=grum: .*Did you mean gram"),
@@ -426,7 +426,9 @@ def test_what_cannot_be_paired_is_refused_with_the_setting_to_blame(
     for content in "abc":
         write_run(tmp_path / "s", {"ssim": 0.1}, content=content, settings={"size": 64})
         write_run(tmp_path / "s", {"ssim": 0.2}, content=content, loss="mrf")
-    with pytest.raises(UserError, match="no two of its runs are equal in all else: size differs with it"):
+    with pytest.raises(
+        UserError, match="no two of its runs are equal in all other settings: size differs too"
+    ):
         run_compare(tmp_path / "s")
 
 

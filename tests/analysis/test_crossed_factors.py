@@ -34,7 +34,7 @@ def simulated(
         share**0.5 * draw(number)[codes]
         for share, number, codes in zip(shares, sample.levels.values(), sample.factors, strict=True)
     ]
-    left: np.ndarray = (1 - sum(shares)) ** 0.5 * draw(len(sample.of_unit))
+    left: np.ndarray = (1 - sum(shares)) ** 0.5 * draw(len(sample.unit_numbers))
     return left + of_role[0] + of_role[1]
 
 
@@ -147,8 +147,8 @@ def test_independent_units_have_the_signed_rank_test_and_the_bootstrap_of_their_
     np.testing.assert_allclose(sample.p(d), st.signed_rank(of_style))
     np.testing.assert_allclose(sample.sign_flip(d), st.sign_flip(of_style))
     np.testing.assert_allclose(sample.interval(d), st.mean_interval(of_style))
-    assert sample.can_say(3)
-    assert not sample.can_say(136)
+    assert sample.can_be_significant(3)
+    assert not sample.can_be_significant(136)
     assert np.isnan(grid(3, 3).sign_flip(d[:9])).all()
 
 

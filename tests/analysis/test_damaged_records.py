@@ -16,9 +16,9 @@ from nstbench.analysis.records import read_study
     ("content", "reason"),
     [
         (b"", "canvas.png is empty"),
-        (PNG[: len(PNG) // 2], "canvas.png is cut off"),
-        (PNG[:-1], "canvas.png is cut off"),
-        (b"<html>not found</html>", "canvas.png is no PNG picture"),
+        (PNG[: len(PNG) // 2], "canvas.png is truncated"),
+        (PNG[:-1], "canvas.png is truncated"),
+        (b"<html>not found</html>", "canvas.png is not a PNG"),
     ],
 )
 def test_a_picture_that_is_not_whole_is_no_result(tmp_path: Path, content: bytes, reason: str) -> None:

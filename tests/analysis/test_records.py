@@ -106,7 +106,7 @@ def test_no_such_folder_names_the_nearest_and_a_runs_folder_its_study(tmp_path: 
     run = write_run(tmp_path / "loss_comparison")
     with pytest.raises(UserError, match="Did you mean loss_comparison"):
         read_study(tmp_path / "loss_comparson")
-    with pytest.raises(UserError, match=r"folder of one run\. Give its study"):
+    with pytest.raises(UserError, match=r"folder of one run\. Type its study"):
         read_study(run)
     with pytest.raises(UserError, match="cannot be read"):
         read_study(run / "run.json")

@@ -381,17 +381,17 @@ def test_a_watched_page_renews_itself_keeps_its_view_and_ends(
 
     study = write_study(tmp_path)
     report = Report(study, tmp_path / "report")
-    monkeypatch.setattr(problems, "under_way", lambda _: True)
+    monkeypatch.setattr(problems, "in_progress", lambda _: True)
     report.write(watched=0.2)
     browser.open((tmp_path / "report" / "index.html").as_uri())
-    assert "follows the runs" in browser.texts(".counts")[0]
+    assert "updated every" in browser.texts(".counts")[0]
     browser.choose("rows", "weights.style")
     browser.run("document.activeElement.blur()")
     new = write_run(study, {"ssim": 0.3}, loss="mrf", settings={"weights.style": 5.0})
     picture(new / "canvas.png", (1, 2, 3))
     report.write(watched=0.2)
     browser.until(lambda: browser.texts(".grid tbody th") == ["1", "5", "10", "100", "1000"])
-    monkeypatch.setattr(problems, "under_way", lambda _: False)
+    monkeypatch.setattr(problems, "in_progress", lambda _: False)
     monkeypatch.setattr(problems, "_PAUSE", 0.0)
     report.write(watched=0.2)
     browser.until(lambda: "follows" not in browser.texts(".counts")[0])

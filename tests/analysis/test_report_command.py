@@ -332,7 +332,7 @@ def test_ctrl_c_leaves_a_page_that_no_longer_looks_for_changes(
     assert run_report(study, "--watch") == 0
     html = (study / "report" / "index.html").read_text()
     assert "data-watched" not in html
-    assert "at work" in html
+    assert "in progress" in html
 
 
 def test_a_sweep_that_was_killed_is_not_waited_for(tmp_path: Path) -> None:
@@ -340,6 +340,6 @@ def test_a_sweep_that_was_killed_is_not_waited_for(tmp_path: Path) -> None:
     import socket
 
     (study / ".sweep" / f"{socket.gethostname()}-999999999").mkdir(parents=True)
-    assert not problems.under_way(read_study(study))
+    assert not problems.in_progress(read_study(study))
     (study / ".sweep" / "another-machine-7").mkdir()
-    assert problems.under_way(read_study(study))
+    assert problems.in_progress(read_study(study))

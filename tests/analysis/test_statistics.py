@@ -97,8 +97,8 @@ def test_the_units_needed_are_the_fewest_with_which_the_test_can_speak(tests: in
     one_sided = np.arange(1.0, needed + 1)[:, None]
     assert st.signed_rank(one_sided)[0] == st.smallest_p(needed)
     assert st.smallest_p(needed) * tests <= 0.05 < st.smallest_p(needed - 1) * tests
-    assert st.verdicts([0.01] * tests, [1] * tests, can_say=False) == [st.TOO_FEW] * tests
-    assert st.verdicts([0.01] * tests, [-1] * tests, can_say=True) == ["worse"] * tests
+    assert st.verdicts([0.01] * tests, [1] * tests, can_be_significant=False) == [st.TOO_FEW] * tests
+    assert st.verdicts([0.01] * tests, [-1] * tests, can_be_significant=True) == ["worse"] * tests
 
 
 def test_two_equal_formulations_are_called_indistinguishable_about_95_percent_of_the_time() -> None:
@@ -107,7 +107,7 @@ def test_two_equal_formulations_are_called_indistinguishable_about_95_percent_of
     d = (pictures + rng.normal(size=pictures.shape)) - (pictures + rng.normal(size=pictures.shape))
     side = st.favours(d, higher_is_better=True)
     p = st.signed_rank(d)
-    said = [st.verdicts([each], [s], can_say=True)[0] for each, s in zip(p, side, strict=True)]
+    said = [st.verdicts([each], [s], can_be_significant=True)[0] for each, s in zip(p, side, strict=True)]
     assert 0.935 <= said.count(st.INDISTINGUISHABLE) / 1000 <= 0.975
     assert abs(said.count("better") - said.count("worse")) < 30
 
@@ -130,4 +130,4 @@ def test_wins_ranks_and_sides() -> None:
     outlier = np.array([[1.0], [1.1], [1.2], [1.3], [-9.0]])  # ranks say better, the mean says worse
     assert st.favours(outlier, higher_is_better=True) == [0]
     assert st.favours(outlier[:4], higher_is_better=False) == [-1]
-    assert st.verdicts([0.01], [0], can_say=True) == [st.INDISTINGUISHABLE]
+    assert st.verdicts([0.01], [0], can_be_significant=True) == [st.INDISTINGUISHABLE]

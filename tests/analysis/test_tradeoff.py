@@ -175,7 +175,7 @@ def test_points_are_means_over_the_pairs_that_all_have(tmp_path: Path) -> None:
     assert found.reference == pytest.approx((0.9, 0.3))
     assert found.points["runs"].unique() == [9]
     assert "gram at weights.style=7 (1 of 10)" in found.notes[0]
-    assert found.notes[1].startswith("1 run was dropped")
+    assert found.notes[1].startswith("1 run was left out")
 
 
 def test_one_weight_is_a_front_of_one_point_and_what_to_type_is_said(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def test_a_mistake_is_one_line(complain: Complain, typed: str, setting: str, rea
 
 def test_tasks_that_weigh_nothing(complain: Complain) -> None:
     line = complain("tasks.texture=0", "tasks.histogram=0", "tasks.reconstruction=0")
-    assert "there is nothing to learn. Give one a weight: tasks.texture=1." in line
+    assert "all weights are 0. Type one above 0: tasks.texture=1." in line
 
 
 def test_a_folder_of_ones_own(complain: Complain, tmp_path: Path) -> None:

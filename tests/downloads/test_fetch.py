@@ -134,9 +134,9 @@ def test_however_often_it_breaks_off_the_bytes_are_right(cuts: list[int], there:
 
 def test_a_line_that_keeps_breaking_says_how_much_is_there(server: Server, tmp_path: Path) -> None:
     weights = entry(server.offer("/toy.pth", ranged(BODY, upto=700_000)))
-    with pytest.raises(UserError, match=r"0\.7 MB are here and the same command continues") as caught:
+    with pytest.raises(UserError, match=r"0\.7 MB are kept and the same command continues") as caught:
         get(weights, tmp_path)
-    assert "the transfer broke off at 0.7 of 1.2 MB" in str(caught.value)
+    assert "the transfer was interrupted at 0.7 of 1.2 MB" in str(caught.value)
     assert len(server.requests) == fetch_module.RETRIES + 1
     assert names(tmp_path) == {"toy.pth.part"}
     server.offer("/toy.pth", ranged(BODY))
@@ -305,7 +305,7 @@ def test_a_disk_that_takes_no_more_is_told_and_the_transfer_continues_later(
             get(weights, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    assert "Make room and give the same command again" in str(caught.value)
+    assert "Free disk space and type the same command again" in str(caught.value)
     assert names(tmp_path) == {"toy.pth.part"}
     assert get(weights, tmp_path).read_bytes() == BODY
     assert server.ranges() == [None, "bytes=500000-"]
@@ -426,7 +426,7 @@ def test_a_file_of_ones_own_is_stored_only_if_it_is_the_right_one(tmp_path: Path
 
     for page in (PAGE, b"", b"plain text"):
         source.write_bytes(page)
-        with pytest.raises(UserError, match=r"it is (a web page|an empty file|no file of PyTorch's)"):
+        with pytest.raises(UserError, match=r"it is (a web page|an empty file|not a PyTorch file)"):
             store(replace(entry(), sha256="", file="other.pth"), source, folder)
     with pytest.raises(UserError, match="cannot be copied"):
         store(entry(), tmp_path / "missing", folder)

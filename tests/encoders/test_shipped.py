@@ -18,7 +18,7 @@ from nstbench.encoders.procedural.weights import SHIPPED
 from nstbench.encoders.random import RandomVGG
 from nstbench.training.schema import TrainConfig
 from nstbench.training.textures import texture
-from nstbench.training.train import what_makes_the_weights
+from nstbench.training.train import settings_of_weights
 
 CARD = Path(__file__).resolve().parents[2] / "docs" / "procedural_encoder.md"
 UNSEEN = range(5000, 5024)  # programs that no training drew
@@ -46,7 +46,7 @@ def test_the_file_is_small_half_precision_and_the_one_on_the_card(shipped: Proce
 def test_it_was_made_by_the_command_on_the_card(compose_training: Callable[..., TrainConfig]) -> None:
     with safe_open(SHIPPED, "pt") as file:
         made_by = json.loads(file.metadata()["nstbench"])
-    assert made_by["config"] == what_makes_the_weights(compose_training(tiny=False))
+    assert made_by["config"] == settings_of_weights(compose_training(tiny=False))
 
 
 @torch.no_grad()

@@ -168,7 +168,7 @@ def test_the_unit_of_pixels_is_the_value_of_a_grey_canvas_alike_for_light_and_da
     target = loss.target(P)
     torch.testing.assert_close(loss.unit(target), loss(torch.full_like(P, 0.5), target))
     torch.testing.assert_close(loss.unit(loss.target(1 - P)), loss.unit(target))
-    assert loss.yardstick == "style"
+    assert loss.target_picture == "style"
 
 
 @each_loss

@@ -156,7 +156,7 @@ def test_a_blend_unites_positions_in_proportion_to_the_weights() -> None:
 
 @pytest.mark.parametrize("settings", [{"samples": 0}, {"bandwidth": 0.0}])
 def test_settings_without_a_meaning_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="samples are at least 1"):
+    with pytest.raises(ValueError, match="samples must be at least 1"):
         GaussianMMD(**settings)
     with pytest.raises(ValueError, match="0 or more"):
         PolynomialMMD(c=-1.0)

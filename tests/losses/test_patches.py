@@ -109,5 +109,5 @@ def test_a_patch_that_does_not_fit_and_a_guide_that_cannot_be_used_are_refused()
     with pytest.raises(ValueError, match="one guide for the whole batch is needed, not 2"):
         patches_of(maps(2, 3, 5, 5), 3, guide=torch.ones(2, 1, 5, 5))
     for empty in (torch.zeros(1, 1, 5, 5), torch.eye(5)[0].view(1, 1, 1, 5).expand(1, 1, 5, 5)):
-        with pytest.raises(ValueError, match="holds the centre of no 3×3 patch"):
+        with pytest.raises(ValueError, match="contains no centre of a 3×3 patch"):
             patches_of(maps(1, 3, 5, 5), 3, guide=empty)

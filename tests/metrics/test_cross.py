@@ -89,7 +89,7 @@ def test_what_one_formulation_cannot_judge_the_others_do() -> None:
     grey = torch.full_like(STYLE, 0.5)
     subject = Subject(STYLE, grey, [grey], [1.0], RandomVGG("vgg11", width=0.0625, seed=1))
     judgement = judge({"cross": node}, subject)
-    assert "does not tell" in judgement.unavailable["cross/gram"]
+    assert "does not distinguish" in judgement.unavailable["cross/gram"]
 
 
 def test_a_run_records_what_every_formulation_says(compose_config: Callable[..., Config]) -> None:

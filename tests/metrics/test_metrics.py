@@ -258,7 +258,7 @@ def test_gram_distance_is_0_for_the_style_and_1_for_a_picture_without_features()
             return dict.fromkeys(layers, x)
 
     metric = GramDistance(JUDGE)
-    metric.judge.encoder, metric.layers = Pixels("torch"), ["pixels"]
+    metric.judging.encoder, metric.layers = Pixels("torch"), ["pixels"]
     assert metric(subject(np.full((9, 9, 3), [0.485, 0.456, 0.406]), styles=[style])) == pytest.approx(
         1, abs=1e-6
     )
@@ -266,16 +266,16 @@ def test_gram_distance_is_0_for_the_style_and_1_for_a_picture_without_features()
 
 def test_gram_distance_refuses_to_let_the_optimised_encoder_judge_itself() -> None:
     metric = GramDistance(JUDGE)
-    own = Subject(tensor(noise(32, 32)), None, [tensor(noise(32, 32, 1))], [1.0], metric.judge.encoder)
-    with pytest.raises(Unavailable, match="the one that was optimised"):
+    own = Subject(tensor(noise(32, 32)), None, [tensor(noise(32, 32, 1))], [1.0], metric.judging.encoder)
+    with pytest.raises(Unavailable, match="the one that the run optimised"):
         metric(own)
 
 
 @pytest.mark.parametrize(
     ("metric", "case", "reason"),
     [
-        (SSIM(), subject(noise(10, 30), noise(10, 30)), "30×10, it needs 11 pixels"),
-        (MultiScaleSSIM(), subject(noise(300, 175), noise(300, 175)), "175×300, it needs 176 pixels"),
+        (SSIM(), subject(noise(10, 30), noise(10, 30)), "30×10; 11 pixels"),
+        (MultiScaleSSIM(), subject(noise(300, 175), noise(300, 175)), "175×300; 176 pixels"),
         (SSIM(), subject(noise(30, 30)), "no content picture"),
         (PSNR(), subject(noise(30, 30)), "no content picture"),
         (ColourDistance(), subject(noise(30, 30)), "no style picture"),

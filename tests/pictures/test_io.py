@@ -512,7 +512,7 @@ def test_the_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.Monke
         (b"Dear reader,\nthis is a text.\n", "not a picture"),
         (b"<!DOCTYPE html><html>404</html>", "a web page"),
         (b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic", "HEIC"),
-        (b"%PDF-1.7\n", "PDF files are not read here"),
+        (b"%PDF-1.7\n", "PDF files cannot be read"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n", "PostScript"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + b"nonsense" * 9, "starts as PNG"),

@@ -101,9 +101,9 @@ def test_the_hash_of_a_procedural_picture_is_that_of_its_8_bit_pixels(
     ("source", "hint"),
     [
         ("sample:chelsae", "Did you mean sample:chelsea?"),
-        ("sample:", "There are sample:astronaut"),
+        ("sample:", "Names to choose from: sample:astronaut"),
         ("procedural:stroke", "Did you mean procedural:strokes?"),
-        ("procedural:zzz@3", "There are procedural:strokes, procedural:tiles."),
+        ("procedural:zzz@3", "Names to choose from: procedural:strokes, procedural:tiles."),
         ("procedural:strokes@x", "Write procedural:strokes@7, for example."),
         ("procedural:strokes@-1", "Write procedural:strokes@7, for example."),
         ("procedural:strokes@", "Write procedural:strokes@7, for example."),

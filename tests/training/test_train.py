@@ -252,7 +252,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     compose_training: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(training.shutil, "disk_usage", lambda _: SimpleNamespace(free=1e8))
-    with pytest.raises(UserError, match=r"the textures take 2\.0 GB, and 0\.1 GB is free there"):
+    with pytest.raises(UserError, match=r"the textures take 2\.0 GB, and 0\.1 GB are free there"):
         quietly(compose_training("bank.programs=512", "bank.pictures=36", "bank.size=192"))
     assert [*tmp_path.iterdir()] == []
 

@@ -1,1 +1,1 @@
-"""The report of a study as a page that opens from disk: pictures, table, curves, trade-off, failures."""
+"""The report of a study as an HTML page on disk: pictures, table, curves, trade-off, failures."""

@@ -1,4 +1,4 @@
-"""Which commands made a study, and which one makes a run again."""
+"""The commands of a study, and the command that repeats a run."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")  # how Hydra writes a text that
 
 
 class Command(NamedTuple):
-    """A command, and when it was typed; "" if that is not known."""
+    """A command, and the time at which it was typed; "" if unknown."""
 
     text: str
     when: str = ""
 
 
 def typed(study: Path) -> list[Command]:
-    """Return the commands that the sweeps of a study noted in ``.sweep/commands.txt``, newest first.
+    """Return the commands that the sweeps of a study recorded in ``.sweep/commands.txt``, newest first.
 
-    Of one that was typed again, to continue or to share the work, only the last time counts.
+    A command that was typed several times is returned once, with the last time.
     """
     try:
         data = read_inside(study, study / ".sweep" / "commands.txt", _MOST_BYTES)
@@ -40,14 +40,14 @@ def typed(study: Path) -> list[Command]:
 
 
 def of_run(record: RunRecord) -> str:
-    """Return the command that makes a run again."""
+    """Return the command that repeats a run."""
     return _line(_overrides(record))
 
 
 def reconstructed(records: Sequence[RunRecord]) -> list[Command]:
-    """Return commands that would make all these runs: one sweep where they are all its combinations.
+    """Return commands that repeat all runs: one sweep if they are all its combinations.
 
-    None where the overrides do not tell the runs apart: a program made them.
+    The list is empty if several runs have equal overrides, as runs of a program may.
     """
     runs = [dict(each.split("=", 1) for each in _overrides(record) if "=" in each) for record in records]
     plain = [each for record in records for each in _overrides(record) if "=" not in each]
@@ -57,7 +57,7 @@ def reconstructed(records: Sequence[RunRecord]) -> list[Command]:
     values = {name: list(dict.fromkeys(run[name] for run in runs if name in run)) for name in names}
     distinct = {tuple(sorted(run.items())) for run in runs}
     if len(distinct) < len(runs):
-        return []  # something else told them apart: they were not made by a command alone
+        return []  # they differ in settings that were not typed
     combinations = 1
     for name in names:
         combinations *= len(values[name])
@@ -75,7 +75,7 @@ def _overrides(record: RunRecord) -> list[str]:
 
 
 def _as_typed(override: str) -> str:
-    """Undo Hydra's escapes: `nstbench run` puts in what Hydra needs, and would escape them again."""
+    """Undo Hydra's escapes, which `nstbench run` adds itself and would add again."""
     name, equals, value = override.partition("=")
     if value.startswith(("'", '"')) or "\\" not in value:
         return override

@@ -1,4 +1,4 @@
-"""What the page of a study says, as plain data."""
+"""The contents of a study's page, as plain data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PICTURES = ("content", "style")
 
 @dataclass(frozen=True)
 class Content:
-    """The data of the page's scripts, the copies of pictures that it names, and what could not be read."""
+    """The data of the page's scripts, the copies of pictures that it names, and the damaged files."""
 
     data: dict[str, Any]
     copies: tuple[Copy, ...]
@@ -34,12 +34,12 @@ class Content:
 
 
 def settings_of(study: Study) -> list[str]:
-    """Return the names of all that differs between runs: pictures and seed too."""
+    """Return the names of all settings that differ between runs, with pictures and seed."""
     return [] if study.runs.empty else known_settings(study)
 
 
 def build(study: Study, pictures: Pictures) -> Content:
-    """Return what the grid, the table and the dialog show; makes copies of pictures that are new."""
+    """Return the contents of the grid, the table and the dialog, and make copies of new pictures."""
     names = settings_of(study)
     shown = {"": "", **short_names(names)}
     settings = [{**_setting(name, study.runs[name]), "name": shown[name]} for name in names]
@@ -50,7 +50,7 @@ def build(study: Study, pictures: Pictures) -> Content:
     metrics = study.metrics
     rows = study.runs.to_dict("records")
     repeat = [commands.of_run(record) for record in records]
-    times = Counter(repeat)  # a command that made several runs does not tell how to make one
+    times = Counter(repeat)  # a command of several runs does not repeat a single one
     runs = []
     for row, record, file, of, command in zip(rows, records, files, sources, repeat, strict=True):
         canvas = canvases[file]
@@ -113,23 +113,23 @@ def build(study: Study, pictures: Pictures) -> Content:
 
 
 def same_in_all(study: Study) -> list[tuple[str, str]]:
-    """Return what a reader wants to know of the settings that are equal in all runs: name and value."""
+    """Return the names and values of the main settings that are equal in all runs."""
     if not study.records:
         return []
     config, swept = study.records[0].config, settings_of(study)
-    told = [(name, _short(name, str(study.runs[name].iloc[0]))) for name in _PICTURES if name not in swept]
+    shown = [(name, _short(name, str(study.runs[name].iloc[0]))) for name in _PICTURES if name not in swept]
     if "loss.style" not in swept:
-        told.append(("formulation", str(study.runs["loss.style"].iloc[0])))
+        shown.append(("formulation", str(study.runs["loss.style"].iloc[0])))
     for name, unit in (("size", " px"), ("steps", "")):
         if name not in swept and config.get(name) is not None:
-            told.append((name, f"{config[name]}{unit}"))
+            shown.append((name, f"{config[name]}{unit}"))
     for name in ("encoder", "optimizer"):
         node = config.get(name, {})
         if f"{name}._target_" not in swept and node.get("_target_"):
-            told.append((name, str(node["_target_"]).rpartition(".")[2]))
+            shown.append((name, str(node["_target_"]).rpartition(".")[2]))
     if "weights.unit" not in swept and "weights" in config:
-        told.append(("unit of weights", str(config["weights"].get("unit"))))
-    return told
+        shown.append(("unit of weights", str(config["weights"].get("unit"))))
+    return shown
 
 
 def _setting(name: str, column: pd.Series) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _labelled(
 
 
 def _plain(value: Any) -> str | int | float | None:
-    """Return a value as JSON has it: no NaN, and 2 rather than 2.0, which a column with gaps makes of it."""
+    """Return a value for JSON: None for NaN, and 2 for 2.0, as integers in columns with gaps are floats."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
@@ -192,8 +192,10 @@ def _metric(study: Study, name: str) -> dict[str, Any]:
     except UserError:
         better = ""
     completed = study.runs["state"] == "completed"
-    judges = study.judges.loc[completed, name].dropna().nunique() if name in study.judges else 1
-    return {"name": name, "better": better, "mixed": bool(judges > 1)}
+    variants = (
+        study.metric_settings.loc[completed, name].dropna().nunique() if name in study.metric_settings else 1
+    )
+    return {"name": name, "better": better, "mixed": bool(variants > 1)}
 
 
 def _shown(study: Study) -> list[str]:

@@ -10,7 +10,7 @@ let pointed = -1;
 function drawCurves(curves) {
   curvesOf = new Map(study.runs.map((run, place) => [run.name, curves[place]]));
   drawCurveControls(curves);
-  // Not before it is looked at: a thousand lines take a while.
+  // Drawn when it becomes visible, as a thousand lines take long.
   new IntersectionObserver((entries, observer) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
@@ -58,7 +58,7 @@ function redrawCurves() {
   });
   pointed = -1;
   if (!curveLines.length) {
-    byId("curves-plot").replaceChildren(make("p", {}, "None of these runs has a curve of it."));
+    byId("curves-plot").replaceChildren(make("p", {}, "None of these runs has a curve of this loss."));
     byId("curves-legend").replaceChildren();
     byId("curves-note").textContent = "";
     return;
@@ -70,7 +70,7 @@ function redrawCurves() {
     logY: logarithmic,
     xLabel: against === "evaluation" ? "evaluations" : "seconds",
     yLabel: `${term === "total" ? "total loss" : `weighted ${term} loss`}${logarithmic ? " (logarithmic)" : ""}`,
-    label: `${count(curveLines.length, "curve")} of the ${term} loss. Arrow keys go through the runs.`,
+    label: `${count(curveLines.length, "curve")} of the ${term} loss. Arrow keys select a run.`,
   });
   const { svg, inside, x, y } = curvePlot;
   svg.setAttribute("tabindex", "0");
@@ -140,7 +140,7 @@ function emphasize(place) {
   if (pointed >= 0) curveLines[pointed].path.classList.remove("pointed");
   pointed = place;
   if (place < 0) {
-    byId("curves-note").textContent = `${count(curveLines.length, "curve")}. Point at one, or go through them with the arrow keys: its run is named here.`;
+    byId("curves-note").textContent = `${count(curveLines.length, "curve")}. Point at one, or select one with the arrow keys, to see the name of its run here.`;
     return;
   }
   const { run, path, points } = curveLines[place];

@@ -14,22 +14,22 @@ _LONGEST_LINE = 2**16
 _LARGEST = 1e60
 
 Curve = dict[str, list[float | None]]
-"""Columns of equal length: ``evaluation``, ``seconds``, ``total``, a role's sum, and each of its terms."""
+"""Columns of equal length: ``evaluation``, ``seconds``, ``total``, the sum of each role, and its terms."""
 
 
 def thinned(path: Path, points: int = POINTS, *, study: Path | None = None) -> Curve | None:
     """Read a run's ``curves.csv``: at most about ``points`` of its rows, more of them at the start.
 
-    A role's value (``content``, ``style``, ``regularizer``) is the sum of its weighted terms; a term of its
-    own (``style/gram``) is there where the role has several. None where there is no row yet.
+    A role's value (``content``, ``style``, ``regularizer``) is the sum of its weighted terms; if the role
+    has several, each is returned too (``style/gram``). None if there is no row yet.
 
     Args:
-        path: The file.
+        path: Path of the file.
         points: Number of rows.
-        study: Folder that the file must not lead out of; its own by default.
+        study: Folder that must contain the file, also if it is a link; its own folder by default.
 
     Raises:
-        ValueError: It cannot be read, or no row of it is sound; the message is a clause that says why.
+        ValueError: If it cannot be read, or has no valid row; the message is the reason, as a clause.
     """
     try:
         data = read_inside(study or path.parent, path, _MOST_BYTES)
@@ -37,7 +37,7 @@ def thinned(path: Path, points: int = POINTS, *, study: Path | None = None) -> C
         return None
     except OSError as error:
         raise ValueError(f"it cannot be read: {reason_of(error)}") from error
-    lines = data.decode("utf-8", errors="replace").split("\n")[:-1]  # the last one may be in the making
+    lines = data.decode("utf-8", errors="replace").split("\n")[:-1]  # the last one may be incomplete
     if not lines:
         return None
     header = _cells(lines[0])
@@ -48,7 +48,7 @@ def thinned(path: Path, points: int = POINTS, *, study: Path | None = None) -> C
     evaluation = header.index("evaluation")
     rows = [row for row in rows if row[evaluation] is not None]
     if not rows and len(lines) > 1:
-        raise ValueError("no row of it is sound")
+        raise ValueError("it has no valid row")
     columns = {name: [row[place] for row in rows] for place, name in enumerate(header)}
     if not rows:
         return None
@@ -65,7 +65,7 @@ def thinned(path: Path, points: int = POINTS, *, study: Path | None = None) -> C
 
 
 def _places(rows: int, points: int) -> list[int]:
-    """Return which rows to keep: half spread evenly, half crowded at the start, where losses fall fast."""
+    """Return the rows to keep: half evenly spaced, half dense at the start, where losses fall fast."""
     if rows <= points:
         return list(range(rows))
     half = points // 2
@@ -88,7 +88,7 @@ def _number(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    # Sums of larger ones would not be numbers; NaN is none either.
+    # Sums of larger numbers could be infinite; NaN is excluded, too.
     return float(f"{value:.5g}") if abs(value) < _LARGEST else None
 
 

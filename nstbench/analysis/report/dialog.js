@@ -1,4 +1,4 @@
-// The enlarged picture: before and after against content and style, what the run is, how to repeat it.
+// The enlarged picture: compared with content and style, with the settings of the run and its command.
 "use strict";
 
 const dialog = byId("enlarged");
@@ -112,8 +112,8 @@ function facts(run) {
     more.length ? make("details", {}, make("summary", {}, `${more.length} more metrics`), rows(more.map(line))) : null,
     Object.keys(run.losses).length ? make("details", {}, make("summary", {}, "Losses at the end"),
       rows(Object.entries(run.losses).map(([name, value]) => [name, number(value)]))) : null,
-    make("h3", {}, "Effort"), rows(effort),
-    make("h3", {}, "Command"), run.command ? commandBox(run.command) : make("p", {}, "Its record does not say what was typed."),
+    make("h3", {}, "Cost"), rows(effort),
+    make("h3", {}, "Command"), run.command ? commandBox(run.command) : make("p", {}, "The command is not in its record."),
     make("h3", {}, "Folder"), commandBox(`${study.folder}/${run.name}`));
 }
 
@@ -128,7 +128,7 @@ dialog.addEventListener("close", () => {
 });
 dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 dialog.addEventListener("keydown", (event) => {
-  if (event.target.matches("input")) return; // there the arrow keys move the slider or the choice
+  if (event.target.matches("input")) return; // arrow keys then move the slider or the choice
   if (event.key === "ArrowLeft") go(-1);
   if (event.key === "ArrowRight") go(1);
 });

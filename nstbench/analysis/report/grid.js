@@ -8,7 +8,7 @@ function drawGridControls() {
   const axes = [["none", "–"], ...names.map((name) => [name, name])];
   const redraw = () => { drawGridControls(); drawGrid(); };
   const setAxis = (key, other, before) => (value) => {
-    // What the other axis had goes to this one's place.
+    // A setting that is on the other axis is exchanged.
     if (value !== "none" && value === other.value) remember(other.key, before || "none");
     remember(key, value);
     redraw();
@@ -57,7 +57,7 @@ function gridRuns() {
   return study.runs.filter((run) => held.every(([place, value]) => run.at[place] === value));
 }
 
-/** Runs by row and column; only rows and columns that have any. */
+/** Runs by row and column; empty rows and columns are left out. */
 function gridCells(runs, rows, columns) {
   const placeOf = (name) => (run) => (name ? run.at[settingPlace.get(name)] : -1);
   const [down, across] = [placeOf(rows), placeOf(columns)];
@@ -134,7 +134,7 @@ function noteOnGrid(metrics, runs) {
   const said = ways.length ? [`${ways.join(", ")}.`] : [];
   if (known.length && scope && runs.length > 1) said.push(`★ is the best ${scope}.`);
   for (const m of known.filter((each) => each.mixed)) {
-    said.push(`${m.name} was computed in several ways, so none is marked as the best.`);
+    said.push(`${m.name} was computed with different settings, so no run is marked as the best.`);
   }
   return said.join(" ");
 }
@@ -173,7 +173,7 @@ function tile(run, varying, metrics, best) {
   return button;
 }
 
-/** As many pictures beside each other as are readable, unless somebody chose a size. */
+/** As many pictures side by side as can be seen well, unless a size was chosen. */
 function fitEdge(columns, most, withHeads) {
   const scroller = byId("grid-scroller");
   const chosen = Number(recall("edge", 0));
@@ -196,7 +196,7 @@ function tilesInOrder() {
   return [...document.querySelectorAll("#grid-scroller .tile")];
 }
 
-/** Arrow keys: to the next picture in that direction, by where they are on the screen. */
+/** Arrow keys: go to the next picture in that direction on the screen. */
 function moveInGrid(event) {
   const from = event.target.closest(".tile");
   const ways = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };

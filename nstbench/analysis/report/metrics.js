@@ -12,7 +12,7 @@ function shownMetrics() {
 const arrow = (metric) => ({ higher: "↑", lower: "↓" })[metric.better] || "";
 const direction = (metric) => (metric.better ? `${metric.better} is better` : "no direction known");
 
-/** Of runs that may be compared: per metric, the best ones. Of one run, or of equal ones, none is. */
+/** The best runs by each metric among runs that may be compared; none if there is one run, or all are equal. */
 function bestOf(runs, names) {
   const best = new Set();
   for (const name of names) {

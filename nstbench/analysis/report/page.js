@@ -1,4 +1,4 @@
-// Making elements, writing numbers, naming runs. All text goes in as text, never as HTML.
+// Making elements, formatting numbers, naming runs. Text is inserted as text, never as HTML.
 "use strict";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -23,7 +23,7 @@ function draw(tag, properties, ...children) {
 
 const byId = (id) => document.getElementById(id);
 
-/** A number with three digits that count, as short as can be. */
+/** A number with three significant digits, as short as possible. */
 function number(value) {
   if (value === null || value === undefined) return "–";
   const size = Math.abs(value);
@@ -35,28 +35,28 @@ function number(value) {
 
 const settingPlace = new Map(study.settings.map((setting, place) => [setting.name, place]));
 
-/** A run's value of a setting, as it is shown. */
+/** A run's value of a setting, as shown. */
 function labelOf(run, name) {
   const place = settingPlace.get(name);
   return study.settings[place].labels[run.at[place]];
 }
 
-/** What a run is, in words: its values of all that differs between runs. */
+/** The title of a run: its values of all settings that differ between runs. */
 function titleOf(run, without = []) {
   const names = study.settings.map((setting) => setting.name).filter((name) => !without.includes(name));
   return names.map((name) => named(name, labelOf(run, name))).join(" · ") || run.name;
 }
 
-/** A name that breaks at its joints where there is no room. */
+/** A name that may be broken at separators. */
 const breakable = (text) => text.replace(/[_./+]/g, "$&\u200b");
 
-/** A value that says by itself what it is stays alone; a number gets its name. */
+/** A label: some values are clear alone, others get the name of the setting. */
 function named(name, label) {
   const alone = ["content", "style", "loss.style", "loss.content", "loss.regularizer"].includes(name);
   return alone ? label : `${name.split(".").slice(-2).join(".")} ${label}`;
 }
 
-/** A colour that can be told from the others, light or dark; numbers run from violet to yellow. */
+/** A colour that is distinct from the others, for light and dark; numbers go from violet to yellow. */
 function colour(place, count, numeric) {
   const share = count > 1 ? place / (count - 1) : 0;
   if (numeric) {

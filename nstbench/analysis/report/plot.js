@@ -1,4 +1,4 @@
-// Axes of a plot at the size it is shown at, so that its letters keep theirs.
+// Axes of a plot, drawn at its size on the page, so that the size of its text is fixed.
 "use strict";
 
 /** Round numbers within a range. */
@@ -11,7 +11,7 @@ function roundTicks(low, high, most) {
   return ticks;
 }
 
-/** Powers of ten, with 2 and 5 between them where there are few. */
+/** Powers of ten, with 2 and 5 times them if there are few. */
 function powerTicks(low, high, most) {
   const [first, last] = [Math.floor(Math.log10(low)), Math.ceil(Math.log10(high))];
   const ticksOf = (factors, stride) => {

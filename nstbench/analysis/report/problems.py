@@ -1,4 +1,4 @@
-"""What went wrong in a study, and what is not done yet."""
+"""The failed and unfinished runs of a study."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from nstbench.tracking.lock import STALE
 from nstbench.tracking.record import RunRecord
 from nstbench.tracking.record_files import inside, printable, read_tail
 
-_LOGS = 50  # failures whose log is quoted
-_TAIL = 6_000  # characters of it
-_FORGOTTEN = 600.0  # seconds without a word from another machine's sweep
+_LOGS = 50  # largest number of failures whose log is shown
+_TAIL = 6_000  # characters of the log
+_STALE_LEDGER = 600.0  # seconds without a change after which a sweep on another machine counts as ended
 _PAUSE = 10.0  # seconds that may pass between two runs
 
 
@@ -25,11 +25,11 @@ class Failure:
     """A run that failed.
 
     Attributes:
-        name: its folder; what was typed for it, where it has none.
-        reason: the first line of the error.
-        error: all of it.
-        log: the end of what it logged.
-        command: that makes it again.
+        name: Name of its folder; its overrides, if it has none.
+        reason: First line of the error.
+        error: Whole error.
+        log: End of its log.
+        command: Command that repeats it.
     """
 
     name: str
@@ -41,36 +41,43 @@ class Failure:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that has begun and not ended: its folder, whether a process is at work on it, how far it is."""
+    """A run that has begun and not ended.
+
+    Attributes:
+        name: Name of its folder.
+        in_progress: Whether a process works on it.
+        progress: Number of steps done, as text.
+        command: Command that continues it.
+    """
 
     name: str
-    at_work: bool
+    in_progress: bool
     progress: str
     command: str
 
 
 def entries_of_sweeps(study: Path) -> list[Entry]:
-    """Return what the sweeps that are under way say of their runs."""
+    """Return the ledger entries of the sweeps in progress."""
     found: list[Entry] = []
     for folder in _ledgers(study):
         try:
             if _alive(folder):
                 found += Ledger(folder).entries().values()
         except OSError:
-            continue  # it is being closed
+            continue  # the ledger is being removed
     return [_printable(entry) for entry in found]
 
 
 def begun(study: Path) -> bool:
-    """Tell whether there is anything to report: a run's record, or a run that ended before it had one."""
+    """Return whether there is anything to report: a run's record, or a run that ended without one."""
     try:
         return any(study.glob("*/run.json")) or any(e.state in ENDED for e in entries_of_sweeps(study))
     except OSError:
         return False
 
 
-def changed_of_late(study: Path) -> bool:
-    """Tell whether a record changed in the last seconds: between two runs nothing may be under way."""
+def changed_recently(study: Path) -> bool:
+    """Return whether a record changed in the last seconds: between two runs none may be in progress."""
     for record in study.glob("*/run.json"):
         try:
             if time.time() - record.stat().st_mtime < _PAUSE:
@@ -80,23 +87,23 @@ def changed_of_late(study: Path) -> bool:
     return False
 
 
-def under_way(study: Study) -> bool:
-    """Tell whether a sweep of this study goes on, or a process is at work on a run of it."""
+def in_progress(study: Study) -> bool:
+    """Return whether a sweep of this study is in progress, or a process works on a run of it."""
     if any(_alive(folder) for folder in _ledgers(study.folder)):
         return True
     return any(
-        _at_work(path)
+        _in_progress(path)
         for record, path in zip(study.records, study.paths, strict=True)
         if record.state == "running"
     )
 
 
 def failures(study: Study, entries: Sequence[Entry]) -> list[Failure]:
-    """Return the failed runs; also those of a sweep under way that never came to have a record."""
+    """Return the failed runs, also those of a sweep in progress that have no record."""
     found: list[Failure] = []
     for name, record, path in _runs(study):
         if record.state == "failed":
-            error = record.error or "no reason was noted"
+            error = record.error or "no reason was recorded"
             log = _tail(study.folder, path / "run.log") if len(found) < _LOGS else ""
             found.append(Failure(name, _line(error), error, log, commands.of_run(record)))
     for entry in entries:
@@ -108,14 +115,14 @@ def failures(study: Study, entries: Sequence[Entry]) -> list[Failure]:
 
 
 def unfinished(study: Study, entries: Sequence[Entry]) -> list[Unfinished]:
-    """Return the runs that are in the making, or were interrupted."""
+    """Return the runs that are in progress, or were interrupted."""
     at = {Path(entry.folder).name: entry for entry in entries if entry.folder and entry.state not in ENDED}
     found = []
     for name, record, path in _runs(study):
         if record.state == "running":
             steps = at[name].steps if name in at else 0
             progress = f"step {at[name].step} of {steps}" if steps else ""
-            found.append(Unfinished(name, _at_work(path), progress, commands.of_run(record)))
+            found.append(Unfinished(name, _in_progress(path), progress, commands.of_run(record)))
     return found
 
 
@@ -142,8 +149,8 @@ def _printable(entry: Entry) -> Entry:
     return replace(entry, overrides=overrides, error=printable(entry.error))
 
 
-def _at_work(run: Path) -> bool:
-    """Tell whether a run's owner gave a sign of life of late (`nstbench.tracking.lock`)."""
+def _in_progress(run: Path) -> bool:
+    """Return whether a run's lock was renewed recently (`nstbench.tracking.lock`)."""
     try:
         return time.time() - (run / ".owner").stat().st_mtime < STALE
     except OSError:
@@ -151,7 +158,7 @@ def _at_work(run: Path) -> bool:
 
 
 def _alive(ledger: Path) -> bool:
-    """Tell whether the process that opened a ledger is still there, or seems to be, on another machine."""
+    """Return whether the process that opened a ledger is alive, or seems to be, on another machine."""
     alive = Ledger(ledger).alive()
     if alive is not None:
         return alive
@@ -159,15 +166,15 @@ def _alive(ledger: Path) -> bool:
         newest = max(file.stat().st_mtime for file in (ledger, *ledger.glob("*.json")))
     except OSError:
         return False
-    return time.time() - newest < _FORGOTTEN
+    return time.time() - newest < _STALE_LEDGER
 
 
 def _line(error: str) -> str:
-    return next((line for line in error.splitlines() if line.strip()), "no reason was noted")
+    return next((line for line in error.splitlines() if line.strip()), "no reason was recorded")
 
 
 def _tail(study: Path, log: Path) -> str:
-    """Return the end of a log; nothing where it leads out of the study, or cannot be read."""
+    """Return the end of a log; "" if it is a link out of the study, or cannot be read."""
     try:
         data, whole = read_tail(study, log, 4 * _TAIL)
     except OSError:

@@ -1,4 +1,4 @@
-// Appearance, copying, and following a study while it runs.
+// Appearance, copying, and updating the page while a study runs.
 "use strict";
 
 const DARK = window.matchMedia("(prefers-color-scheme: dark)");
@@ -11,7 +11,7 @@ function setAppearance(appearance) {
     const other = dark ? "light" : "dark";
     try {
       localStorage.setItem("nstbench-appearance", other);
-    } catch { /* not kept, then */ }
+    } catch { /* then it is not stored */ }
     setAppearance(other);
   };
 }
@@ -19,7 +19,7 @@ function setAppearance(appearance) {
 let keptAppearance = null;
 try {
   keptAppearance = localStorage.getItem("nstbench-appearance");
-} catch { /* some browsers keep nothing for files */ }
+} catch { /* some browsers store nothing for files */ }
 setAppearance(keptAppearance);
 DARK.addEventListener("change", () => setAppearance(document.documentElement.dataset.appearance));
 
@@ -42,13 +42,13 @@ document.addEventListener("click", async (event) => {
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 });
 
-/** Called by stamp.js: the page is made anew when nobody is in the middle of something. */
+/** Called by stamp.js: reload the page if it has changed, unless the reader uses a dialog or an input. */
 function newest(stamp) {
   const busy = dialog.open || document.activeElement?.matches("input[type=search], select");
   if (stamp === document.body.dataset.stamp || busy) return;
   try {
     sessionStorage.setItem("nstbench-scroll", String(scrollY));
-  } catch { /* it will start at the top */ }
+  } catch { /* then the page starts at the top */ }
   location.reload();
 }
 

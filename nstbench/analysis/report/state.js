@@ -1,4 +1,4 @@
-// What is shown, kept in the part of the address after #, so that a view can be linked and survives reloading.
+// The state of the view, in the part of the address after #, so that it can be linked and is kept when reloading.
 "use strict";
 
 const state = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
@@ -18,7 +18,7 @@ function recall(name, fallback) {
   return state.has(name) ? state.get(name) : fallback;
 }
 
-/** Rows, columns and filters of the grid: what the address says, as far as this study has it. */
+/** Rows, columns and filters of the grid, from the address if this study has these settings. */
 function arrangement() {
   const known = (name) => name === "" || settingPlace.has(name);
   let rows = recall("rows", study.start.rows);

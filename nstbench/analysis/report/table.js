@@ -34,7 +34,7 @@ function tableColumns() {
 
 const stateWord = (run) => (run.state === "running" ? "unfinished" : run.state);
 
-/** Whether a run has all words, and fulfils all conditions, of a filter. */
+/** Whether a run contains all words, and meets all conditions, of a filter. */
 function matcher(query, columns) {
   const tests = query.split(/\s+/).filter(Boolean).map((token) => {
     const parts = token.match(/^([^<>=]+)(<=|>=|<|>|=)(.+)$/);
@@ -70,7 +70,7 @@ function tableRuns(columns = tableColumns()) {
   return runs.sort((one, other) => {
     const [a, b] = [column.key(one), column.key(other)];
     const [none, nothing] = [a === null || a === undefined, b === null || b === undefined];
-    if (none || nothing) return none - nothing; // what has no value is last either way
+    if (none || nothing) return none - nothing; // runs without a value are last in both orders
     return sign * (typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b)));
   });
 }

@@ -1,4 +1,4 @@
-// E/C: how much style each thing gives for how much content, with its front.
+// E/C: the trade-off of style and content of each compared value, with its front.
 "use strict";
 
 function drawTradeoff() {
@@ -7,7 +7,7 @@ function drawTradeoff() {
     byId("tradeoff-note").textContent = message || "There are no points to draw.";
     return;
   }
-  const means = `A point is a mean of runs over pictures and seeds. A line is a front: the points that no other of the same ${study.tradeoff.by} beats in both; they are filled.`;
+  const means = `A point is a mean of runs over pictures and seeds. A line is a front: the points that no other of the same ${study.tradeoff.by} dominates; they are filled.`;
   byId("tradeoff-note").replaceChildren(...[means, ...notes].map((text) => make("p", {}, text)));
   drawTradeoffLegend(fronts);
   byId("tradeoff-controls").replaceChildren(tick("Intervals (95 %)", "intervals", withIntervals(), (on) => {
@@ -19,10 +19,10 @@ function drawTradeoff() {
   new ResizeObserver(redraw).observe(byId("tradeoff"));
 }
 
-/** Among many points the whiskers hide what they belong to. */
+/** Intervals are hidden by default if there are many points. */
 const withIntervals = () => recall("intervals", study.tradeoff.points.length > 12 ? "no" : "yes") === "yes";
 
-/** Its mark and colour; the colour that it has among the curves, where they are coloured by the same. */
+/** Mark and colour of a value; the colour is that of the curves if these are coloured by the same setting. */
 function markOf(fronts, name) {
   const labels = study.settings[settingPlace.get(study.tradeoff.by)]?.labels || [];
   const names = fronts.every((front) => labels.includes(front.of)) ? labels : fronts.map((front) => front.of);
@@ -50,7 +50,7 @@ function drawTradeoffPlot(points, fronts, style, content) {
     const on = points.filter((p) => p.of === front.of && p.on_front).sort((a, b) => a.content - b.content);
     if (on.length < 2) continue;
     let d = `M${x(on[0].content)} ${y(on[0].style)}`;
-    for (let k = 1; k < on.length; k++) { // what a front beats ends in steps
+    for (let k = 1; k < on.length; k++) { // the border of the dominated area has steps
       const [a, b] = [on[k - 1], on[k]];
       d += `L${x(worst(a.content, b.content, content.better))} ${y(worst(a.style, b.style, style.better))}L${x(b.content)} ${y(b.style)}`;
     }
@@ -69,7 +69,7 @@ function drawTradeoffPlot(points, fronts, style, content) {
   labelPoints(plot, points, fronts);
 }
 
-/** A name beside one point of each, where there is room. */
+/** A name beside one point of each value, if it fits. */
 function labelPoints({ inside, x, y, left, right, top, bottom }, points, fronts) {
   const taken = points.map((p) => [x(p.content) - 7, y(p.style) - 7, x(p.content) + 7, y(p.style) + 7]);
   const free = (box) => box[0] > left && box[2] < right && box[1] > top && box[3] < bottom &&

@@ -16,13 +16,13 @@ _CONTENT = ("ssim", "ms_ssim", "lpips_vgg", "lpips_alex", "psnr")
 
 
 def tradeoff_of(study: Study) -> dict[str, Any]:
-    """Return the points and fronts of each formulation, or ``message``: why there are none."""
+    """Return the points and fronts of each formulation, or the reason why there are none, ``message``."""
     try:
         style, content = (_first(study, names) for names in (_STYLE, _CONTENT))
         if not style or not content:
             known = " and ".join(", ".join(names[:2]) for names in (_STYLE, _CONTENT))
             missing = "style" if not style else "content"
-            return {"message": f"No completed run has a metric of {missing}. It takes one of each: {known}."}
+            return {"message": f"No completed run has a metric of {missing}. One of each is needed: {known}."}
         from nstbench.analysis.grouping import group
         from nstbench.analysis.tradeoff import tradeoff
 
@@ -36,7 +36,7 @@ def tradeoff_of(study: Study) -> dict[str, Any]:
 
 
 def as_data(found: Tradeoff) -> dict[str, Any]:
-    """Return a trade-off as JSON has it."""
+    """Return a trade-off as data for JSON."""
     return {
         "by": found.by,
         "style": {"name": found.style, "better": "higher" if found.style_higher else "lower"},

@@ -1,4 +1,4 @@
-"""Write the report of a study into a folder: index.html, its scripts, its data and its pictures."""
+"""Writing the report of a study into a folder: index.html, its scripts, its data and its pictures."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ SCRIPTS = (
     "page.js", "state.js", "metrics.js", "grid.js", "table.js", "plot.js", "curves.js", "tradeoff.js",
     "dialog.js", "start.js",
 )  # fmt: skip
-_COMMANDS = 20  # that are printed, of studies made by many
+_COMMANDS = 20  # largest number of commands that are shown
 
 
 @dataclass
 class Report:
-    """The report of a study, which can be written again and again: only what changed is made anew.
+    """The report of a study, which can be written repeatedly: only what has changed is written again.
 
     Attributes:
-        study: the folder of the study.
-        output: the folder of the report.
-        tell: hears of what takes long.
+        study: Folder of the study.
+        output: Folder of the report.
+        tell: Function that prints a message when something takes long.
     """
 
     study: Path
@@ -51,24 +51,25 @@ class Report:
         self._pictures = Pictures(self.output, self.tell, self.study)
 
     def write(self, *, watched: float | None = None) -> bool:
-        """Write what changed since the last time.
+        """Write what has changed since the last time.
 
         Args:
-            watched: the page looks for changes every so many seconds; None: it does not.
+            watched: Interval in seconds at which the page looks for changes; None: it does not.
 
-        Returns: whether runs of the study are under way; if it is watched, also whether some ended just now.
+        Returns:
+            Whether runs of the study are in progress, or, if it is watched, ended a few seconds ago.
 
         Raises:
-            UserError: there is no such study, it holds no runs, or the report cannot be written.
-            StorageError: there is no room left for it.
+            UserError: If there is no such study, it holds no runs, or the report cannot be written.
+            StorageError: If the disk is full.
         """
         study = read_study(self.study)
-        going_on = problems.under_way(study) or bool(watched and problems.changed_of_late(self.study))
-        if study.runs.empty and not going_on:
+        in_progress = problems.in_progress(study) or bool(watched and problems.changed_recently(self.study))
+        if study.runs.empty and not in_progress:
             found = "; ".join(f"{each.path}: {each.reason}" for each in study.damaged[:3])
-            hint = found or "Give the folder of a study: it holds a folder for each run."
+            hint = found or "Type the folder of a study: it holds a folder for each run."
             raise UserError("STUDY", self.study, "there is no run in it", hint)
-        refuse_foreign(self.output)
+        check_output_folder(self.output)
         try:
             self._pictures.make_folders()
             page = content.build(study, self._pictures)
@@ -77,7 +78,7 @@ class Report:
             typed = commands.typed(study.folder)
             known = typed or commands.reconstructed(study.records)
             states = {state: int((study.runs.get("state") == state).sum()) for state in STATES}
-            watching = watched if watched and going_on else None
+            watching = watched if watched and in_progress else None
             shown: dict[str, Any] = {
                 "study": page.data["study"],
                 "version": __version__,
@@ -101,32 +102,34 @@ class Report:
             if error.errno in FULL | {errno.EIO}:
                 raise StorageError(self.output, error) from error
             reason = f"results cannot be written there ({error.strerror or error})"
-            raise UserError("--output", self.output, reason, "Give a folder you may write to.") from error
-        return going_on
+            raise UserError(
+                "--output", self.output, reason, "Type a folder that you may write to."
+            ) from error
+        return in_progress
 
     def _write_files(self, data: dict[str, Any], curves: list[Curve | None], shown: dict[str, Any]) -> None:
         texts = {
             "data.js": f"const study = {_json(data)};\n",
             "data-curves.js": f"drawCurves({_json(curves)});\n",
         }
-        asked = json.dumps([texts, shown], default=vars)
-        if asked == self._written:
+        contents = json.dumps([texts, shown], default=vars)
+        if contents == self._written:
             return
         stamp = str(time.time_ns())
         made = time.strftime("%Y-%m-%d %H:%M:%S")
         for name in ("report.css", *SCRIPTS):
             texts[name] = _asset(name)
         html = _template().render(**shown, stamp=stamp, made=made)
-        # The page last, and after it the word that there is a new one.
+        # The page is written last, and after it the script by which an open page detects the new one.
         texts |= {"index.html": html, "stamp.js": f"newest({json.dumps(stamp)});\n"}
         for name, text in texts.items():
             file = self.output / name
             if not file.is_file() or file.read_text(encoding="utf-8") != text:
                 write_text(file, text)
-        self._written = asked
+        self._written = contents
 
     def _curves_of(self, study: Study) -> tuple[list[Curve | None], list[Damaged]]:
-        """Return the curve of each run, and which could not be read."""
+        """Return the curve of each run, and the files that could not be read."""
         curves: list[Curve | None] = []
         damaged = []
         for name, path in zip(study.runs.get("folder", ()), study.paths, strict=True):
@@ -137,38 +140,38 @@ class Report:
         return curves, damaged
 
     def _curve(self, file: Path) -> Curve | str | None:
-        """Return a curve, none, or the reason why it cannot be read."""
+        """Return a curve, None if there is none, or the reason why it cannot be read."""
         try:
             stat = file.stat()
         except OSError:
             return None
-        seen = (stat.st_mtime_ns, stat.st_size)
-        if self._curves.get(file, ((0, 0), None))[0] != seen:
+        version = (stat.st_mtime_ns, stat.st_size)
+        if self._curves.get(file, ((0, 0), None))[0] != version:
             try:
                 found: Curve | str | None = thinned(file, study=self.study)
             except ValueError as error:
                 found = str(error)
-            self._curves[file] = (seen, found)
+            self._curves[file] = (version, found)
         return self._curves[file][1]
 
 
-def refuse_foreign(output: Path) -> None:
-    """Refuse a folder in which the report would overwrite something that is not a report.
+def check_output_folder(output: Path) -> None:
+    """Check that the report would not overwrite something that is not a report.
 
     Raises:
-        UserError: it would.
+        UserError: If it would.
     """
     index = output / "index.html"
     if output.exists() and not output.is_dir():
-        raise UserError("--output", output, "it is a file", "Give a folder.")
+        raise UserError("--output", output, "it is a file", "Type a folder.")
     if index.exists() and GENERATOR not in index.read_text(encoding="utf-8", errors="replace"):
-        raise UserError("--output", output, "it holds another index.html", "Give a folder of its own.")
+        raise UserError("--output", output, "it holds another index.html", "Type another folder.")
     if (output / "run.json").exists():
-        raise UserError("--output", output, "it is the folder of a run", "Give a folder of its own.")
+        raise UserError("--output", output, "it is the folder of a run", "Type another folder.")
 
 
 def _json(data: Any) -> str:
-    # ASCII, for some characters end a line in older scripts.
+    # ASCII, as some other characters end a line in older browsers.
     return json.dumps(data, allow_nan=False, separators=(",", ":"))
 
 

@@ -1,1 +1,1 @@
-"""The encoder that ships with nstbench: trained on procedural textures alone, no photograph seen."""
+"""The encoder that ships with nstbench: trained on procedural textures alone, without photographs."""

@@ -20,12 +20,12 @@ class ProceduralVGG(ChainEncoder):
     the convolutions. Layers are named as in VGG-16, up to ``relu5_1``.
 
     Args:
-        weights: ``shipped``, or the path of a file that ``nstbench train`` made.
-        pooling: ``average`` as trained, or ``max``.
-        padding: of the convolutions; ``zeros`` as trained.
+        weights: ``shipped``, or path of a file that ``nstbench train`` made.
+        pooling: Kind of pooling, ``average`` as trained, or ``max``.
+        padding: Padding of the convolutions; ``zeros`` as trained.
 
     Raises:
-        UserError: if the file is missing, damaged or edited.
+        UserError: If the file is missing, damaged or edited.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The weight file of the encoder: writing it, and reading it only if it is what was written."""
+"""The weight file of the encoder: writing it with its hash, and reading it only if the hash agrees."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ SHIPPED = Path(__file__).parent / "encoder.safetensors"
 """The weights in the package."""
 
 _LARGEST = 2**28
-"""Bytes that a file of weights may hold: those of a VGG-19 without its classifier, three times over."""
+"""Largest size of a file of weights, in bytes: three times that of a VGG-19 without its classifier."""
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], made_by: Mapping[str, object]) -> str:
     """Write tensors in half precision and return the file's sha256.
 
     Args:
-        path: written in one piece.
-        tensors: of the folded convolutions.
-        made_by: what the file says of its making, in its metadata.
+        path: Path of the file, which is written atomically.
+        tensors: Tensors of the folded convolutions.
+        made_by: Provenance, for the metadata of the file.
 
     Raises:
-        NonFiniteObjectiveError: a tensor is not finite, or becomes so in half precision.
+        NonFiniteObjectiveError: If a tensor is not finite in half precision.
     """
     from safetensors.torch import save
 
@@ -50,16 +50,16 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     """Return the tensors, in float32, and the sha256 of a weight file.
 
     Raises:
-        UserError: if it is missing, or not the file that its ``.sha256`` describes.
+        UserError: If it is missing, or not the file that its ``.sha256`` describes.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     checksum = path.with_suffix(".sha256")
-    remedy = "Install nstbench anew." if path == SHIPPED else "Make it anew with nstbench train."
+    remedy = "Reinstall nstbench." if path == SHIPPED else "Make it again with nstbench train."
     hint = remedy if path == SHIPPED else "Give a file that nstbench train made, or shipped."
     if (size := own_file(path, "there is no such file", hint).stat().st_size) > _LARGEST:
-        reason = f"it holds {size:,} bytes, and no file of this encoder more than {_LARGEST:,}"
+        reason = f"it holds {size:,} bytes, more than the {_LARGEST:,} that a file of this encoder may hold"
         raise UserError("encoder.weights", str(path), reason, hint)
     try:
         data = path.read_bytes()
@@ -73,7 +73,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     if found != wanted:
         reason = f"it is damaged or was edited: its sha256 is {found[:12]}…, not {wanted[:12]}…"
         raise UserError("encoder.weights", str(path), reason, remedy)
-    # The file keeps its tensors in an order of its own; by name, blocks come one after the other.
+    # Sorted by name, blocks are in their order, which the file does not keep.
     try:
         return {name: t.float() for name, t in sorted(load(data).items())}, found
     except SafetensorError as error:

@@ -1,4 +1,4 @@
-"""The mathematics of the losses: pure functions of feature maps."""
+"""Gram matrices of feature maps."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ def gram_matrix(features: Tensor, guide: Tensor | None = None) -> Tensor:
     """Return the Gram matrix ``FFᵀ/M``, ``(B, N, N)``, of feature maps ``(B, N, h, w)``.
 
     F is the map as an N×M matrix of N channels at M = h·w positions. Gatys et al. (2016, eq. 3)
-    define G = FFᵀ and divide by M² in the loss (eq. 4); dividing G by its own M is the same thing
-    when the picture and the canvas have one size, and right when they don't.
+    define G = FFᵀ and divide by M² in the loss (eq. 4); dividing G by its own M is the same if the
+    picture and the canvas have one size, and does not depend on their sizes otherwise.
 
     With a guide ``(1 or B, 1, h, w)`` of weights in [0, 1], positions count by their weight and M is
-    the guide's sum, so that a small region asks for the same Gram matrix as a large one.
+    the guide's sum, so that the Gram matrix does not depend on the size of the region.
     """
     if guide is None:
         return products(features) / (features.shape[2] * features.shape[3])
@@ -27,12 +27,12 @@ def products(features: Tensor, guide: Tensor | None = None) -> Tensor:
     """Return ``FFᵀ``, ``(B, N, N)``: `gram_matrix` before it is divided by the number of positions."""
     F = features.flatten(2)
     if guide is None:
-        product: Tensor = _WithItself.apply(F)
+        product: Tensor = _ScatterMatrix.apply(F)
         return product
     return (F * guide.flatten(2)) @ F.transpose(1, 2)
 
 
-class _WithItself(torch.autograd.Function):
+class _ScatterMatrix(torch.autograd.Function):
     """``FFᵀ``, whose gradient ``(Ḡ + Ḡᵀ)F`` is one product; autograd would make it two and add them."""
 
     @staticmethod

@@ -26,15 +26,15 @@ def weighted_mean(targets: Sequence[Tensor], weights: Sequence[float]) -> Tensor
 def inside(features: Tensor, guide: Tensor | None = None) -> Tensor:
     """Return the features at the positions of a region, ``(B, C, m)``; without a guide, at all of them.
 
-    For losses that compare single positions or order them, a position is in or out: it is in where
-    the guide is at least a half of its largest value.
+    For losses that compare or sort single positions, which have no weights. A position is in the region
+    where the guide is at least half of its largest value.
 
     Args:
-        features: ``(B, C, h, w)``.
-        guide: ``(1, 1, h, w)``: one region for the whole batch.
+        features: Feature maps ``(B, C, h, w)``.
+        guide: Guide of one region for the whole batch, ``(1, 1, h, w)``.
 
     Raises:
-        ValueError: if each canvas of the batch has a guide of its own, or the guide is 0 everywhere.
+        ValueError: If each canvas of the batch has a guide of its own, or the guide is 0 everywhere.
     """
     flat = at_least_float32(features).flatten(2)
     if guide is None:

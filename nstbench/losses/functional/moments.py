@@ -12,7 +12,7 @@ def share(guide: Tensor) -> Tensor:
     """Return each position's share of a region, ``(1 or B, 1, M)``: the guide divided by its sum.
 
     Raises:
-        ValueError: if the guide is 0 everywhere.
+        ValueError: If the guide is 0 everywhere.
     """
     g = guide.flatten(2)
     total = g.sum(dim=2, keepdim=True)
@@ -41,14 +41,14 @@ def outer(mean: Tensor) -> Tensor:
 
 
 def in_double(x: Tensor) -> Tensor:
-    """Return ``x`` in float64; on the CPU where the device has no such numbers."""
+    """Return ``x`` in float64; on the CPU where the device does not support it."""
     return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 class ScatterInDouble(torch.autograd.Function):
     """``XXᵀ`` in float64 for X ``(B, N, M)`` of any precision, whose gradient stays in X's own.
 
-    Only blocks of X are ever held in float64.
+    Only one block of X at a time is in float64.
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Patches of feature maps, and the most similar style patch of each: shared by losses that match.
 
-Neither all patches nor all similarities are ever in memory: what is kept of a picture is its feature
-vectors, and similarities are computed a block at a time, of which only the best is remembered.
+Neither all patches nor all similarities are in memory at once: what is kept of a picture is its feature
+vectors, and similarities are computed a block at a time, of which only the best is kept.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Patches:
     """The square patches of feature maps, as the maps' own vectors and where patches begin.
 
     Attributes:
-        vectors: ``(B, n, C)``: the feature vectors of all maps, row by row, one map after another.
-        shapes: ``(h, w)`` of each map; the sizes sum to n.
-        corners: ``(P,)``: which vector is the upper left one of each patch.
-        widths: ``(P,)``: of the map that each patch lies in; entry (y, x) of a patch is the vector
+        vectors: Feature vectors of all maps, row by row, one map after another, ``(B, n, C)``.
+        shapes: Shape ``(h, w)`` of each map; the numbers of positions sum to n.
+        corners: Index of the upper left vector of each patch, ``(P,)``.
+        widths: Width of the map that each patch lies in, ``(P,)``; entry (y, x) of a patch is the vector
             ``corner + y·width + x``.
-        size: of the patches.
+        size: Side of the patches.
     """
 
     vectors: Tensor
@@ -44,23 +44,23 @@ class Patches:
         return [(y, x) for y in range(self.size) for x in range(self.size)]
 
     def entry(self, y: int, x: int) -> Tensor:
-        """Return which vector is entry (y, x) of each patch, ``(P,)``."""
+        """Return the index of the vector at entry (y, x) of each patch, ``(P,)``."""
         return self.corners + y * self.widths + x
 
     def of_canvas(self, i: int) -> Patches:
-        """Return those of one canvas of the batch; maps that all canvases share are its own too."""
+        """Return the patches of one canvas of the batch; if all canvases share them, the shared ones."""
         return replace(self, vectors=self.vectors[min(i, len(self.vectors) - 1)][None])
 
     def squared_norms(self) -> Tensor:
         """Return ‖Ψ‖² of each patch, ``(B, P)``."""
-        of_vectors = (self.vectors**2).sum(2)
-        return torch.stack([of_vectors[:, self.entry(y, x)] for y, x in self.offsets]).sum(0)
+        norms = (self.vectors**2).sum(2)
+        return torch.stack([norms[:, self.entry(y, x)] for y, x in self.offsets]).sum(0)
 
 
 def grid(length: int, size: int, stride: int) -> list[int]:
-    """Return where patches begin along a side: every ``stride``, and the last that fits, always.
+    """Return where patches begin along a side: every ``stride`` positions, and always the last that fits.
 
-    Li & Wand's code does so too, so that no row or column of a map is left out.
+    As in Li & Wand's code, no row or column of a map is left out.
     """
     last = length - size
     return sorted({*range(0, last + 1, stride), last})
@@ -70,13 +70,14 @@ def patches_of(features: Tensor, size: int, stride: int = 1, guide: Tensor | Non
     """Return the patches of feature maps ``(B, C, h, w)``; of a region, those centred in it.
 
     Args:
-        features: one map per canvas.
-        size: of the patches.
-        stride: between patches; the last row and column of patches is there whatever it is.
-        guide: ``(1, 1, h, w)``; a position is in the region where it is at least a half of its largest.
+        features: One map per canvas.
+        size: Side of the patches.
+        stride: Stride between patches; the last row and column of patches are always included.
+        guide: Guide of the region, ``(1, 1, h, w)``; a position is in it where the guide is at least half
+            of its largest value.
 
     Raises:
-        ValueError: if the maps are smaller than a patch, if each canvas has a guide of its own, or if
+        ValueError: If the maps are smaller than a patch, if each canvas has a guide of its own, or if
             no patch is centred in the region.
     """
     h, w = features.shape[2:]
@@ -91,13 +92,13 @@ def patches_of(features: Tensor, size: int, stride: int = 1, guide: Tensor | Non
         centre = guide.flatten()[corners + (size // 2) * (w + 1)]
         corners = corners[(centre >= guide.max() / 2) & (centre > 0)]
         if not len(corners):
-            raise ValueError(f"the guide's region holds the centre of no {size}×{size} patch at this layer")
+            raise ValueError(f"the guide's region contains no centre of a {size}×{size} patch at this layer")
     vectors = at_least_float32(features).flatten(2).transpose(1, 2).contiguous()
     return Patches(vectors, ((h, w),), corners, torch.full_like(corners, w), size)
 
 
 def joined(several: Sequence[Patches]) -> Patches:
-    """Return the patches of all: their union."""
+    """Return the union of several sets of patches."""
     corners, before = [], 0
     for each in several:
         corners.append(each.corners + before)
@@ -113,20 +114,20 @@ def joined(several: Sequence[Patches]) -> Patches:
 
 @torch.no_grad()
 def nearest(canvas: Patches, style: Patches, block: int | None = None) -> Tensor:
-    """Return which style patch has the highest cosine with each patch of the canvas, ``(B, P)``.
+    """Return the index of the style patch with the highest cosine for each patch of the canvas, ``(B, P)``.
 
-    ``NN(i) = argmax_j ⟨Ψ_i, Ψ_j⟩ / ‖Ψ_j‖``; ‖Ψ_i‖ changes no maximum. The first of equals wins, and a
-    patch of zeros has the similarity 0 to any other.
+    ``NN(i) = argmax_j ⟨Ψ_i, Ψ_j⟩ / ‖Ψ_j‖``; ‖Ψ_i‖ does not change the argmax. Of equal cosines the first
+    is returned, and a patch of zeros has the similarity 0 to any other.
 
     The inner product of two patches is a sum over their k² entries of inner products of single
-    vectors, so one product of the maps as they are, summed along its diagonals, gives what a product
-    of unfolded patches gives, with k² times fewer multiplications. Where strides leave so few pairs
-    of patches that the latter is the cheaper, that is what is done.
+    vectors, so one product of the maps themselves, summed along its diagonals, equals the product
+    of unfolded patches, with k² times fewer multiplications. If strides leave so few pairs of patches
+    that unfolding is cheaper, patches are unfolded.
 
     Args:
-        canvas: of one map per canvas.
-        style: of any number of maps; of each canvas its own, or shared by all.
-        block: similarities in memory at once.
+        canvas: Patches of one map per canvas.
+        style: Patches of any number of maps, for each canvas its own or shared by all.
+        block: Number of similarities in memory at once.
     """
     block = block or _BLOCK.get(canvas.vectors.device.type, _BLOCK["cpu"])
     pairs = len(canvas.corners) * len(style.corners) * canvas.size**2
@@ -145,11 +146,11 @@ def _by_unfolding(canvas: Patches, style: Patches, scales: Tensor, block: int) -
     """Search in products of unfolded patches, some canvas and some style patches at a time."""
     side = max(1, int(block**0.5))
     found = []
-    for mine in _unfolded(canvas, side):
-        best = mine.new_full((len(mine),), -torch.inf)
-        index = torch.zeros(len(mine), dtype=torch.long, device=mine.device)
-        for j, theirs in enumerate(_unfolded(style, side)):
-            similarity = mine @ (theirs * scales[j * side : j * side + side, None]).T
+    for canvas_part in _unfolded(canvas, side):
+        best = canvas_part.new_full((len(canvas_part),), -torch.inf)
+        index = torch.zeros(len(canvas_part), dtype=torch.long, device=canvas_part.device)
+        for j, style_part in enumerate(_unfolded(style, side)):
+            similarity = canvas_part @ (style_part * scales[j * side : j * side + side, None]).T
             value, where = similarity.max(dim=1)
             better = value > best
             best, index = torch.where(better, value, best), torch.where(better, where + j * side, index)
@@ -170,35 +171,35 @@ def _by_diagonals(canvas: Patches, style: Patches, scales: Tensor, block: int) -
     ((h, w),) = canvas.shapes
     n = style.vectors.shape[1]
     scale = scales.new_zeros(n).index_copy_(0, style.corners, scales)
-    # Similarity may be below 0: a vector that begins no patch must lose against that, too.
-    any_barred = len(style.corners) < sum((H - k + 1) * (W - k + 1) for H, W in style.shapes)
-    barred = torch.ones(n, dtype=torch.bool, device=scale.device).index_fill_(0, style.corners, False)
+    # Similarities may be negative: a vector that is the corner of no patch must be excluded explicitly.
+    any_excluded = len(style.corners) < sum((H - k + 1) * (W - k + 1) for H, W in style.shapes)
+    excluded = torch.ones(n, dtype=torch.bool, device=scale.device).index_fill_(0, style.corners, False)
     order = torch.zeros(n, dtype=torch.long, device=scale.device)
     order[style.corners] = torch.arange(len(style.corners), device=scale.device)
     found = []
     height = max(4 * k, block // (w * max(W for _, W in style.shapes)))  # rows of patches per block
     for top in range(0, h - k + 1, height):
         rows = min(height, h - k + 1 - top)
-        mine = canvas.vectors[0, top * w : (top + rows + k - 1) * w]
-        best = mine.new_full((rows, w - k + 1), -torch.inf)
-        index = torch.zeros(rows, w - k + 1, dtype=torch.long, device=mine.device)
+        canvas_part = canvas.vectors[0, top * w : (top + rows + k - 1) * w]
+        best = canvas_part.new_full((rows, w - k + 1), -torch.inf)
+        index = torch.zeros(rows, w - k + 1, dtype=torch.long, device=canvas_part.device)
         start = 0
         for H, W in style.shapes:
             window: deque[Tensor] = deque(maxlen=k)
             for Y in range(H):
                 first = start + (Y - k + 1) * W  # the vector that begins this row of patches
-                theirs = style.vectors[0, start + Y * W : start + (Y + 1) * W]
-                product = (mine @ theirs.T).view(rows + k - 1, w, W)
+                style_part = style.vectors[0, start + Y * W : start + (Y + 1) * W]
+                product = (canvas_part @ style_part.T).view(rows + k - 1, w, W)
                 window.append(_sum([product[:, x : w - k + 1 + x, x : W - k + 1 + x] for x in range(k)]))
                 if len(window) < k:
                     continue
                 similarity = _sum([window[y][y : y + rows] for y in range(k)])
                 here = slice(first, first + W - k + 1)
                 similarity *= scale[here]
-                if any_barred:
-                    similarity.masked_fill_(barred[here], -torch.inf)
+                if any_excluded:
+                    similarity.masked_fill_(excluded[here], -torch.inf)
                 value = similarity.amax(dim=2)
-                better = value > best  # of ever fewer patches, so that only theirs is asked where
+                better = value > best  # few patches after the first rows: argmax is computed for these alone
                 best = torch.where(better, value, best)
                 index[better] = similarity[better].argmax(dim=1) + first
             start += H * W
@@ -209,7 +210,7 @@ def _by_diagonals(canvas: Patches, style: Patches, scales: Tensor, block: int) -
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:
-    """Return the sum, in memory of its own."""
+    """Return the sum, as a new tensor."""
     if len(terms) == 1:
         return terms[0].clone()
     total = terms[0] + terms[1]

@@ -1,4 +1,4 @@
-"""One-dimensional optimal transport: sorting, quantiles, and moving values to where their rank belongs."""
+"""One-dimensional optimal transport: sorting, quantiles, and mapping values by their rank."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _BLOCK = 2**16
-"""Values sorted together on the CPU: their keys, twice as large as they, stay in a core's cache."""
+"""Number of values sorted together on the CPU: their keys, of twice their size, fit in a core's cache."""
 
 
 def ascending(values: Tensor) -> Tensor:
@@ -32,24 +32,24 @@ def resampled(quantiles: Tensor, positions: int) -> Tensor:
 
 
 def remap(values: Tensor, quantiles: Tensor, generator: torch.Generator) -> Tensor:
-    """Return what each value becomes when its row takes on another distribution; not differentiable.
+    """Return values mapped to another distribution of their row; not differentiable.
 
     The k-th smallest value of a row becomes ``quantiles[k]``: the monotone map, which is the optimal
-    transport in one dimension. Equal values are ranked at random, each row in an order of its own:
-    many values after a ReLU are exactly 0, and ranked by their place they would ask for a ramp from
-    the top of the picture to its bottom.
+    transport in one dimension. Equal values are ranked at random, in a different order for each row:
+    many values after a ReLU are exactly 0, and ranked by their position they would be mapped to a ramp
+    from the top of the picture to its bottom.
 
     Args:
-        values: ``(B, C, M)``.
-        quantiles: sorted, ``(1 or B, C, M)``.
-        generator: random numbers for the order of equal values, one order for the whole batch.
+        values: Values ``(B, C, M)``.
+        quantiles: Sorted values of the other distribution, ``(1 or B, C, M)``.
+        generator: Random generator for the order of equal values; one order for the whole batch.
 
     Returns:
-        ``(B, C, M)``, in the place of the values.
+        The mapped values, ``(B, C, M)``.
     """
     values = values.detach()
     C, M = values.shape[1:]
-    # Multiply-shift hashing: one number per place and an odd one per row make an order for each row.
+    # Multiply-shift hashing: one number per position and an odd one per row give an order for each row.
     place = torch.randint(2**32, (M,), generator=generator)
     row = 2 * torch.randint(2**31, (C,), generator=generator) + 1
     quantiles = quantiles.to(values).expand_as(values)
@@ -61,7 +61,7 @@ def remap(values: Tensor, quantiles: Tensor, generator: torch.Generator) -> Tens
 
 
 def _hashes(place: Tensor, row: Tensor) -> Tensor:
-    """Return the keys that order equal values, ``(C, M)``: random bits, then the place, in 32 bits."""
+    """Return the keys that order equal values, ``(C, M)``: random bits above the position, in 32 bits."""
     random = (place * row[:, None]) & 0xFFFFFFFF
     return random & ~_places(len(place)) | torch.arange(len(place), device=place.device)
 
@@ -77,10 +77,10 @@ def _remap_numpy(
     place: npt.NDArray[np.int64],
     row: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float32]:
-    """Return `remap` by sorting integers, which NumPy does four times as fast as ranking floats.
+    """Compute `remap` by sorting integers, which NumPy does four times as fast as ranking floats.
 
-    A key holds the value's bits above those of `_hashes`: its order is the value's, then the
-    random one, and its lowest bits tell where the value stood.
+    A key holds the value's bits above those of `_hashes`: keys are ordered by value, then at
+    random, and their lowest bits are the position of the value.
     """
     B, C, M = values.shape
     moved = np.empty_like(values)
@@ -91,7 +91,7 @@ def _remap_numpy(
         for c in range(0, C, rows):
             block = slice(c, c + rows)
             bits = (values[b, block] + np.float32(0)).view(np.int32)  # -0 and 0 are equal: one zero
-            # The bits of a float are ordered as it is; those of a negative one the other way round.
+            # Positive floats are ordered as their bits are; negative ones in reverse.
             key = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.int64) << 32
             key |= random * odd[block] & ~mask | places
             key.sort(axis=-1)

@@ -1,4 +1,4 @@
-"""Sums over positions: all that an additive loss needs of a feature map, however large it is."""
+"""Sums over positions: all that an additive loss needs of a feature map, of any size."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Sums:
     With c near the mean, moments about the mean keep the digits that ``Σffᵀ/M - μμᵀ`` would cancel.
 
     Attributes:
-        count: number M of positions, or the sum of their weights g, ``(1 or B, 1)``.
-        first: ``Σ g(f - c)``, ``(B, N)``; None: not asked for.
-        second: ``Σ g(f - c)(f - c)ᵀ``, ``(B, N, N)``, or its diagonal, ``(B, N)``; None: not asked for.
-        centre: c, ``(B, N)``; None: 0.
+        count: Number M of positions, or the sum of their weights g, ``(1 or B, 1)``.
+        first: ``Σ g(f - c)``, ``(B, N)``; None: not computed.
+        second: ``Σ g(f - c)(f - c)ᵀ``, ``(B, N, N)``, or its diagonal, ``(B, N)``; None: not computed.
+        centre: Constant c, ``(B, N)``; None: 0.
     """
 
     count: Tensor
@@ -88,7 +88,7 @@ class Sums:
 
     @property
     def sums(self) -> list[Tensor]:
-        """``first`` and ``second``, those that there are."""
+        """``first`` and ``second``, unless they are None."""
         return [s for s in (self.first, self.second) if s is not None]
 
     def requiring_grad(self) -> Sums:
@@ -113,30 +113,30 @@ def sums(
     """Return the sums over a feature map ``(B, N, h, w)``, less ``centre`` or else its own mean.
 
     Args:
-        features: at least float32.
-        guide: weights of the positions, ``(1 or B, 1, h, w)``.
-        centre: a constant, ``(B, N)``.
-        second: which sums of the second order.
+        features: Feature map, at least float32.
+        guide: Weights of the positions, ``(1 or B, 1, h, w)``.
+        centre: Constant c, ``(B, N)``.
+        second: Kind of the sums of second order.
 
     Raises:
-        ValueError: if the guide is 0 everywhere.
+        ValueError: If the guide is 0 everywhere.
     """
     mean = channel_means(features, guide)
     if centre is None:
         centre = mean.detach()
     n = count(features, guide)
     x = features - centre[..., None, None]
-    of_second = None
+    second_sums = None
     if second == "products":
-        of_second = products(x, guide)
+        second_sums = products(x, guide)
     elif second == "products in double":
         weighted = x if guide is None else x * guide.sqrt()
-        of_second = ScatterInDouble.apply(weighted.flatten(2))
+        second_sums = ScatterInDouble.apply(weighted.flatten(2))
     elif second == "squares":
         weighted = x if guide is None else x * guide
-        of_second = torch.einsum("bnm,bnm->bn", weighted.flatten(2), x.flatten(2))
-    # Not Σ(f - c): where c is the mean it is 0, and costs nothing, but has its gradient.
-    return Sums(n, n * (mean - centre), of_second, centre)
+        second_sums = torch.einsum("bnm,bnm->bn", weighted.flatten(2), x.flatten(2))
+    # Σ(f - c) without another sum; where c is the mean it is 0, but its gradient is not.
+    return Sums(n, n * (mean - centre), second_sums, centre)
 
 
 def count(features: Tensor, guide: Tensor | None = None) -> Tensor:

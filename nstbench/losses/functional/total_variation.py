@@ -18,9 +18,9 @@ def total_variation(pictures: Tensor, *, exponent: float, isotropic: bool) -> Te
     Where an isotropic position has no differences (both below some 1e-19), value and gradient are 0.
 
     Args:
-        pictures: ``(B, C, H, W)``.
-        exponent: 2 penalises steps, 1 keeps edges.
-        isotropic: whether the two differences of a position are taken together.
+        pictures: Pictures ``(B, C, H, W)``.
+        exponent: Exponent of the differences: 2 penalises steps, 1 keeps edges.
+        isotropic: Whether the two differences of a position are taken together.
     """
     dx = pictures[..., :, 1:] - pictures[..., :, :-1]
     dy = pictures[..., 1:, :] - pictures[..., :-1, :]
@@ -32,4 +32,4 @@ def total_variation(pictures: Tensor, *, exponent: float, isotropic: bool) -> Te
     # x^(β/2) has no finite slope at 0 for β < 2: flat areas, which count 0, would turn the gradient into NaN.
     varies = squared >= torch.finfo(squared.dtype).tiny
     powers = torch.where(varies, squared, 1.0) ** (exponent / 2)
-    return torch.where(varies, powers, 0.0 * squared).flatten(1).sum(1)  # of NaN, NaN
+    return torch.where(varies, powers, 0.0 * squared).flatten(1).sum(1)  # NaN stays NaN

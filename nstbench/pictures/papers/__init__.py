@@ -1,1 +1,1 @@
-"""The pictures that papers show, as collections: `paper:<key>` wherever a picture is asked for."""
+"""The pictures of papers, in collections; `paper:<key>` is the source of one."""

@@ -1,6 +1,7 @@
-"""The papers' pictures on this machine: found, fetched where their terms allow it, added by hand, checked.
+"""Finding, fetching, adding and verifying the pictures of papers on this machine.
 
-What they are stands in the registry. Nothing is ever fetched unasked.
+They are described in the registry. Pictures are fetched only at the user's command, and only where their
+terms allow it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def entry(name: str, *, setting: str = "images") -> PaperPicture:
     """Return the registry's entry for `<key>` or `paper:<key>`.
 
     Raises:
-        UserError: there is none, with the nearest names.
+        UserError: If there is none; it names the most similar names.
     """
     key = name.removeprefix("paper:")
     if key not in PAPERS:
@@ -41,7 +42,7 @@ def chosen(names: Iterable[str]) -> list[PaperPicture]:
     """Return the entries of keys and of collections, each once.
 
     Raises:
-        UserError: a name is neither.
+        UserError: If a name is neither.
     """
     found: dict[str, PaperPicture] = {}
     for name in names:
@@ -56,7 +57,7 @@ def chosen(names: Iterable[str]) -> list[PaperPicture]:
 
 
 def copy_of(picture: PaperPicture) -> Path | None:
-    """Return where the file lies, unchecked, or None."""
+    """Return the path of the file, unverified, or None."""
     folder = pictures_folder()
     # A file that the user added keeps its own suffix.
     files = (folder / f"{picture.key}{suffix}" for suffix in (picture.suffix, *_SUFFIXES))
@@ -71,10 +72,11 @@ def state(picture: PaperPicture) -> str:
 
 
 def locate(name: str, *, setting: str) -> Path:
-    """Return a file that can be trusted to be the picture of that name.
+    """Return the path of the picture of that name, verified.
 
     Raises:
-        UserError: unknown name, no such file here, or another file than was published or first seen.
+        UserError: If the name is unknown, the file is not on this machine, or its hash is not the
+            published or pinned one.
     """
     picture = entry(name, setting=setting)
     path = copy_of(picture)
@@ -85,10 +87,10 @@ def locate(name: str, *, setting: str) -> Path:
 
 
 def check(picture: PaperPicture, path: Path, *, setting: str = "images") -> str:
-    """Return the sha256 of a file that is this picture: by its hash, or decodable and then pinned.
+    """Return the sha256 of a file that has the picture's hash; without one, pin that of a decodable file.
 
     Raises:
-        UserError: it is not.
+        UserError: If it has another hash, or cannot be read or decoded.
     """
     again = f"Delete it, and get it again. {how_to_get(picture)}"
     expected = _as_supplied(picture, path)
@@ -100,7 +102,7 @@ def check(picture: PaperPicture, path: Path, *, setting: str = "images") -> str:
 
 
 def how_to_get(picture: PaperPicture) -> str:
-    """Return sentences: what to type, or where to look and what to type then."""
+    """Return what to type to get a picture, or where to look for it, as sentences."""
     add = f"`nstbench images add {picture.key} FILE`"
     samples = "`pictures=samples` runs the study with stand-ins."
     if reason := picture.withheld():
@@ -117,39 +119,39 @@ def accepted_licences(typed: Iterable[str]) -> set[str]:
     """Return the licences that a user accepts, from their names in any spelling: ``cc-by-sa-2.0``.
 
     Raises:
-        UserError: no picture here has that licence.
+        UserError: If no picture has that licence.
     """
     known = {_typed(name): name for name in CONDITIONS}
     found = set()
     for name in typed:
         if _typed(name) not in known:
             hint = did_you_mean(_typed(name), known, what="licences")
-            raise UserError("--accept-licence", name, "no licence of that name asks to be accepted", hint)
+            raise UserError("--accept-licence", name, "there is no licence of that name to accept", hint)
         found.add(known[_typed(name)])
     return found
 
 
 def may_be_fetched(picture: PaperPicture, accepted: Collection[str]) -> bool:
-    """Tell whether its terms allow nstbench to fetch a picture, given the licences that the user accepts."""
+    """Return whether a picture's terms allow nstbench to fetch it, given the accepted licences."""
     return not picture.withheld() and (picture.licence not in CONDITIONS or picture.licence in accepted)
 
 
 def fetch_picture(
     picture: PaperPicture, *, accepted: Collection[str] = (), url: str | None = None, progress: bool = True
 ) -> Path:
-    """Download a picture whose terms allow it, check it and put it in place; or find it there already.
+    """Return the path of a picture, downloaded and verified unless a verified copy exists.
 
     Args:
-        picture: what to get.
-        accepted: the licences with conditions that the user accepts (`CONDITIONS`).
-        url: fetch from here instead.
-        progress: draw a progress bar on standard error.
+        picture: Picture to fetch.
+        accepted: Licences with conditions that the user accepts (`CONDITIONS`).
+        url: Address to use instead of the registry's.
+        progress: Whether to draw a progress bar on standard error.
 
     Raises:
-        UserError: it must be supplied, its licence was not accepted, or no address delivered it.
+        UserError: If the user must supply it, its licence was not accepted, or no address delivered it.
     """
     path = copy_of(picture)
-    if path is not None and _is_fine(picture, path):
+    if path is not None and _is_verified(picture, path):
         return path
     if picture.withheld():
         raise UserError("images", picture.name, "the user must supply this picture", how_to_get(picture))
@@ -162,20 +164,20 @@ def fetch_picture(
 
 
 def add_picture(picture: PaperPicture, source: Path) -> Path:
-    """Copy a user's file into nstbench's folder if it is this picture, or may be.
+    """Copy a user's file into nstbench's folder as this picture.
 
-    Where nstbench fetches the picture, the file must have its published hash. Where the user supplies it, any
-    picture will do, replaces the one before, and is pinned.
+    If nstbench fetches the picture, the file must have its published hash. If the user supplies it, any
+    picture is accepted, replaces the previous one, and is pinned.
 
     Raises:
-        UserError: no such file, no picture, another hash, or the folder does not take it.
+        UserError: If there is no such file, it is no picture, it has another hash, or it cannot be written.
     """
     if not source.is_file():
         raise UserError("FILE", source, "there is no such file")
     if not picture.withheld():
         return store(picture, source, pictures_folder(), setting="images")
     wanted = _as_supplied(picture, source)
-    if problem := wanted.what_else(source):
+    if problem := wanted.find_mismatch(source):
         raise UserError("images", picture.name, f"{source} cannot be used: {problem}", "Give a picture file.")
     folder, before = pictures_folder(), copy_of(picture)
     (folder / f"{wanted.file}.sha256").unlink(missing_ok=True)
@@ -187,14 +189,14 @@ def add_picture(picture: PaperPicture, source: Path) -> Path:
 
 
 def _as_supplied(picture: PaperPicture, path: Path) -> PaperPicture:
-    """The entry that a file is held to: a supplied picture has no one copy, so no published hash."""
+    """Return the entry to verify a file against: without hashes if users supply copies of their own."""
     if not picture.withheld():
         return picture
     suffix = path.suffix.lower() if path.suffix.lower() in _SUFFIXES else picture.suffix
     return replace(picture, suffix=suffix, sha256="", md5="")
 
 
-def _is_fine(picture: PaperPicture, path: Path) -> bool:
+def _is_verified(picture: PaperPicture, path: Path) -> bool:
     try:
         check(picture, path)
     except UserError:

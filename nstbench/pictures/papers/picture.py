@@ -1,4 +1,4 @@
-"""One picture of a paper: what it is, and on what terms it may be had."""
+"""One picture of a paper, and the terms of its use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ LICENCES = {
     "CC BY 3.0": "https://creativecommons.org/licenses/by/3.0/",
     "CC BY-SA 2.0": "https://creativecommons.org/licenses/by-sa/2.0/",
 }
-"""Licences that ask for attribution, and where they stand."""
+"""Licences that require attribution, and their addresses."""
 
 CONDITIONS = {
     "CC BY-SA 2.0": "what is made from it must be shared under the same licence, with attribution",
     "academic use": "its authors publish it for academic and non-commercial use only",
 }
-"""Licences that must be accepted before a picture is fetched, and what they ask for."""
+"""Licences that must be accepted before a picture is fetched, and what they require."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,19 +30,20 @@ class PaperPicture:
     """One picture of a paper, as one file.
 
     Attributes:
-        key: its name: `paper:<key>` is its source.
-        title: of the work.
-        author: None when unknown.
-        year: of the work, as text; None when unknown.
-        figures: where the papers show it, by collection.
-        died: the author's year of death, where the term of copyright decides; else None.
-        licence: of living authors: a name, "unclear", or "" where the term of copyright decides.
-        urls: addresses of these very bytes; none are known or none may be used: the user supplies the file.
-        page: where a person finds it.
-        sha256: published; else "".
-        md5: published; else "".
-        pixels: width and height, where known.
-        note: what surprises people.
+        key: Name: `paper:<key>` is the picture's source.
+        title: Title of the work.
+        author: Author of the work; None if unknown.
+        year: Year of the work, as text; None if unknown.
+        figures: Figures of the papers that show it, by collection.
+        died: Author's year of death, if copyright depends on it; else None.
+        licence: Name of the licence, or "unclear"; "" if copyright depends on the year of death.
+        urls: Addresses of a file with this hash; if there are none, the user supplies the file.
+        page: Address of a page that shows it.
+        sha256: Published sha256, else "".
+        md5: Published md5, else "".
+        pixels: Width and height, if known.
+        note: Differences from what users may expect.
+        suffix: Suffix of the file.
     """
 
     key: str
@@ -60,28 +61,28 @@ class PaperPicture:
     note: str = ""
     suffix: str = ".jpg"
 
-    # What `nstbench.downloads` asks of a sort of file.
+    # The protocol of files that `nstbench.downloads` handles: `verification.RegisteredFile`.
     variable: ClassVar[str] = "NSTBENCH_PICTURES"
     largest: ClassVar[int | None] = 100_000_000
     resumable: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
-        """What a user types."""
+        """Name to type."""
         return f"paper:{self.key}"
 
     @property
     def file(self) -> str:
-        """The file's name in nstbench's folder."""
+        """Name of the file in nstbench's folder."""
         return self.key + self.suffix
 
     @property
     def terms(self) -> str:
-        """The licence, or when the copyright ends, in a few words; the same on every day."""
+        """Licence, or the year in which the copyright ends, in a few words; independent of the date."""
         return f"public domain from {self.died + 71}" if self.died else self.licence
 
     def withheld(self, today: date | None = None) -> str:
-        """Return why nstbench never fetches this picture, as a clause; "" if it may."""
+        """Return why nstbench does not fetch this picture, as a clause; "" if it does."""
         if self.died and (last := self.died + 70) >= (today or date.today()).year:
             return (
                 f"{self.author} died in {self.died}: protected until {last} where copyright lasts 70 years "
@@ -92,13 +93,13 @@ class PaperPicture:
         return "" if self.urls else "no address of it is known"
 
     def credit(self) -> str:
-        """Return the attribution to print beside what is made from it; "" where none is asked for."""
+        """Return the attribution to print beside pictures made from it; "" if none is required."""
         if self.licence not in LICENCES:
             return ""
         return f"“{self.title}” by {self.author}, {self.licence} ({LICENCES[self.licence]}), {self.page}"
 
-    def what_else(self, path: Path) -> str:
-        """Return why a file of unknown sha256 cannot be this picture; "" if nothing speaks against it."""
+    def find_mismatch(self, path: Path) -> str:
+        """Return why a file of unknown sha256 cannot be this picture, as a clause; "" if it can."""
         from nstbench.pictures.io import read_picture  # it loads torch
 
         if what := describe(path):
@@ -112,25 +113,25 @@ class PaperPicture:
         return ""
 
     def is_published_copy(self, path: Path) -> bool:
-        """Tell whether a file has the published md5."""
+        """Return whether a file has the published md5."""
         return _md5(path) == self.md5
 
-    def by_hand(self, folder: Path) -> str:
-        """Return what to do when no address delivers, after "Get"."""
+    def manual_steps(self, folder: Path) -> str:
+        """Return what to do if no address works, as the continuation of "Get"."""
         return (
             f"the picture by hand and type `nstbench images add {self.key} FILE`; `--url URL` names another "
             f"address; `pictures=samples` runs every study with stand-ins."
         )
 
-    def as_it_is(self, source: Path) -> str:
-        """Return how to use another file than the registry means."""
+    def own_file_hint(self, source: Path) -> str:
+        """Return how to use a file that differs from the registry's."""
         return (
-            f"To use a picture of your own as it is, give its path: pictures.content={source}, or in a study "
+            f"To use a picture of your own, type its path: pictures.content={source}, or in a study "
             f"pictures.cast.{self.key}={source}."
         )
 
 
 def _md5(path: Path) -> str:
-    # No proof against forgers, but what others have published.
+    # Not secure against forgery, but the hash that others have published.
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,7 +1,7 @@
-"""The pictures that the papers show.
+"""The registry of the papers' pictures.
 
-Facts only: what is not known is None or "" here, and said to be unknown to the user. No hash stands here that
-nobody has published: they are those of pystiche's replications and of the files in the authors' repositories.
+Unknown facts are None or "". Hashes are published ones only: those of pystiche's replications and of the
+files in the authors' repositories.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _ENTRIES = (
         ),
         page=f"{_COMMONS_PAGE}Van_Gogh_-_Starry_Night_-_Google_Art_Project.jpg",
         md5="372e5bc438e3e8d0eb52cc6f7ef44760",
-        note="A scaled copy, which Wikimedia may encode anew at any time: then its hash no longer fits.",
+        note="A scaled copy, which Wikimedia may encode again at any time: then its hash changes.",
     ),
     PaperPicture(
         key="the_scream",
@@ -127,14 +127,14 @@ _ENTRIES = (
         title="London by day",
         figures={"gatys2016": "fig. 7, content"},
         licence="unclear",
-        note="We know neither the photographer nor an address: take a photograph of a city by day.",
+        note="The photographer and an address are unknown: use a photograph of a city by day.",
     ),
     PaperPicture(
         key="new_york",
         title="New York by night",
         figures={"gatys2016": "fig. 7, style"},
         licence="unclear",
-        note="We know neither the photographer nor an address: take a photograph of a city by night.",
+        note="The photographer and an address are unknown: use a photograph of a city by night.",
     ),
     PaperPicture(
         key="pebbles",
@@ -159,7 +159,7 @@ _ENTRIES = (
         pixels=(298, 384),
         note=(
             f"The authors' crop is data/content/potrait1.jpg in {_CNNMRF}, a repository under the MIT "
-            f"licence; the photographer's own terms are unknown to us."
+            f"licence; the photographer's own terms are unknown."
         ),
     ),
     PaperPicture(

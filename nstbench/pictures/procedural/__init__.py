@@ -1,7 +1,7 @@
-"""Style pictures painted by the computer, for those who have no painting at hand.
+"""Procedural style pictures, which need no painting and no download.
 
-Each style has large forms, a fine structure of its own and a strong palette. A name and a seed give
-one composition: the size only sets how finely it is painted. Importing this package loads numpy and
+Each style has large forms, a fine structure of its own and a strong palette. A name and a seed define
+one composition; the size is its resolution only. Importing this package loads numpy and
 nothing heavier, so that the styles can be listed quickly.
 """
 
@@ -77,16 +77,16 @@ def generate(name: str, *, size: int = 512, seed: int = 0) -> torch.Tensor:
     """Paint a procedural style picture.
 
     Args:
-        name: a key of `STYLES`.
-        size: pixels on a side. The composition does not depend on it.
-        seed: chooses the composition and the colours.
+        name: Key of `STYLES`.
+        size: Pixels on a side. The composition does not depend on it.
+        seed: Seed of the composition and the colours.
 
     Returns:
-        ``(1, 3, size, size)`` sRGB float32 in [0, 1], on the 256 levels of an 8-bit file: the picture
-        equals the PNG it is saved as.
+        Picture ``(1, 3, size, size)``, sRGB float32 in [0, 1], rounded to 256 levels, so that it equals
+        the PNG it is saved as.
 
     Raises:
-        UserError: no style has that name, the size is less than 1, or the seed is negative.
+        UserError: If no style has that name, the size is less than 1, or the seed is negative.
     """
     if name not in STYLES:
         hint = did_you_mean(name, STYLES, what="procedural styles")

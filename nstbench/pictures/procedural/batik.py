@@ -131,7 +131,7 @@ def _echoes(cloth: _Cloth) -> None:
 
     n = len(cloth.x)
     step = max(1, n // _MAP)
-    # Each motif knew its distance only nearby.
+    # Each motif has set the distance only nearby.
     away = np.asarray(distance_transform_edt(cloth.away[::step, ::step] > 0)) * step / n
     image = Image.new("L", (3 * n, 3 * n), 0) if n <= 1024 else Image.new("L", (2 * n, 2 * n), 0)
     draw, m = ImageDraw.Draw(image), image.width
@@ -153,7 +153,7 @@ def _echoes(cloth: _Cloth) -> None:
 
 
 def _crackle(size: int, rng: np.random.Generator) -> Array:
-    """Return how much dye has crept through cracks in the wax, ``(n, n)`` in [0, 1]."""
+    """Return the density of dye in cracks of the wax, ``(n, n)`` in [0, 1]."""
     from scipy.spatial import cKDTree
 
     x, y = grid(size)
@@ -181,8 +181,8 @@ def paint(size: int, rng: np.random.Generator) -> Array:
         radius = min(room, 0.115 + 0.05 * rng.random())
         if radius > 0.075:
             spots.append((cx, cy, radius))
-    # Each motif draws from a stream of its own: whether it reaches into the picture may depend on the size.
-    # Sprigs grow from behind the great motifs.
+    # Each motif has a random stream of its own: whether it reaches into the picture may depend on the size.
+    # Sprigs are drawn behind the large motifs.
     for cx, cy, radius in spots:
         start = rng.uniform(0, 6)
         for k in range(7):

@@ -1,4 +1,4 @@
-"""A loaded brush: curved strokes with bristles, laid one over another with their thickness."""
+"""Brush strokes: curved, with bristles, laid one over another with thickness of paint."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ def lay(
     """Lay N strokes in order, each over the last.
 
     Args:
-        painting: changed in place.
-        rng: bristles and raggedness.
-        xy: centres in [0, 1], ``(N, 2)``.
-        angle: direction of each stroke in radians, ``(N,)``.
-        colour: ``(N, 3)``.
-        length: of each stroke, as a fraction of the picture.
-        width: of each stroke, as a fraction of the picture.
-        bend: curvature of each stroke, in 1 / picture widths.
-        streak: how much lighter and darker the pigment is from bristle to bristle.
-        thickness: of the paint: 1 is impasto.
-        ragged: how uneven the ends are, as a fraction of the width.
+        painting: Painting, changed in place.
+        rng: Random generator of the bristles and the ragged ends.
+        xy: Centres in [0, 1], ``(N, 2)``.
+        angle: Direction of each stroke in radians, ``(N,)``.
+        colour: Colours ``(N, 3)``.
+        length: Length of each stroke, as a fraction of the picture.
+        width: Width of each stroke, as a fraction of the picture.
+        bend: Curvature of each stroke, in 1 / picture widths.
+        streak: Variation of lightness between bristles.
+        thickness: Thickness of the paint: 1 is impasto.
+        ragged: Unevenness of the ends, as a fraction of the width.
     """
     size = painting.height.shape[0]
     n = len(xy)
@@ -71,7 +71,7 @@ def lay(
     W = np.broadcast_to(np.asarray(width, float), n) * size / 2
     K = np.broadcast_to(np.asarray(bend, float), n) / size
     centre = np.asarray(xy) * size - 0.5
-    # No more hairs than the pixels across a brush can show: finer ones would alias.
+    # No more bristles than pixels across a brush can show: finer ones would alias.
     hairs = float(np.clip(np.median(W) / 2.5, 1.5, 9.0))
     draw = rng.spawn(1)[0]
     fine, coarse = _bristles(draw, hairs), _bristles(draw, 1.8)
@@ -94,7 +94,7 @@ def lay(
         u = dx * c + dy * s
         v = dy * c - dx * s - np.float32(0.5 * K[k]) * u * u
         across = v * np.float32(1 / w)
-        # Where across the brush each pixel lies picks its bristle.
+        # The position of a pixel across the brush determines its bristle.
         texel = np.minimum(np.maximum((across * 0.5 + 0.5) * _TEXELS, 0), _TEXELS - 1).astype(np.intp)
         end = l + np.float32(ragged * w) * coarse[which[k, 0]][texel] - np.abs(u)
         # Corners are rounded: a brush lands and lifts as an oval.
@@ -115,18 +115,18 @@ def lay(
 def trace(
     angle: Array, start: Array, reach: Array, colour: Array, tolerance: float = 0.34, steps: int = 12
 ) -> Array:
-    """Follow a flow both ways from N places, as far as the colour stays that of one thing.
+    """Trace a flow in both directions from N positions, until the colour changes.
 
     Args:
-        angle: direction of the flow in radians, ``(n, n)``; its sign does not matter.
-        start: positions in [0, 1], ``(N, 2)``.
-        reach: how far to go each way, as a fraction of the picture, ``(N,)``.
-        colour: what is painted, ``(n, n, 3)``.
-        tolerance: the greatest difference from the colour at the start.
-        steps: on each side.
+        angle: Direction of the flow in radians, ``(n, n)``; its sign does not matter.
+        start: Positions in [0, 1], ``(N, 2)``.
+        reach: Length in each direction, as a fraction of the picture, ``(N,)``.
+        colour: Colours of the picture, ``(n, n, 3)``.
+        tolerance: Largest difference from the colour at the start.
+        steps: Number of steps in each direction.
 
     Returns:
-        ``(N, 2 * steps + 1, 2)`` positions; a line that was stopped repeats its last one.
+        Positions ``(N, 2 * steps + 1, 2)``; a line that was stopped repeats its last one.
     """
     base = at(colour, *start.T)
     ux, uy = np.cos(angle), np.sin(angle)
@@ -138,7 +138,7 @@ def trace(
         last = way * np.stack([at(ux, *p.T), at(uy, *p.T)], axis=1)
         for k in range(1, steps + 1):
             step = np.stack([at(ux, *p.T), at(uy, *p.T)], axis=1)
-            # A direction has no sign: keep going the way we came.
+            # A direction has no sign: the one nearer to the previous direction.
             step = np.where((step * last).sum(axis=1, keepdims=True) < 0, -step, step)
             ahead = p + step * stride
             alive = alive & (np.abs(at(colour, *ahead.T) - base).max(axis=1) < tolerance)
@@ -152,8 +152,8 @@ def ribbons(path: Array, half: Array) -> Array:
     """Return the outlines ``(N, 2 m, 2)`` of strokes along ``(N, m, 2)`` paths; ends are rounded.
 
     Args:
-        path: the middles of the strokes.
-        half: half their width, ``(N,)``.
+        path: Centre lines of the strokes.
+        half: Half their width, ``(N,)``.
     """
     along = np.gradient(path, axis=1)
     normal = np.stack([-along[..., 1], along[..., 0]], axis=-1)

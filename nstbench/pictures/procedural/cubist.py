@@ -119,7 +119,7 @@ def _still_life(x: Array, y: Array, rng: np.random.Generator, px: float) -> Arra
 
 
 def paint(size: int, rng: np.random.Generator) -> Array:
-    """Cut the picture, look through every plane from its own place, shade along the cuts, brush it."""
+    """Cut the scene into planes, shift each plane, shade along the cuts, and add brush strokes."""
     x, y = grid(size)
     px = 0.8 / size
     draw_scene, draw_planes = rng.spawn(2)

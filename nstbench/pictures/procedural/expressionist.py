@@ -32,7 +32,7 @@ def _scene(rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the direction of the strokes ``(n, n)`` and the colours under them ``(n, n, 3)``."""
     x, y = grid(_MAP)
     wander = noise(_MAP, rng, 3)
-    # Sky: the level lines of a slope that heaves; more so near the horizon.
+    # Sky: the level lines of a wavy slope, with larger waves near the horizon.
     heave = 0.050 * np.sin(x * 7 + rng.uniform(0, 6) + 3 * y) + 0.055 * noise(_MAP, rng, (2, 3)) * (0.5 + y)
     sky_level = y + heave + 0.022 * np.sin(15 * x - 9 * y + 1.5 * wander)
     t = sky_level / 0.085 + 0.30 * noise(_MAP, rng, (24, 4))
@@ -90,7 +90,7 @@ def _scene(rng: np.random.Generator) -> tuple[Array, Array]:
         rail = (slope > low) & (slope < high)
         colour = np.where(rail[..., None], ramp(0.9 - 14 * (slope - low) + 0 * x, _PLANK[:4]), colour)
         angle = np.where(rail, np.arctan(slope), angle)
-    # Two walkers, far off, with their backs to it all.
+    # Two walkers in the distance, seen from behind.
     for fx, tall in ((0.055, 0.15), (0.12, 0.17)):
         foot = vy + 0.80 * (fx - vx) + 0.04
         up = (foot - y) / tall

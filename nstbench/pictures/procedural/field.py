@@ -1,4 +1,4 @@
-"""What the procedural styles share: smooth noise, flow lines, colour, relief.
+"""Functions that the procedural styles share: smooth noise, flow lines, colour, relief.
 
 Lattices of random numbers have a fixed number of cells across the picture, whatever its size, so a
 style painted at 256 and at 1024 pixels from one seed is one composition at two resolutions.
@@ -49,11 +49,11 @@ def noise(
     """Return smooth noise of mean about 0 and deviation about 1, ``(size, size)``.
 
     Args:
-        size: pixels on a side.
-        rng: the draws do not depend on ``size``.
-        cells: lattice cells across the picture (down, across): the larger, the finer.
-        octaves: layers, each twice as fine as the one before.
-        gain: weight of each layer relative to the one before.
+        size: Pixels on a side.
+        rng: Random generator; the draws do not depend on ``size``.
+        cells: Number of lattice cells (down, across): the larger, the finer.
+        octaves: Number of layers, each twice as fine as the previous one.
+        gain: Weight of each layer relative to the previous one.
     """
     down, across = cells if isinstance(cells, tuple) else (cells, cells)
     total: Array = np.zeros((size, size))
@@ -75,7 +75,7 @@ def noise(
 
 
 def at(field: Array, x: Array, y: Array) -> Array:
-    """Read a ``(n, n, ...)`` field at positions in [0, 1], nearest pixel, held at the border."""
+    """Read a ``(n, n, ...)`` field at positions in [0, 1], at the nearest pixel, clamped at the border."""
     n = field.shape[0]
     col = np.clip((np.asarray(x) * n).astype(np.intp), 0, n - 1)
     row = np.clip((np.asarray(y) * n).astype(np.intp), 0, n - 1)
@@ -102,10 +102,10 @@ def smear(field: Array, angle: Array, length: float, steps: int = 16) -> Array:
     """Average a ``(n, n)`` field along the flow lines of ``angle`` (line integral convolution).
 
     Args:
-        field: what is smeared.
-        angle: direction of the flow in radians, ``(n, n)``.
-        length: half the length of the average, as a fraction of the picture.
-        steps: samples on each side.
+        field: Field to average.
+        angle: Direction of the flow in radians, ``(n, n)``.
+        length: Half the length of the average, as a fraction of the picture.
+        steps: Number of samples on each side.
 
     Source: Cabral and Leedom, SIGGRAPH 1993, with a box kernel.
     """
@@ -186,7 +186,7 @@ def from_oklab(lab: Array) -> Array:
 
 
 def vary(rgb: Array, rng: np.random.Generator, light: float, hue: float) -> Array:
-    """Return ``(N, 3)`` colours with random lightness and hue, as one pigment varies in a hand-made thing."""
+    """Return ``(N, 3)`` colours with random variations of lightness and hue."""
     lab = to_oklab(rgb)
     n = len(lab)
     turn = rng.normal(0, hue, n)
@@ -203,13 +203,13 @@ def mix(under: Array, over: Array, alpha: Array) -> Array:
 
 
 def relief(picture: Array, height: Array, strength: float, shine: float = 0.0) -> Array:
-    """Light a picture from the upper left as if its paint stood ``height`` high.
+    """Shade a picture as if its paint had a ``height`` and light came from the upper left.
 
     Args:
-        picture: ``(n, n, 3)``.
-        height: ``(n, n)``; about 1 for a thick stroke.
-        strength: contrast of the light and dark flanks.
-        shine: white added where a flank faces the light.
+        picture: Picture ``(n, n, 3)``.
+        height: Height of the paint, ``(n, n)``; about 1 for a thick stroke.
+        strength: Contrast of light and dark slopes.
+        shine: White added on slopes towards the light.
     """
     n = height.shape[0]
     # Slopes per 1/512 of the picture, so that the light does not depend on the resolution.

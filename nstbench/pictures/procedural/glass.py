@@ -110,7 +110,7 @@ def _flower(x: Array, y: Array, rng: np.random.Generator, px: float, py: float, 
 
 
 def _visible(size: int, zones: list[_Zone]) -> tuple[Array, list[Array]]:
-    """Return the zone in front ``(n, n)``, and for each zone which of its pixels are seen."""
+    """Return the zone in front ``(n, n)``, and for each zone which of its pixels are visible."""
     front = np.zeros((size, size), int)
     for k, zone in enumerate(zones):
         front[zone.row, zone.col] = k

@@ -189,7 +189,7 @@ def paint(size: int, rng: np.random.Generator) -> Array:
     bank = 0.87 + 0.02 * np.sin(9 * x + rng.uniform(0, 6)) + 0.015 * noise(size, rng, 6)
     picture = mix(picture, _layer(_meadow, leaf, rng), smoothstep(-0.006, 0.006, y - bank))
 
-    # What is gold glints: warm, not grey, so by its own colour.
+    # Highlights of gold have its own colour, not grey.
     metal = smoothstep(0.10, 0.35, picture[..., 0] - picture[..., 2])
     glint = noise(size, rng, 120, octaves=2)
     picture = picture * (1 + 0.09 * metal * glint)[..., None]

@@ -22,7 +22,7 @@ _LAYERS = (
 
 
 class _Scene:
-    """What the eye sees at every pixel: the place (x, y, z) of the surface, its tone and its object."""
+    """The position (x, y, z) of the surface, its tone and its object at every pixel."""
 
     def __init__(self, size: int, side: float) -> None:
         x, y = grid(size)
@@ -32,12 +32,12 @@ class _Scene:
         self.part = np.zeros(x.shape, int)
 
     def put(self, mask: Array, z: Array, tone: Array) -> None:
-        """Put an object in front of all that is there."""
+        """Put an object in front of all others."""
         self.z[mask], self.tone[mask] = z[mask], tone[mask]
         self.part[mask] = self.part.max() + 1
 
     def shadow(self, cx: float, cy: float, rx: float, ry: float) -> None:
-        """Let an object standing at a place darken the table to its right."""
+        """Add the shadow of an object on the table to its right."""
         u, v = (self.x - cx - 0.75 * rx) / (1.75 * rx), (self.y - cy - 0.10 * ry) / ry
         self.tone *= 1 - 0.72 * smoothstep(1.0, 0.55, np.hypot(u, v))
 

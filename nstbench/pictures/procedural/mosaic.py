@@ -25,7 +25,7 @@ class _Floor:
         self.part = np.zeros((_MAP, _MAP), int)
 
     def add(self, mask: Array, stone: Array | int, *, figure: bool = True) -> None:
-        """Set a stone within a mask; a figure has courses of its own, a mere change of colour has not."""
+        """Set the stone within a mask; a figure has courses of its own, a change of colour alone has not."""
         self.stone[mask] = stone[mask] if isinstance(stone, np.ndarray) else stone
         if figure:
             self.part[mask] = self.part.max() + 1

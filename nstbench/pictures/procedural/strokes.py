@@ -116,7 +116,7 @@ def paint(size: int, rng: np.random.Generator) -> Array:
         # A stroke shortens where the flow turns fast, so that it stays within its ring.
         turning = at(curl, px, py)
         stretch = rng.uniform(0.7, 1.25, n) / (1 + np.minimum(np.abs(turning), 22) * length * 0.55)
-        # Where one thing meets another the direction jumps: that is no curve.
+        # At borders between objects the direction jumps: no curvature there.
         bend = np.where(np.abs(turning) < 60, np.clip(turning, -22, 22), 0)
         pigment = vary(at(colour, *seen.T), rng, light, 0.13)
         lay(

@@ -9,7 +9,7 @@ import numpy as np
 
 from nstbench.pictures.procedural.field import Array, grid, inks, noise, scatter, smoothstep
 
-# Grounds of neighbouring hues only: complementary washes, one over another, turn to mud.
+# Grounds of neighbouring hues only: complementary washes, one over another, become brown.
 _GROUNDS = (
     inks("b4e4ee", "cfd0f4", "bfead2"),
     inks("fde9ae", "fbcfcb", "fcd9a4"),
@@ -28,7 +28,7 @@ _HEART = inks("2b2440", "7a4a1e", "f2c230")
 
 
 class _Sheet:
-    """Paper, what has been absorbed by it, and the textures that shape every wash."""
+    """The paper, the pigment that it has absorbed, and the textures of washes."""
 
     def __init__(self, size: int, rng: np.random.Generator) -> None:
         self.size = size
@@ -59,13 +59,13 @@ class _Sheet:
         """Lay a wash where ``depth`` (distance inside the edge, of the picture) is positive.
 
         Args:
-            part: the pixels that ``depth`` covers.
-            depth: ``(h, w)``.
-            colour: of the pigment at full density.
-            strength: density.
-            second: a pigment dropped in while wet, in proportion ``share``.
-            share: of the second pigment.
-            soft: how far the edge bleeds where the paper was wet.
+            part: Pixels that ``depth`` covers.
+            depth: Distance inside the edge, ``(h, w)``.
+            colour: Colour of the pigment at full density.
+            strength: Density.
+            second: Colour of a second pigment, mixed in the proportion ``share``.
+            share: Proportion of the second pigment.
+            soft: Width of the soft edge where the paper is wet.
         """
         d = depth + self.wander[part]
         bleed = 0.0010 + 0.022 * soft * self.wet[part]
@@ -81,12 +81,12 @@ class _Sheet:
         self.absorbed[part] += density[..., None] * absorb
 
     def spare(self, part: tuple[slice, slice], depth: Array, share: float) -> None:
-        """Keep a share of the paper free of what was laid before, as a painter who plans ahead does."""
+        """Remove a share of the pigment laid before, so that the paper is left white there."""
         kept = share * smoothstep(-0.004, 0.006, depth + self.wander[part])
         self.absorbed[part] *= (1 - kept)[..., None]
 
     def bloom(self, rng: np.random.Generator, cx: float, cy: float, radius: float) -> None:
-        """Let a drop of water push the pigment into a ragged ring."""
+        """Move the pigment into a ragged ring, as a drop of water does."""
         part = self.window(cx, cy, 1.7 * radius)
         if 0 in self.absorbed[part].shape:
             return
@@ -179,7 +179,7 @@ def paint(size: int, rng: np.random.Generator) -> Array:
     for cx, cy in scatter(rng, 0.29, 0.22, margin=0.0):
         if -0.02 < cx < 1.02 and -0.02 < cy < 1.02:
             flowers.append((cx, cy, rng.uniform(0.125, 0.20)))
-    # Leaves and flowers draw from streams of their own: which of them show may depend on the size.
+    # Each leaf and flower has a random stream of its own: which of them are visible may depend on the size.
     for cx, cy, radius in flowers:
         for _ in range(4):
             way = rng.uniform(0, 2 * np.pi)

@@ -1,8 +1,8 @@
 """Texture programs: each number is a texture, of which any number of pictures can be drawn.
 
-A program fixes what makes a texture that texture (marks, scales, large structure, palette); a
-picture of it draws everything else anew. Nothing but arithmetic and a random number generator goes
-into them: no photograph, no painting.
+A program fixes marks, scales, large structure and palette of a texture; everything else is drawn
+at random for each picture. Programs use only arithmetic and a random number generator: no
+photographs and no paintings.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FAMILIES: dict[str, Callable[[np.random.Generator], Family]] = {
     "fractal": Fractal.draw,
 }
 _SHARES = dict(zip(FAMILIES, (0.36, 0.20, 0.14, 0.10, 0.08, 0.08, 0.04), strict=True))
-_STREAM = 20_16  # keeps these seeds apart from other uses of the same small numbers
+_STREAM = 20_16  # separates these seeds from other uses of the same small numbers
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Texture:
     """A texture program.
 
     Attributes:
-        family: key of `FAMILIES`.
-        program: draws pictures.
-        soft: whether pictures are blurred by a pixel.
-        grain: deviation of white noise, as of paper or film.
-        relief: depth of a canvas of raised paint lit from the upper left.
+        family: Key of `FAMILIES`.
+        program: Function that draws pictures.
+        soft: Whether pictures are blurred by a pixel.
+        grain: Deviation of white noise, as of paper or film.
+        relief: Depth of raised paint lit from the upper left.
     """
 
     family: str
@@ -69,7 +69,7 @@ class Texture:
 
 
 def texture(number: int) -> Texture:
-    """Return the texture program of a number; the same everywhere and always."""
+    """Return the texture program of a number; it depends on nothing else."""
     rng = np.random.default_rng((_STREAM, number))
     family = pick(rng, _SHARES)
     return Texture(

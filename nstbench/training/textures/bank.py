@@ -1,4 +1,4 @@
-"""The bank of textures that training draws its crops from: rendered once, read many times."""
+"""The bank of textures for training: a file that is rendered once and read many times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nstbench.training.schema import BankSettings
 from nstbench.training.textures import texture
 from nstbench.training.textures.fields import Array
 
-_GENERATOR = 1  # raised when the same numbers give other pictures
+_GENERATOR = 1  # version, to be increased when the same numbers give other pictures
 
 
 def identity(settings: BankSettings) -> str:
@@ -32,12 +32,12 @@ def identity(settings: BankSettings) -> str:
 
 
 def bank_bytes(settings: BankSettings) -> int:
-    """Return how much room the pictures take."""
+    """Return the size of the pictures in bytes."""
     return settings.programs * settings.pictures * settings.size**2 * 3
 
 
 def _render(path: str, settings: BankSettings, number: int) -> None:
-    """Draw all pictures of one program into their place in the file."""
+    """Draw all pictures of one program and write them to the file."""
     bank = open_memmap(path, mode="r+")
     program = texture(number)
     for k in range(settings.pictures):
@@ -45,40 +45,40 @@ def _render(path: str, settings: BankSettings, number: int) -> None:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it ends, however that is: killed, it tells nobody."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent exits or is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    Thread(target=follow, daemon=True).start()
+    Thread(target=exit_with_parent, daemon=True).start()
 
 
 def render(settings: BankSettings, folder: Path, workers: int) -> Generator[int, None, None]:
-    """Draw a bank, unless it is there, and yield how many programs are done.
+    """Draw a bank unless its file exists, and yield the number of programs done.
 
-    The file is complete or absent: it is drawn under another name and moved into place. Of two
-    processes that want the same bank, one draws it and the other waits.
+    The file is complete or absent: it is drawn under another name and moved into place. If two
+    processes need the same bank, one draws it and the other waits.
 
     Args:
-        settings: of the bank.
-        folder: where it is to lie.
-        workers: processes that draw.
+        settings: Settings of the bank.
+        folder: Folder of the file.
+        workers: Number of processes that draw.
 
     Raises:
-        StorageError: there is no room for it.
+        StorageError: If it does not fit on the disk.
     """
     path = bank_file(settings, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _turn(folder / f".{path.stem}.lock") as alone:
+    with _exclusive_lock(folder / f".{path.stem}.lock") as locked:
         if path.exists():
             yield settings.programs
             return
-        for abandoned in folder.glob(f"{path.stem}.*.part") if alone else ():
-            abandoned.unlink()  # gigabytes that a killed process left
+        for abandoned in folder.glob(f"{path.stem}.*.part") if locked else ():
+            abandoned.unlink()  # gigabytes, left by a killed process
         drawing = path.with_suffix(f".{os.getpid()}.part")
         shape = (settings.programs, settings.pictures, settings.size, settings.size, 3)
         try:
@@ -94,24 +94,24 @@ def render(settings: BankSettings, folder: Path, workers: int) -> Generator[int,
 
 
 def _reserve(path: Path) -> None:
-    """Take the space of a file that has only its length: on a full disk, writing to its map kills."""
+    """Allocate the disk space of a sparse file: writing to its map on a full disk kills the process."""
     if not hasattr(os, "posix_fallocate"):
         return
     file = os.open(path, os.O_RDWR)
     try:
         os.posix_fallocate(file, 0, os.fstat(file).st_size)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # this file system cannot
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # not supported by this file system
             raise
     finally:
         os.close(file)
 
 
 def _drawn(path: Path, settings: BankSettings, workers: int) -> Iterator[int]:
-    """Draw all programs in worker processes and yield how many are done."""
+    """Draw all programs in worker processes and yield the number done."""
     # Spawned, not forked: a process that has used torch's threads cannot be forked safely.
     with ProcessPoolExecutor(workers, get_context("spawn"), _start_worker) as pool:
-        ahead = min(4 * workers, settings.programs)  # a pool that is given much at once is slow to stop
+        ahead = min(4 * workers, settings.programs)  # a pool with many queued jobs is slow to stop
         jobs: deque[Future[None]] = deque()
         try:
             for n in range(settings.programs + ahead):
@@ -126,21 +126,21 @@ def _drawn(path: Path, settings: BankSettings, workers: int) -> Iterator[int]:
 
 
 @contextmanager
-def _turn(lock: Path) -> Iterator[bool]:
-    """Wait for one's turn; yield whether one is alone, which some systems cannot tell."""
+def _exclusive_lock(lock: Path) -> Iterator[bool]:
+    """Wait for the lock; yield whether it is held: some systems do not support locks."""
     with lock.open("w") as file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
-            alone = True
+            locked = True
         except (ImportError, OSError):
-            alone = False
-        yield alone
+            locked = False
+        yield locked
 
 
 def bank_file(settings: BankSettings, folder: Path) -> Path:
-    """Return where the bank of these settings lies."""
+    """Return the path of the bank of these settings."""
     return folder / f"textures-{identity(settings)}.npy"
 
 

@@ -1,4 +1,4 @@
-"""Training pictures: crops of textures, recoloured, cut out and laid side by side."""
+"""Training pictures: collages of recoloured crops of textures."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from nstbench.training.textures.fields import Array
 
-_PATCHES = 5  # regions of a collage before those of one texture merge
-_RECOLOURED = 0.75  # share of crops whose colours are turned: a program is not its palette
-_WHOLE = 0.25  # share of collages of one texture only
+_PATCHES = 5  # regions of a collage; neighbours may have the same texture
+_RECOLOURED = (
+    0.75  # fraction of crops whose colours are rotated, so that classes do not depend on the palette
+)
+_WHOLE = 0.25  # fraction of collages of one texture only
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,8 @@ class Collage:
     """A batch of training pictures.
 
     Attributes:
-        pictures: ``(B, 3, H, W)`` sRGB float32 in [0, 1].
-        labels: the texture program of every pixel ``(B, H, W)``.
+        pictures: Pictures ``(B, 3, H, W)``, sRGB float32 in [0, 1].
+        labels: Texture program of every pixel, ``(B, H, W)``.
     """
 
     pictures: Tensor
@@ -41,13 +43,13 @@ def collage(
     """Draw a batch of collages.
 
     Args:
-        bank: ``(programs, pictures, size, size, 3)`` uint8.
-        pictures: which pictures of each program may be used.
-        batch: number of collages B.
-        crop: side of a collage in pixels, H = W.
-        generator: source of everything random, on the CPU.
-        textures: in a collage; 1: each picture is of one texture.
-        recolour: turn the colours of three crops in four.
+        bank: Pictures of all textures, ``(programs, pictures, size, size, 3)``, uint8.
+        pictures: Range of the pictures of each program that may be used.
+        batch: Number of collages B.
+        crop: Side of a collage in pixels, H = W.
+        generator: Random generator, on the CPU.
+        textures: Number of textures in a collage; 1: each picture is of one texture.
+        recolour: Whether to rotate the colours of three crops in four.
     """
     layers, programs = [], []
     for _ in range(textures):
@@ -59,7 +61,7 @@ def collage(
     x = torch.stack(layers)  # (textures, B, 3, H, W)
     mixed = x.gather(0, choice[None, :, None].expand(1, batch, 3, crop, crop))[0]
     labels = torch.stack(programs, 1).gather(1, choice.flatten(1)).view(batch, crop, crop)
-    if torch.rand((), generator=generator) < 0.5:  # upside down a texture is the same
+    if torch.rand((), generator=generator) < 0.5:  # a texture turned by 180° keeps its label
         mixed, labels = mixed.flip(2, 3), labels.flip(1, 2)
     return Collage(mixed, labels)
 
@@ -83,7 +85,7 @@ def _crops(bank: Array, program: Tensor, pictures: slice, crop: int, generator: 
 
 
 def _recoloured(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn the colours of each picture about their mean by a random rotation, and move the mean."""
+    """Rotate the colours of each picture about their mean at random, and shift the mean."""
     n = len(x)
     turn, _ = torch.linalg.qr(torch.randn(n, 3, 3, generator=generator))
     turn = turn * torch.exp(0.25 * torch.randn(n, 1, 3, generator=generator))
@@ -96,11 +98,11 @@ def _recoloured(x: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _regions(batch: int, crop: int, textures: int, generator: torch.Generator) -> Tensor:
-    """Return which texture each pixel shows ``(B, crop, crop)``: cells of a bent, weighted Voronoi diagram.
+    """Return the index of each pixel's texture, ``(B, crop, crop)``, by cells of a warped Voronoi diagram.
 
-    Weights make round islands as well as straight borders.
+    Weights make round regions as well as straight borders.
     """
-    half = crop // 2  # borders to two pixels are fine enough, and four times as fast
+    half = crop // 2  # a resolution of two pixels is enough for borders, and four times as fast
     c = (torch.arange(half) + 0.5) / half
     knots = 0.06 * torch.randn(batch, 2, 5, 5, generator=generator)
     bend = F.interpolate(knots, (half, half), mode="bicubic", align_corners=False)

@@ -1,7 +1,7 @@
 """Smooth random fields, colours and the large structure of a texture.
 
-All arrays are float32 of side ``size``; lengths are in pixels, so that a texture has one scale
-whatever the size of the picture it is rendered in.
+All arrays are float32 of side ``size``; lengths are in pixels, so that the scale of a texture does not
+depend on the size of the picture.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def pick(rng: np.random.Generator, choices: dict[Any, float]) -> Any:
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw a number whose logarithm is uniform: sizes have no favourite scale."""
+    """Draw a number whose logarithm is uniformly distributed."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
@@ -67,13 +67,13 @@ def noise(
     """Return Gaussian noise with amplitude f^-alpha, mean 0 and deviation 1: ``(count, size, size)``.
 
     Args:
-        rng: source of the phases.
-        size: side of the picture.
-        alpha: 0 is white; 1 pink; from about 2 on a smooth field as large as the picture.
-        count: of independent fields.
-        coarsest: no structure larger than this many pixels; 0: as large as the picture.
-        angle: direction along which ``stretch`` lengthens the structure, in radians.
-        stretch: 1 is isotropic.
+        rng: Random generator.
+        size: Side of the picture.
+        alpha: Exponent: 0 is white noise, 1 pink; from about 2 on the field is smooth.
+        count: Number of independent fields.
+        coarsest: Largest size of structures in pixels; 0: the size of the picture.
+        angle: Direction along which ``stretch`` lengthens the structure, in radians.
+        stretch: Factor of this lengthening; 1 is isotropic.
     """
     fy, fx = _frequencies(size)
     u = (fx * np.cos(angle) + fy * np.sin(angle)) * stretch
@@ -91,7 +91,7 @@ def noise(
 
 
 def read(field: Array, x: Array, y: Array) -> Array:
-    """Read a field at positions in pixels, nearest pixel, held at the border."""
+    """Read a field at positions in pixels: at the nearest pixel, clamped at the border."""
     last = field.shape[0] - 1
     column = np.clip(x, 0, last).astype(np.intp)
     row = np.clip(y, 0, last).astype(np.intp)
@@ -99,9 +99,9 @@ def read(field: Array, x: Array, y: Array) -> Array:
 
 
 def palette(rng: np.random.Generator) -> Array:
-    """Return 2 to 7 colours ``(n, 3)`` that go together: a random ellipsoid of the RGB cube.
+    """Return 2 to 7 related colours ``(n, 3)``, drawn from a random ellipsoid of the RGB cube.
 
-    They are sorted by nothing: neighbours in the list are neighbours in a ramp, not in lightness.
+    They are not sorted: neighbours in the list are neighbours in a ramp, not in lightness.
     """
     n = int(rng.integers(2, 8))
     centre = rng.uniform(0.2, 0.8, 3)
@@ -124,9 +124,9 @@ class Layout:
     """The large structure of one picture.
 
     Attributes:
-        angle: direction of marks in radians, ``(size, size)``.
-        phase: a distance in pixels that grows across the marks: rings and bands are its level sets.
-        tone: where along the palette the colour lies, in [0, 1], ``(size, size)``.
+        angle: Direction of marks in radians, ``(size, size)``.
+        phase: Distance in pixels that increases across the marks: rings and bands are its level sets.
+        tone: Position of the colour in the palette, in [0, 1], ``(size, size)``.
     """
 
     angle: Array
@@ -136,19 +136,19 @@ class Layout:
 
 @dataclass(frozen=True)
 class Composition:
-    """How the large structure of a texture is drawn anew for every picture of it.
+    """Parameters of the large structure of a texture, which is drawn at random for every picture of it.
 
     Attributes:
-        structure: what the marks follow.
-        angle: of ``uniform`` and ``crossed``; in radians.
-        spread: deviation of the angle from mark to mark, in radians.
-        smoothness: exponent of the noise that bends ``flow`` and ``bands``.
-        radius: of vortices, halos and bursts, in pixels.
-        twist: angle between the marks and the circles around a centre; not 0: spirals.
-        arms: of a spiral.
-        width: of bands and rings, in pixels.
-        tone: what colours follow: the structure, a smooth field of their own, or nothing.
-        contrast: how far along the palette the structure goes.
+        structure: Kind of the structure that the marks follow.
+        angle: Angle of ``uniform`` and ``crossed``, in radians.
+        spread: Deviation of the angle from mark to mark, in radians.
+        smoothness: Exponent of the noise that bends ``flow`` and ``bands``.
+        radius: Radius of vortices, halos and bursts, in pixels.
+        twist: Angle between the marks and the circles around a centre; if not 0, spirals.
+        arms: Number of arms of a spiral.
+        width: Width of bands and rings, in pixels.
+        tone: Source of the colours' positions in the palette: the structure, a smooth field, or a constant.
+        contrast: Range of the palette that the structure covers.
     """
 
     structure: Structure
@@ -190,7 +190,7 @@ class Composition:
         return Layout(angle.astype(np.float32), phase.astype(np.float32), np.clip(tone, 0, 1))
 
     def _structure(self, rng: np.random.Generator, size: int) -> tuple[Array, Array, Array]:
-        """Return angle, phase and the shape in [0, 1] that colours may follow."""
+        """Return the angle, the phase, and the tone of the structure in [0, 1]."""
         x, y = grid(size)
         if self.structure in ("vortices", "halos", "bursts"):
             return self._around_centres(rng, x, y)
@@ -225,7 +225,7 @@ class Composition:
         around = np.arctan2(np.take_along_axis(dy, nearest, -1), np.take_along_axis(dx, nearest, -1))[..., 0]
         turn = np.where(rng.random(count) < 0.5, -1.0, 1.0)[nearest[..., 0]]
         inside = np.exp(-((r / reach[nearest[..., 0]]) ** 4) * 0.4)
-        # Far from every centre the marks follow a smooth flow, as strokes do in a sky.
+        # Far from every centre the marks follow a smooth flow.
         flow = noise(rng, size, self.smoothness)[0] * 0.5 + self.angle
         if self.structure == "bursts":
             tangent = around

@@ -1,4 +1,4 @@
-"""Textures of marks laid one over another: brush strokes, thin curves, leaves."""
+"""Textures of overlapping marks: brush strokes, thin curves, leaves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nstbench.training.textures.fields import (
     read,
 )
 
-_FINER = 2  # marks are drawn this much larger and averaged: smooth edges
+_FINER = 2  # marks are drawn larger by this factor and averaged, for smooth edges
 _STEPS = 7  # segments of a stroke
 
 Shading = Literal["flat", "bristles", "gradient", "grain"]
@@ -29,15 +29,15 @@ Shading = Literal["flat", "bristles", "gradient", "grain"]
 
 @dataclass(frozen=True)
 class Ink:
-    """How marks are coloured.
+    """The colours of marks.
 
     Attributes:
-        colours: the palette ``(n, 3)``.
-        mixing: whether marks take a colour of the palette or one between two.
-        jitter: deviation of a mark's tone, and of its lightness.
-        shading: within a mark.
-        depth: contrast of the shading.
-        outline: whether marks have a dark edge.
+        colours: Palette ``(n, 3)``.
+        mixing: Whether colours are interpolated between two of the palette.
+        jitter: Deviation of a mark's tone, and of its lightness.
+        shading: Shading within a mark.
+        depth: Contrast of the shading.
+        outline: Whether marks have a dark edge.
     """
 
     colours: Array
@@ -76,7 +76,7 @@ class Ink:
 
 @dataclass
 class _Sheet:
-    """Numbered marks on a sheet: number 0 is the ground, the outline where marks have one."""
+    """An image of numbered marks; 0 is the background, which includes outlines."""
 
     size: int
 
@@ -85,7 +85,7 @@ class _Sheet:
         self.pen = ImageDraw.Draw(self.image)
 
     def numbers(self) -> Array:
-        """Return which mark lies on top at each fine pixel."""
+        """Return the number of the topmost mark at each pixel of the finer grid."""
         return np.asarray(self.image, np.intp)
 
 
@@ -133,7 +133,7 @@ def _shade(
         along = dx * np.cos(angle) + dy * np.sin(angle)
         far = np.concatenate([[1.0], np.broadcast_to(reach, len(centres))]).astype(np.float32)[numbers]
         return np.clip(along / far, -1, 1)
-    # Hairs of a brush leave streaks along the stroke, a few across its width.
+    # Streaks along the stroke, as from the hairs of a brush, a few across its width.
     across = dy * np.cos(angle) - dx * np.sin(angle)
     return np.sin(across * (2 * np.pi / max(2.5, thickness / 3)) + numbers * 2.4)
 
@@ -143,13 +143,13 @@ class Strokes:
     """Brush strokes that follow the composition, in passes from broad to fine.
 
     Attributes:
-        composition: the large structure.
-        ink: the colours.
-        length: of a stroke of the first pass, in pixels.
-        width: of a stroke of the first pass, in pixels.
-        passes: each with strokes of half the width of the one before.
-        cover: how often the first pass covers the sheet.
-        curl: curvature of strokes beyond that of the composition.
+        composition: Large structure.
+        ink: Colours.
+        length: Length of a stroke of the first pass, in pixels.
+        width: Width of a stroke of the first pass, in pixels.
+        passes: Number of passes, each with strokes of half the width of the previous one.
+        cover: Area of the first pass's strokes, as a multiple of the picture's area.
+        curl: Curvature of strokes in addition to that of the composition.
     """
 
     composition: Composition
@@ -162,7 +162,7 @@ class Strokes:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> Strokes:
-        """Draw a texture of strokes, or of thin curves that leave the ground bare."""
+        """Draw a texture of strokes, or of thin curves that leave the background visible."""
         thin = rng.random() < 0.25
         width = log_uniform(rng, 1.0, 4.0) if thin else log_uniform(rng, 2.0, 16.0)
         return cls(
@@ -222,7 +222,7 @@ class Strokes:
         for k in range(_STEPS):
             if not fixed:
                 turned = read(layout.angle, x, y)
-                # Directions have no sign: go on in the one that does not turn back.
+                # Directions have no sign: continue in the one that does not turn back.
                 back = np.cos(turned - heading) < 0
                 heading = np.where(back, turned + np.pi, turned)
             angle = heading + wobble + bend * k
@@ -230,7 +230,7 @@ class Strokes:
             y = y + step * np.sin(angle)
             points.append(np.stack([x, y], -1))
         path = np.stack(points, 1)
-        # Started at its middle, a stroke would need two walks; moving it back does as well.
+        # Shifted so that the stroke's middle is at its start point: simpler than drawing two halves.
         return np.asarray(path - (path[:, _STEPS // 2] - path[:, 0])[:, None])
 
 
@@ -242,14 +242,14 @@ class Leaves:
     """Opaque shapes whose sizes follow a power law, the dead leaves model of natural pictures.
 
     Attributes:
-        composition: what turns and colours the shapes.
-        ink: the colours.
-        shape: ``polygon`` or a key of `_CORNERS`.
-        smallest: radius in pixels.
-        largest: radius in pixels.
-        power: exponent of the density of radii; near 3 scenes look alike at every scale.
-        aspect: breadth over length.
-        corners: of a polygon.
+        composition: Large structure, which sets angles and tones of the shapes.
+        ink: Colours.
+        shape: Kind of shape, ``polygon`` or a key of `_CORNERS`.
+        smallest: Smallest radius in pixels.
+        largest: Largest radius in pixels.
+        power: Exponent of the density of radii; near 3 pictures are similar at every scale.
+        aspect: Ratio of breadth to length.
+        corners: Number of corners of a polygon.
 
     Source: Lee, Mumford & Huang, "Occlusion Models for Natural Images", IJCV 41 (2001).
     """

@@ -24,12 +24,12 @@ class Waves:
     """Stripes along the level sets of the composition: bands, rings, spirals, rays, plaids, marble.
 
     Attributes:
-        composition: the large structure.
-        colours: the palette.
-        kind: ``stripes``; ``plaid`` and ``checks`` have a second set across; ``marble`` is turbulent.
-        sharpness: 1: a sine; 20: two flat tones.
-        varied: how much the width of the stripes differs from place to place.
-        streaks: amplitude of fine lines along the stripes.
+        composition: Large structure.
+        colours: Palette.
+        kind: ``stripes``; ``plaid`` and ``checks`` with a second set across; or turbulent ``marble``.
+        sharpness: Sharpness of the stripes: 1 is a sine, 20 two flat tones.
+        varied: Variation of the width of the stripes.
+        streaks: Amplitude of fine lines along the stripes.
     """
 
     composition: Composition
@@ -80,16 +80,16 @@ class Cells:
     """Voronoi cells: mosaics, leading, cobbles, scales.
 
     Attributes:
-        composition: what stretches the cells and colours them.
-        colours: the palette.
-        cell: mean side of a cell, in pixels.
-        regular: whether the cells come from a jittered grid.
-        look: ``flat``, with an ``edge``, domed (``dist``) or ridged.
-        edge: width of the joints, in pixels.
-        norm: of the distance: 1 diamonds, 2 Euclid, 4 squares.
-        aspect: breadth over length of cells.
-        warp: in pixels.
-        jitter: of tones.
+        composition: Large structure, which sets the angle and the tones of the cells.
+        colours: Palette.
+        cell: Mean side of a cell, in pixels.
+        regular: Whether the centres lie on a jittered grid.
+        look: Shading: ``flat``, with an ``edge``, domed (``dist``) or ridged.
+        edge: Width of the joints, in pixels.
+        norm: Order p of the distance's norm: 1 gives diamonds, 2 is Euclidean, 4 nearly squares.
+        aspect: Ratio of breadth to length of cells.
+        warp: Deviation of the displacement of pixels, in pixels.
+        jitter: Deviation of tones.
     """
 
     composition: Composition
@@ -159,16 +159,16 @@ class Cells:
 
 @dataclass(frozen=True)
 class Lattice:
-    """A motif repeated on a bent grid: dots, bricks, hatching, crosses, zigzags, scales, rosettes.
+    """A motif repeated on a warped grid: dots, bricks, hatching, crosses, zigzags, scales, rosettes.
 
     Attributes:
-        colours: the palette; the first is the ground.
-        motif: what is repeated.
-        period: in pixels.
-        angle: of the grid, in radians.
-        warp: in pixels.
-        jitter: of each motif, as a fraction of the period.
-        fill: size of the motif, as a fraction of the period.
+        colours: Palette; the first colour is the background.
+        motif: Name of the motif.
+        period: Period of the grid, in pixels.
+        angle: Angle of the grid, in radians.
+        warp: Deviation of the displacement of pixels, in pixels.
+        jitter: Displacement of each motif, as a fraction of the period.
+        fill: Size of the motif, as a fraction of the period.
     """
 
     colours: Array
@@ -233,16 +233,16 @@ class Lattice:
 
 @dataclass(frozen=True)
 class Clouds:
-    """Noise of a power-law spectrum, smooth, thresholded, ridged, terraced, or one field a channel.
+    """Noise of a power-law spectrum, smooth, thresholded, ridged, terraced, or one field per channel.
 
     Attributes:
-        colours: the palette.
-        alpha: exponent of the amplitude spectrum.
-        look: how the noise becomes a tone.
-        angle: of the grain, in radians.
-        stretch: length of the grain over its breadth.
-        coarsest: largest structure in pixels; 0: as large as the picture.
-        folds: how often the noise is displaced by itself; swirling smoke.
+        colours: Palette.
+        alpha: Exponent of the amplitude spectrum.
+        look: Mapping from noise to tones.
+        angle: Angle of the grain, in radians.
+        stretch: Ratio of length to breadth of the grain.
+        coarsest: Largest size of structures in pixels; 0: the size of the picture.
+        folds: Number of times the noise is displaced by other noise, which looks like smoke.
     """
 
     colours: Array
@@ -294,13 +294,13 @@ class Fractal:
     """Self-similar pictures: quartered squares, Julia sets, folded planes.
 
     Attributes:
-        colours: the palette.
-        kind: ``blocks``, ``julia`` or ``folds``.
-        constant: of the Julia set z² + c, by angle on the edge of the main cardioid.
-        scale: pixels per unit.
-        chance: that a block is split again.
-        joint: dark line between blocks, in pixels.
-        turns: of the folds.
+        colours: Palette.
+        kind: Kind of fractal, ``blocks``, ``julia`` or ``folds``.
+        constant: Constant c of the Julia set z² + c, as an angle on the edge of the main cardioid.
+        scale: Pixels per unit.
+        chance: Probability that a block is split again.
+        joint: Width of the dark line between blocks, in pixels.
+        turns: Angle of the folds, in radians.
     """
 
     colours: Array
@@ -333,7 +333,7 @@ class Fractal:
         x, y = x - size * rng.uniform(0.3, 0.7), y - size * rng.uniform(0.3, 0.7)
         if self.kind == "julia":
             return self._julia((x + 1j * y) / self.scale * np.exp(1j * turn))
-        # Kaleidoscopic folds: mirror, turn, shrink.
+        # Kaleidoscopic folds: reflection, rotation, scaling.
         cos, sin = np.cos(self.turns), np.sin(self.turns)
         nearest = np.full(x.shape, np.inf, np.float32)
         x, y = x / self.scale, y / self.scale
