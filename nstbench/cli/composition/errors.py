@@ -74,17 +74,22 @@ def _quoted(key: str, value: str) -> str:
 
 def _no_option(path: str, options: Sequence[str] | None, program: Program) -> UserError:
     group, _, option = path.rpartition("/")
-    known: Sequence[str] | None = options or program.groups().get(group)
-    if group and group not in program.groups():  # the option is one in a folder: experiment=gatys2016/fig9
+    known = [*(options or ())]
+    if group and group not in program.groups():  # the option is in a folder, as in experiment=gatys2016/fig9
         above, _, folder = group.rpartition("/")
         if above in program.groups():
-            group, option, known = above, f"{folder}/{option}", program.groups()[above]
+            group, option = above, f"{folder}/{option}"
+    # Hydra lists no options that lie in folders.
+    known += [each for each in program.groups().get(group, ()) if each not in known]
     if not group:
         hint = f"The one here is called {program.config}."
         return UserError("--config-name", path, "there is no such file", hint)
     if not known:
         return UserError(group, option, "there is no such group of options", _near_group(group, program))
-    return UserError(group, option, "there is no such option", did_you_mean(option, known, what="options"))
+    inside = [each for each in known if each.startswith(f"{option}/")]
+    shown = f"Options to choose from: {', '.join(inside)}."
+    hint = shown if inside else did_you_mean(option, known, what="options")
+    return UserError(group, option, "there is no such option", hint)
 
 
 def _no_group(path: str, overrides: Sequence[str], program: Program) -> UserError:
