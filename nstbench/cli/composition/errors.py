@@ -50,6 +50,11 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
             if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
                 hint = f"Type it without the +: {key[1:]}={value}"
                 return UserError(key, value, "it is there already", hint)
+    if match := re.search(r"merging override \+*(schedule\.stages\.\d+\.\w+)=(.*)", text):
+        hint = (
+            "Stages are counted from 0; schedule.stages=[{size: 50%}, {size: 100%}] gives a list of your own."
+        )
+        return UserError(match[1], match[2], "the schedule has no such stage", hint)
     # Hydra wraps some of OmegaConf's errors in one of its own without a text.
     text = next((str(cause) for cause in _chain(error) if str(cause).strip()), "")
     return _other(text, overrides, program)
@@ -176,7 +181,7 @@ def _chain(error: BaseException | None) -> Iterable[BaseException]:
 def where_typed(error: UserError, composed: DictConfig) -> UserError:
     """Return ``error`` about the setting that people type, where the one it names only refers to it.
 
-    ``schedule.stages.0.size`` is ``${size}``, and that is what the user can change.
+    ``loss.style.gram.layers`` is ``${layers.style}``, and that is what the user can change.
     """
     of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
     equivalent = look_up(error.setting) if of_run else None
