@@ -36,13 +36,13 @@ NEEDS: dict[str, list[str]] = {
     "encoder=squeezenet": ["size=96"],
     "encoder=alexnet": ["size=96"],
     "experiment=search": ["criterion=loss/total"],
-    "recipe=gatys2015_textures_procedural": ["encoder.padding=zeros"],  # too small to be mirrored
-    "recipe=li_wand2016": ["loss/style=mrf", "encoder.shape=vgg19"],
-    "recipe=li_wand2016_procedural": ["loss/style=mrf", "encoder.shape=vgg19"],
-    "recipe=heitz2021": ["encoder.shape=vgg19", "optimizer.max_iter=2"],
-    "recipe=heitz2021_procedural": ["encoder.shape=vgg16"],
-    "recipe=kolkin2019": ["encoder.shape=vgg16"],
-    "recipe=gatys2015_textures": ["encoder.normalize_activations=false"],  # channels that hardly fire
+    "recipe=gatys2015_textures/procedural": ["encoder.padding=zeros"],  # too small to be mirrored
+    "recipe=li_wand2016/authors": ["loss/style=mrf", "encoder.shape=vgg19"],
+    "recipe=li_wand2016/procedural": ["loss/style=mrf", "encoder.shape=vgg19"],
+    "recipe=heitz2021/authors": ["encoder.shape=vgg19", "optimizer.max_iter=2"],
+    "recipe=heitz2021/procedural": ["encoder.shape=vgg16"],
+    "recipe=kolkin2019/authors": ["encoder.shape=vgg16"],
+    "recipe=gatys2015_textures/paper": ["encoder.normalize_activations=false"],  # channels that hardly fire
     "trainer=cuda": [],
     "trainer=mps": [],
 }

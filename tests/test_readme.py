@@ -1,4 +1,4 @@
-"""The commands of the README, as a reader would type them, on small pictures.
+"""The commands of the README and of the guides in docs/, as a reader would type them, on small pictures.
 
 CI itself runs `make demo` and `make test`. What needs a network, a viewer or minutes is not run
 here: `weights fetch` and `add` are parsed, the viewers are named, the benchmark is among the slow tests.
@@ -10,24 +10,34 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 
 from nstbench.cli import main
+from nstbench.config.files import groups
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = ["composing", "encoders", "weights", "sweeps", "comparing", "recipes"]
+PAGES = [
+    page
+    for folder in (".", "docs", "docs/losses", "benchmarks", "experiments", "experiments/*")
+    for page in sorted(ROOT.glob(f"{folder}/*.md"))
+]
 
-# Added to every `nstbench run`: the README's commands mean minutes, their settings are what is tested.
+# Added to every `nstbench run`: the commands of pages mean minutes, their settings are what is tested.
 TINY_ENCODER = ["encoder=random", "encoder.shape=vgg19", "encoder.width=0.0625"]
 SMALL = ["size=48", "steps=2", *TINY_ENCODER, "record.progress=false"]
 
 
-def commands() -> list[str]:
+def commands(text: str) -> list[str]:
     """Return the lines of all console blocks, continuation lines joined, comments cut."""
     found = []
-    for block in re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL):
+    for block in re.findall(r"```console\n(.*?)```", text, flags=re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             line = line.split("  #")[0].strip()
             if line:
@@ -35,13 +45,16 @@ def commands() -> list[str]:
     return found
 
 
-NSTBENCH = [c for c in commands() if c.startswith("nstbench ")]
-OTHERS = [c for c in commands() if not c.startswith("nstbench ")]
+TYPED = [*commands(README)]
+for guide in GUIDES:
+    TYPED += commands((ROOT / "docs" / f"{guide}.md").read_text(encoding="utf-8"))
+NSTBENCH = [*dict.fromkeys(c for c in TYPED if c.startswith("nstbench "))]  # some stand on two pages
+OTHERS = [c for c in TYPED if not c.startswith("nstbench ")]
 
 
 @pytest.fixture
 def users_files(pair: dict[str, str], tmp_path: Path) -> None:
-    """The reader's own pictures and weights, under the names the README uses."""
+    """The reader's own pictures and weights, under the names that pages use."""
     Path(pair["photo"]).rename(tmp_path / "photo.jpg")
     for name in ("painting.jpg", "drawing.jpg"):
         (tmp_path / name).write_bytes(Path(pair["painting"]).read_bytes())
@@ -49,7 +62,7 @@ def users_files(pair: dict[str, str], tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("users_files")
 @pytest.mark.parametrize("command", NSTBENCH)
-def test_a_command_of_the_readme_works(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_of_a_page_works(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     typed = shlex.split(command)[1:]
     if typed[0] == "weights" and typed[1] in {"fetch", "add"}:
         with pytest.raises(SystemExit) as shown:  # needs a network, or a file of 500 MB: it must parse
@@ -87,10 +100,10 @@ def test_make_targets_of_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     asked = {c.split()[1] for c in OTHERS if c.startswith("make ")}
     assert {"demo", "test"} <= asked <= targets
-    assert [c for c in commands() if c.startswith("make ")][:2] == ["make demo", "make test"]
+    assert [c for c in commands(README) if c.startswith("make ")][:2] == ["make demo", "make test"]
 
 
-def test_other_commands_of_the_readme_are_known() -> None:
+def test_other_commands_of_pages_are_known() -> None:
     known = (
         "make ",
         "pip install ",
@@ -100,23 +113,48 @@ def test_other_commands_of_the_readme_are_known() -> None:
         ". .venv/",
     )
     assert [c for c in OTHERS if not c.startswith(known)] == []
-    for command in OTHERS:
-        if command.startswith("python -m benchmarks."):
-            assert (ROOT / (command.split()[2].replace(".", "/") + ".py")).is_file()
 
 
-def test_pictures_and_files_that_the_readme_shows_exist() -> None:
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", README) + re.findall(r'src="([^"]+)"', README)
-    assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@pytest.mark.parametrize("page", PAGES, ids=[str(p.relative_to(ROOT)) for p in PAGES])
+def test_what_a_page_names_exists(page: Path) -> None:
+    """Files and headings that it links to, benchmarks, and options of groups."""
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!http)([^)\s]+)\)", text) + re.findall(r'src="([^"]+)"', text)
+    for link in links:
+        file, _, heading = link.partition("#")
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), link
+        assert not heading or heading in headings(target), link
+    for module in re.findall(r"python -m (benchmarks\.\w+)", text):
+        assert find_spec(module), module
+    for group, chosen in re.findall(r"(?<![\w/.@])([a-z_]+(?:/[a-z_]+)?)=\[?([\w/]+(?:,[\w/]+)*)", text):
+        for option in chosen.split(",") if group in groups() else ():
+            assert option in {*groups()[group], *OF_OTHERS}, f"{group}={option}"
 
 
-def test_the_loss_that_the_readme_adds_runs(
+# Hydra's own, what a reader would call an option of theirs, and what stands for several.
+OF_OTHERS = {"basic", "joblib", "cluster", "channel_means", "glob"}
+
+
+def headings(page: Path) -> set[str]:
+    """Return what links call the headings of a page."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+def test_the_index_of_the_guides_is_complete() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        assert page.name == "README.md" or f"[{page.name}]({page.name})" in index
+
+
+def test_the_loss_that_a_page_adds_runs(
     tmp_path: Path, users_files: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Do what "Adding a loss" says, in a folder of one's own, and run it."""
-    code = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    config = re.search(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    """Do what docs/adding_a_loss.md says, in a folder of one's own, and run it, with a guide too."""
+    page = (ROOT / "docs" / "adding_a_loss.md").read_text(encoding="utf-8")
+    code = re.search(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    config = re.search(r"```yaml\n(.*?)```", page, flags=re.DOTALL)
     assert code
     assert config
     (tmp_path / "channel_means.py").write_text(code[1], encoding="utf-8")
@@ -136,11 +174,16 @@ def test_the_loss_that_the_readme_adds_runs(
             "logger=none",
         ]
         assert main(["run", "loss/style=[gram,channel_means]", *own, *SMALL]) == 0
+        loss = import_module("channel_means").ChannelMeans()
     finally:
         sys.path.remove(str(tmp_path))
     assert "canvas.png" in capsys.readouterr().out
     (record,) = tmp_path.glob("outputs/first/*/run.json")
     assert '"loss/style/channel_means"' in record.read_text()
+    features, guide = torch.rand(1, 3, 4, 4), torch.zeros(1, 1, 4, 4)
+    guide[..., :2] = 1
+    torch.testing.assert_close(loss.target(features, guide), features[..., :2].mean((2, 3)))
+    assert loss(features, loss.target(features, guide), guide).shape == (1,)
 
 
 @pytest.mark.slow

@@ -154,14 +154,14 @@ def test_a_panel_made_in_two_ways_is_not_chosen_from(tmp_path: Path) -> None:
 
 def test_published_weights_of_figure_3_reach_every_recipe() -> None:
     """α/β is the published one whatever β is: 1, 1e9 or 1e3, of the recipe."""
-    for recipe in ("gatys2016_paper", "gatys2016_authors_normalized", "gatys2016_procedural"):
+    for recipe in ("gatys2016/paper", "gatys2016/authors_normalized", "gatys2016/procedural"):
         for panel, ratio in {"B": 1e-3, "C": 8e-4, "D": 5e-3, "E": 5e-4, "F": 5e-4}.items():
             config = composed("experiment=gatys2016/fig3", f"panel={panel}", f"recipe={recipe}")
             assert config.weights.content / config.weights.style == pytest.approx(ratio)
             assert config.weights.regularizer == 0
 
 
-@pytest.mark.parametrize("recipe", ["gatys2016_paper", "gatys2016_authors", "gatys2016_authors_normalized"])
+@pytest.mark.parametrize("recipe", ["gatys2016/paper", "gatys2016/authors", "gatys2016/authors_normalized"])
 @pytest.mark.parametrize("study", [s for s in STUDIES if s.startswith("gatys2016/")])
 def test_a_figure_of_2016_takes_the_published_recipes(study: str, recipe: str) -> None:
     network = ["encoder=random", "encoder.shape=vgg19", "encoder.width=0.0625"]

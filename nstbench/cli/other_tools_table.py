@@ -165,7 +165,7 @@ EQUIVALENTS: tuple[Equivalent, ...] = (
         {"0": "weights.unit=unit", "false": "weights.unit=unit"},
     ),
     _row("normalize_weights", "weights.unit=unit", _JOHNSON),
-    _row("hyper_parameters impl_params", "recipe=gatys2016_paper", _PYSTICHE),
+    _row("hyper_parameters impl_params", "recipe=gatys2016/paper", _PYSTICHE),
     # losses and layers
     _row("content_loss", "loss/content=features", _PYSTICHE),
     _row("style_loss", "loss/style=gram", _PYSTICHE),

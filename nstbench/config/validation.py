@@ -22,6 +22,7 @@ from nstbench.config.instantiate import TERM_KEYS, check_node, try_to_build
 from nstbench.config.messages import to_user_error
 from nstbench.config.plain_values import check_finite, plain_mapping
 from nstbench.config.schema import NOISES, Config, Node, TermSettings, list_settings
+from nstbench.config.stages import resolve_stages
 from nstbench.errors import UserError, did_you_mean
 from nstbench.pictures.source import check
 
@@ -57,7 +58,7 @@ def typed_configuration(
     composed: DictConfig | Mapping[str, Any], schema: type[Schema], command: str
 ) -> Schema:
     """Return the composed configuration as the dataclass ``schema``, with ``plain`` filled in."""
-    plain = plain_mapping(_resolve(composed, schema))
+    plain = resolve_stages(plain_mapping(_resolve(composed, schema)))
     try:
         # From JSON, because only then does pydantic's strict mode accept a mapping for a dataclass.
         config = TypeAdapter(schema).validate_json(json.dumps(plain))

@@ -22,7 +22,7 @@ FIVE = [f"relu{block}_1" for block in range(1, 6)]
 
 # As published: Gatys et al. 2015, 2015 and 2016, and their code (the references in the files).
 PUBLISHED: dict[str, dict[str, Any]] = {
-    "gatys2016_authors": {
+    "gatys2016/authors": {
         "layers": (["relu4_2"], FIVE),
         "gram": ("authors", "sum"),
         "weights": ("paper", 1.0, 1e3, 0.0),
@@ -34,7 +34,7 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     },
 }
 NORMALIZED = {
-    **PUBLISHED["gatys2016_authors"],
+    **PUBLISHED["gatys2016/authors"],
     "gram": ("pystiche", "mean"),
     "weights": ("paper", 1e6, 1e9, 0.0),
     "network": ("max", "zeros", True),
@@ -48,10 +48,10 @@ PAPER = {
     "canvas": ("nstbench.canvas.pixels.Pixels", "noise"),
 }
 PUBLISHED |= {
-    "gatys2016_authors_normalized": NORMALIZED,
-    "gatys2016_paper": PAPER,
-    "gatys2015_arxiv": {**PAPER, "pictures": ("area", "own")},
-    "gatys2015_textures": {
+    "gatys2016/authors_normalized": NORMALIZED,
+    "gatys2016/paper": PAPER,
+    "gatys2015_arxiv/paper": {**PAPER, "pictures": ("area", "own")},
+    "gatys2015_textures/paper": {
         **PAPER,
         "layers": (None, ["relu1_1", "pool1", "pool2", "pool3", "pool4"]),
         "gram": ("paper", "sum"),
@@ -65,7 +65,7 @@ PUBLISHED |= {
 
 # Of later papers: what their authors' code has, by setting.
 LATER: dict[str, dict[str, Any]] = {
-    "li_wand2016": {
+    "li_wand2016/authors": {
         "weights": {"unit": "paper", "content": 20.0, "style": 1e-4, "regularizer": 1e-3},
         "loss.style.mrf.layers": ["relu3_1", "relu4_1"],
         "loss.style.mrf.normalization": "authors",
@@ -75,7 +75,7 @@ LATER: dict[str, dict[str, Any]] = {
         "optimizer.history_size": 25,
         "stages": [(96, 100), (192, 100), (384, 100)],
     },
-    "risser2017": {
+    "risser2017/authors": {
         "weights": {"unit": "paper", "content": 0.0, "style": 1.0, "regularizer": 0.0},
         "loss.style.gram.normalization": "unnormalized",
         "loss.style.gram.layers": FIVE,
@@ -85,7 +85,7 @@ LATER: dict[str, dict[str, Any]] = {
         "optimizer._target_": "torch.optim.Adam",
         "stages": [(128, 1000), (256, 1000), (512, 1000)],
     },
-    "heitz2021": {
+    "heitz2021/authors": {
         "weights": {"unit": "paper", "content": 0.0, "style": 1.0, "regularizer": 0.0},
         "loss.style.sliced_wasserstein.directions": None,
         "encoder.padding": "reflect",
@@ -93,7 +93,7 @@ LATER: dict[str, dict[str, Any]] = {
         "optimizer.max_iter": 64,
         "stages": [(256, 64)],
     },
-    "kolkin2019": {
+    "kolkin2019/authors": {
         "weights": {"unit": "paper", "content": 2.0, "style": 1.0, "regularizer": 0.0},
         "loss.style.relaxed_emd.redraw_every": 1,
         "loss.content.self_similarity.redraw_every": 1,
@@ -123,8 +123,24 @@ def said(config: Config) -> dict[str, Any]:
 
 
 def test_every_recipe_is_held_to_what_was_published() -> None:
-    ours = {name for name in groups()["recipe"] if name.endswith("_procedural")}
-    assert set(groups()["recipe"]) == {"none", *ours, *PUBLISHED, *LATER}
+    ours = {name for name in groups()["recipe"] if name.endswith("/procedural")}
+    assert set(groups()["recipe"]) == {"none", "procedural", *ours, *PUBLISHED, *LATER}
+
+
+def test_recipes_for_the_encoder_that_ships_start_from_what_they_share(
+    compose_config: Callable[..., Config],
+) -> None:
+    """Only kolkin2019 has another unit, and two of them another start."""
+    shared = yaml.safe_load((conf_dir() / "recipe" / "procedural.yaml").read_text())
+    for name in groups()["recipe"]:
+        if name.endswith("/procedural"):
+            assert "/recipe/procedural" in str(
+                yaml.safe_load((conf_dir() / "recipe" / f"{name}.yaml").read_text())
+            )
+            config = compose_config(f"recipe={name}", tiny=False)
+            assert shared["encoder"].items() <= config.encoder.items()
+            assert config.canvas.parametrization["_target_"] == "nstbench.canvas.spectral.Spectral"
+            assert config.schedule.precision == shared["schedule"]["precision"]
 
 
 @pytest.mark.parametrize("recipe", LATER)
@@ -144,8 +160,8 @@ def test_a_recipe_of_a_later_paper_has_the_constants_of_its_code(
 @pytest.mark.parametrize(
     ("ours", "paper"),
     [
-        ("gatys2016_procedural", "gatys2016_paper"),
-        ("gatys2015_textures_procedural", "gatys2015_textures"),
+        ("gatys2016/procedural", "gatys2016/paper"),
+        ("gatys2015_textures/procedural", "gatys2015_textures/paper"),
     ],
 )
 def test_a_recipe_for_the_encoder_that_ships_keeps_what_the_paper_fixes(
@@ -202,7 +218,7 @@ def test_without_a_recipe_nothing_changes(compose_config: Callable[..., Config])
 def test_what_is_typed_goes_before_the_recipe(
     where: str, typed: str, path: str, value: object, compose_config: Callable[..., Config]
 ) -> None:
-    words = ["recipe=gatys2016_authors", typed]
+    words = ["recipe=gatys2016/authors", typed]
     node: Any = compose_config(*(words if where == "after" else words[::-1]), tiny=False).plain
     for part in path.split("."):
         node = node[int(part)] if part.isdigit() else node[part]
@@ -224,7 +240,7 @@ def test_other_losses_may_be_chosen_under_a_recipe(
 def test_an_experiment_goes_before_the_recipe_it_chooses(tmp_path: Path) -> None:
     experiment = {
         "defaults": [
-            {"override /recipe": "gatys2016_paper"},
+            {"override /recipe": "gatys2016/paper"},
             {"override /canvas": "spectral"},
             {"override /loss/style": ["mrf"]},
         ],
@@ -246,7 +262,7 @@ def test_an_experiment_goes_before_the_recipe_it_chooses(tmp_path: Path) -> None
     assert config.canvas.parametrization["_target_"] == "nstbench.canvas.spectral.Spectral"
     assert set(config.loss.style) == {"mrf"}
     assert config.encoder["pooling"] == "average"
-    typed = composed("recipe=gatys2016_authors", "steps=3")
+    typed = composed("recipe=gatys2016/authors", "steps=3")
     assert (typed.weights.content, typed.weights.style, typed.steps) == (5e-3, 1e3, 3)
     assert typed.encoder["pooling"] == "max"
 
@@ -269,7 +285,7 @@ def test_l_bfgs_stalls_on_a_tiny_objective(
 ) -> None:
     """What docs/units.md says of a factor of the whole objective."""
     weights = [f"weights.content={factor}", f"weights.style={1e3 * factor}"]
-    typed = ["encoder=procedural", "recipe=gatys2016_authors", *weights, "size=48", "steps=30"]
+    typed = ["encoder=procedural", "recipe=gatys2016/authors", *weights, "size=48", "steps=30"]
     config = compose_config(
         "logger=none", "metrics=none", "record.progress=false", "record.curves_every=1", *typed, tiny=False
     )

@@ -303,14 +303,14 @@ def assert_one_objective(one: Found, other: Found, factor: float) -> None:
     assert (one.gradient - factor * other.gradient).norm() < 1e-5 * one.gradient.norm()
 
 
-AUTHORS = ["encoder=procedural", "recipe=gatys2016_authors_normalized"]
+AUTHORS = ["encoder=procedural", "recipe=gatys2016/authors_normalized"]
 PRINTED = ["formulas.content=paper", "formulas.gram=paper", "weights.style=1"]
 
 
 def test_the_authors_weights_are_the_papers_ratio_of_means(compose_config: Callable[..., Config]) -> None:
     """1e6 : 1e9 on means = 1e9 × (α/β = 1e-3 on means), with a normalised network."""
     code = compose_config(*AUTHORS, tiny=False)
-    paper = compose_config("encoder=procedural", "recipe=gatys2016_paper", "encoder.pooling=max", tiny=False)
+    paper = compose_config("encoder=procedural", "recipe=gatys2016/paper", "encoder.pooling=max", tiny=False)
     assert code.encoder == paper.encoder
     assert code.encoder["normalize_activations"] is True
     assert_one_objective(found(code), found(paper), 1e9)

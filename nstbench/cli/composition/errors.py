@@ -51,6 +51,11 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
             if key[:1] == "+" and re.search(rf"(at '|for ){re.escape(key[1:])}['.]", text):
                 hint = f"Type it without the +: {key[1:]}={value}"
                 return UserError(key, value, "this setting exists already", hint)
+    if match := re.search(r"merging override \+*(schedule\.stages\.\d+\.\w+)=(.*)", text):
+        hint = (
+            "Stages are counted from 0; schedule.stages=[{size: 50%}, {size: 100%}] gives a list of your own."
+        )
+        return UserError(match[1], match[2], "the schedule has no such stage", hint)
     # Hydra wraps some of OmegaConf's errors in one of its own without a message.
     text = next((str(cause) for cause in _causes(error) if str(cause).strip()), "")
     return _other_error(text, overrides, program)
@@ -75,17 +80,22 @@ def _quoted(key: str, value: str) -> str:
 
 def _no_option(path: str, options: Sequence[str] | None, program: Program) -> UserError:
     group, _, option = path.rpartition("/")
-    known: Sequence[str] | None = options or program.groups().get(group)
-    if group and group not in program.groups():  # the option is one in a folder: experiment=gatys2016/fig9
+    known = [*(options or ())]
+    if group and group not in program.groups():  # the option is in a folder, as in experiment=gatys2016/fig9
         above, _, folder = group.rpartition("/")
         if above in program.groups():
-            group, option, known = above, f"{folder}/{option}", program.groups()[above]
+            group, option = above, f"{folder}/{option}"
+    # Hydra lists no options that lie in folders.
+    known += [each for each in program.groups().get(group, ()) if each not in known]
     if not group:
         hint = f"The usual one is {program.config}."
         return UserError("--config-name", path, "there is no such file", hint)
     if not known:
         return UserError(group, option, "there is no such group of options", _near_group(group, program))
-    return UserError(group, option, "there is no such option", did_you_mean(option, known, what="options"))
+    inside = [each for each in known if each.startswith(f"{option}/")]
+    shown = f"Options to choose from: {', '.join(inside)}."
+    hint = shown if inside else did_you_mean(option, known, what="options")
+    return UserError(group, option, "there is no such option", hint)
 
 
 def _no_group(path: str, overrides: Sequence[str], program: Program) -> UserError:
@@ -177,7 +187,7 @@ def _causes(error: BaseException | None) -> Iterable[BaseException]:
 def where_typed(error: UserError, composed: DictConfig) -> UserError:
     """Return ``error`` with the setting to type, if the setting that it names is a reference.
 
-    ``schedule.stages.0.size`` is ``${size}``, so the user has to change ``size``.
+    ``loss.style.gram.layers`` is ``${layers.style}``, so the user has to change ``layers.style``.
     """
     of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
     equivalent = find_equivalent(error.setting) if of_run else None

@@ -24,8 +24,9 @@ SHORTHANDS = {"content": "pictures.content", "style": "pictures.style"}
 _PATHS = {"pictures.content", "pictures.style", "canvas.start", "encoder.weights", "output"}
 _TEXTS = _PATHS | {"study"}
 
-# Users choose the names of regions: with ++, Hydra adds settings that are not in the files.
-_REGION = re.compile(r"pictures\.guides(\..*)?")
+# Users choose the names of regions, and the settings of a stage have defaults: with ++, Hydra adds settings
+# that are not in the files.
+_ADDED = re.compile(r"pictures\.guides(\..*)?|schedule\.stages\.\d+\.(size|steps|precision)")
 _MASK = re.compile(r"pictures\.guides\.[^.]+\.(content|style)")
 
 
@@ -106,7 +107,7 @@ def _override(argument: str, shorthands: Mapping[str, str]) -> str:
             raise UserError(setting, value, "${...} in a file's name is read as the value of a setting", hint)
         is_path = setting not in _TEXTS - _PATHS
         value = convert(value, _quoted_path if is_path else quote, is_path=is_path)
-    if _REGION.fullmatch(setting) and "~" not in key:
+    if _ADDED.fullmatch(setting) and "~" not in key:
         return f"++{setting}={value}"
     return f"{key[: len(key) - len(name)]}{setting}={value}"
 
