@@ -59,8 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     _failure.clear()
     sweep = Sweep(["nstbench", "run", *arguments], notes)
     try:
-        with sweep.watching():
-            with_hydra(_run_composed, flags, overrides)
+        with_hydra(_run_composed, flags, overrides, sweep=sweep)
     finally:
         if sweep.outcomes:  # an experiment may make it a sweep without -m
             _conclude(sweep)

@@ -89,8 +89,8 @@ class Search:
             params=OmegaConf.create(dict(self.params)),
         )
         self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.launcher = _Trials(self.sweeper.launcher, self.criterion)
-        self.sweeper.launcher = self.launcher
+        self.trials = _Trials(self.sweeper.launcher, self.criterion)
+        self.sweeper.launcher = self.trials
 
     def sweep(self, arguments: list[str]) -> None:
         """Propose and launch runs.
@@ -111,9 +111,9 @@ class Search:
                 warnings.simplefilter("ignore")  # of optuna's own future
                 self.sweeper.sweep(arguments)
         except ValueError as error:
-            if not self.launcher.launched:
+            if not self.trials.launched:
                 raise UserError("hydra/sweeper", "optuna", _clause(error), _HOW) from error
-            if self.launcher.learnt:
+            if self.trials.learnt:
                 raise
             # It asks for the best of the runs, and all have failed: that is told of at the end.
 
