@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from argparse import Namespace
 from collections.abc import Sequence
@@ -26,8 +27,16 @@ if TYPE_CHECKING:
     from nstbench.sweeps.sweep import Sweep
 
 
+# Configurations of runs that are kept between the check of a sweep and its launch: 0.2 MB each.
+_MOST_KEPT = 256
+
+
 class Loader(ConfigLoaderImpl):
-    """Hydra's loader of configurations, which can be handed one that was composed before."""
+    """Hydra's loader of configurations, which composes each but once.
+
+    Hydra composes each run of a sweep twice: to check all of them before the first is launched, and to
+    launch it. What was composed for the check is handed out at the launch.
+    """
 
     def __init__(self, given: Namespace) -> None:
         path = create_automatic_config_search_path(None, None, given.config_path or str(conf_dir()))
@@ -35,11 +44,11 @@ class Loader(ConfigLoaderImpl):
             folder = Path(given.config_dir).absolute()
             path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
         super().__init__(config_search_path=path)
-        self._kept: tuple[object, DictConfig] | None = None
+        self._kept: dict[object, DictConfig] = {}
 
-    def keep(self, config: DictConfig, *asked: object) -> None:
-        """Hand out ``config``, once, when it is asked for by these arguments of `load_configuration`."""
-        self._kept = asked, config
+    def keep(self, config: DictConfig, name: str | None, overrides: Sequence[str], mode: RunMode) -> None:
+        """Hand out a configuration, once, where it is asked for by its name, overrides and mode."""
+        self._kept[name, tuple(overrides), mode] = config
 
     def load_configuration(
         self,
@@ -50,12 +59,26 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """Return the composed configuration."""
-        kept, self._kept = self._kept, None
-        if kept and kept[0] == (config_name, overrides, run_mode):
-            return kept[1]
+        kept = self._kept.pop((config_name, tuple(overrides), run_mode), None)
+        if kept is not None:
+            return kept
         return super().load_configuration(
             config_name, overrides, run_mode, from_shell, validate_sweep_overrides
         )
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Return the composed configuration of a run."""
+        name = master_config.hydra.job.config_name
+        overrides = [*master_config.hydra.overrides.hydra, *sweep_overrides]
+        is_kept = (name, tuple(overrides), RunMode.RUN) in self._kept
+        config = super().load_sweep_config(master_config, sweep_overrides)
+        if not is_kept and len(self._kept) < _MOST_KEPT:
+            self.keep(copy.deepcopy(config), name, overrides, RunMode.RUN)
+        return config
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave what is kept to this process: the workers of a sweep compose for themselves."""
+        return {**self.__dict__, "_kept": {}}
 
 
 class Application(Hydra):
@@ -114,7 +137,7 @@ class Application(Hydra):
             config: Configuration that `compose` returned for them.
         """
         mode: RunMode = config.hydra.mode
-        self.loader.keep(config, self.name, list(overrides), mode)
+        self.loader.keep(config, self.name, overrides, mode)
         if mode == RunMode.RUN:
             self.run(self.name, task, list(overrides))
         else:

@@ -2,20 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Iterator, Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from nstbench.cli.composition.application import Loader
 from nstbench.cli.composition.compose import compose, mistakes_explained
 
 Job = tuple[list[str], DictConfig]
 """The overrides and the configuration of a run."""
 
 
-def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> list[Job] | None:
+class Jobs:
+    """Runs of a command, each composed when the iteration reaches it.
+
+    Args:
+        typed: Overrides of the command.
+        composed: Configuration of the command.
+        loader: Loader that composes the runs of a sweep.
+
+    Raises:
+        UserError: What a sweep is to vary is not in Hydra's grammar.
+    """
+
+    def __init__(self, typed: Sequence[str], composed: DictConfig, loader: Loader) -> None:
+        self.typed, self.composed, self.loader = typed, composed, loader
+        self.is_sweep = composed.hydra.mode == RunMode.MULTIRUN
+        self.overrides = self._swept() if self.is_sweep else [list(typed)]
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        return len(self.overrides)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Compose the runs.
+
+        Raises:
+            UserError: One cannot be composed.
+        """
+        for overrides in self.overrides:
+            config = self.composed
+            if self.is_sweep:
+                with mistakes_explained(self.typed):
+                    config = self.loader.load_sweep_config(self.composed, overrides)
+            yield overrides, _without_hydra(config)
+
+    def _swept(self) -> list[list[str]]:
+        settings = self.composed.hydra.sweeper
+        typed = [f"{name}={values}" for name, values in (settings.params or {}).items()]
+        with mistakes_explained(self.typed):
+            parser = OverridesParser.create(config_loader=self.loader)
+            parsed = parser.parse_overrides([*typed, *self.composed.hydra.overrides.task])
+            batches = BasicSweeper.split_arguments(parsed, settings.max_batch_size)
+        return [overrides for batch in batches for overrides in batch]
+
+
+def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> Jobs | None:
     """Return the runs of a command, or of a sweep; None of a search, where they depend on each other.
 
     Nothing is written.
@@ -24,24 +70,14 @@ def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> list[Job] | None:
         UserError: it cannot be composed.
     """
     composed, loader = compose(flags, overrides)
-    if composed.hydra.mode == RunMode.RUN:
-        return [(list(overrides), _without_hydra(composed))]
-    if "BasicSweeper" not in str(composed.hydra.sweeper._target_):
+    is_search = "BasicSweeper" not in str(composed.hydra.sweeper._target_)
+    if composed.hydra.mode == RunMode.MULTIRUN and is_search:
         return None
-    settings = composed.hydra.sweeper
-    swept = [*(f"{name}={values}" for name, values in (settings.params or {}).items())]
-    swept += composed.hydra.overrides.task
-    with mistakes_explained(overrides):
-        parsed = OverridesParser.create(config_loader=loader).parse_overrides(swept)
-        batches = BasicSweeper.split_arguments(parsed, settings.max_batch_size)
-        return [
-            (typed, _without_hydra(loader.load_sweep_config(composed, list(typed))))
-            for batch in batches
-            for typed in batch
-        ]
+    return Jobs(overrides, composed, loader)
 
 
 def _without_hydra(composed: DictConfig) -> DictConfig:
-    with open_dict(composed):
-        del composed["hydra"]
-    return composed
+    rest = copy.deepcopy(composed)
+    with open_dict(rest):
+        del rest["hydra"]
+    return rest
