@@ -31,6 +31,15 @@ class OptunaSweeper(Sweeper):
         self.search = Search(self.settings, config)
         self.search.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
+    @property
+    def launcher(self) -> Any:
+        """Launcher of the runs that are proposed."""
+        return self.search.trials.launcher
+
+    @launcher.setter
+    def launcher(self, launcher: Any) -> None:
+        self.search.trials.launcher = launcher
+
     def sweep(self, arguments: list[str]) -> Any:
         """Propose and launch runs.
 

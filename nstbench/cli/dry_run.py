@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nstbench.cli.composition.errors import where_typed
-from nstbench.cli.composition.jobs import jobs_of
+from nstbench.cli.composition.jobs import Job, jobs_of
 from nstbench.config.schema import Config
 from nstbench.config.validation import validate
 from nstbench.errors import UserError
@@ -95,7 +95,7 @@ def seconds_of_this_process() -> float:
     return time.time() - psutil.Process().create_time()
 
 
-def _group_runs(runs: Sequence[tuple[list[str], DictConfig]]) -> list[_Group]:
+def _group_runs(runs: Iterable[Job]) -> list[_Group]:
     """Return the runs in groups of equal cost."""
     groups: dict[str, _Group] = {}
     for overrides, composed in runs:

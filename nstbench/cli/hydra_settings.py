@@ -6,13 +6,10 @@ Hydra builds its launcher, sweeper, callbacks and logging before it gives nstben
 from __future__ import annotations
 
 import os
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
-from hydra.core.utils import setup_globals
-from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -20,8 +17,8 @@ from nstbench.config.instantiate import check_class_paths, refuse_class_paths
 from nstbench.config.kinds import locate
 from nstbench.errors import UserError
 
-# Settings of Hydra that nstbench itself sets, and from which nothing is built.
-_OURS = frozenset({"hydra.mode", "hydra.sweep.dir"})
+# Settings of Hydra that only nstbench itself sets, and from which nothing is built.
+_OURS = frozenset({"hydra.mode"})
 # Classes that Python's logging may build, by section of hydra.job_logging.
 _LOGGING = {
     "formatters": "logging.Formatter",
@@ -30,41 +27,43 @@ _LOGGING = {
 }
 
 
-def check_hydra_settings(
-    config_name: str, folder: str, flags: Sequence[str], overrides: Sequence[str]
-) -> None:
-    """Check Hydra's own settings in a command.
-
-    The configuration is composed once more for this, unless all of it comes from ``conf/``.
+def refuse_reruns(given: Namespace) -> None:
+    """Refuse a flag of Hydra's that reads a pickle.
 
     Args:
-        config_name: Name of the file that the configuration starts from.
-        folder: Folder of that file.
-        flags: Flags, as typed.
-        overrides: Overrides, as typed.
+        given: Parsed flags.
 
     Raises:
-        UserError: A class that Hydra would build is of the wrong kind, or a flag reads a pickle.
-        Exception: An error of Hydra's, if the configuration cannot be composed.
+        UserError: The flag was typed.
     """
-    given = get_args_parser().parse_known_args(list(flags))[0]
     if given.experimental_rerun is not None:
         reason = "it reads a pickle, which can run any code"
         hint = "Type the command again instead: it continues where it stopped."
         raise UserError("--experimental-rerun", given.experimental_rerun, reason, hint)
+
+
+def can_build_anything(given: Namespace, overrides: Sequence[str]) -> bool:
+    """Return whether Hydra's own settings come from elsewhere than ``conf/`` and must be checked.
+
+    Args:
+        given: Flags that were typed, parsed.
+        overrides: Overrides that were typed.
+    """
     elsewhere = given.config_dir or given.config_path or given.config_name or "NSTBENCH_CONF" in os.environ
     keys = {override.lstrip("+~").partition("=")[0].partition("@")[0] for override in overrides}
-    if not elsewhere and not any(key.startswith("hydra") and key not in _OURS for key in keys):
-        return
-    setup_globals()
-    search_path = create_automatic_config_search_path(None, None, given.config_path or folder)
-    if given.config_dir:
-        search_path.prepend("command-line", f"file://{os.path.abspath(given.config_dir)}")
-    loader = ConfigLoaderImpl(config_search_path=search_path)
-    composed = loader.load_configuration(
-        given.config_name or config_name, [*overrides], RunMode.MULTIRUN, validate_sweep_overrides=False
-    )
-    _check({str(key): _resolve(composed.hydra, str(key)) for key in composed.hydra})
+    return bool(elsewhere) or any(key.startswith("hydra") and key not in _OURS for key in keys)
+
+
+def check_hydra_settings(hydra: DictConfig) -> None:
+    """Check Hydra's own settings in a composed configuration.
+
+    Args:
+        hydra: Node ``hydra`` of the configuration.
+
+    Raises:
+        UserError: A class that Hydra would build is of the wrong kind.
+    """
+    _check({str(key): _resolve(hydra, str(key)) for key in hydra})
 
 
 def _resolve(hydra: DictConfig, key: str) -> Any:

@@ -52,8 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     task = RunTask()
     sweep = Sweep(["nstbench", "run", *arguments], notes)
     try:
-        with sweep.watching():
-            with_hydra(task, flags, overrides)
+        with_hydra(task, flags, overrides, sweep=sweep)
     finally:
         if sweep.outcomes:  # an experiment may make it a sweep without -m
             _conclude(sweep)

@@ -6,6 +6,7 @@ Python can follow. Files are therefore checked as a stream of events before Omeg
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
 from collections.abc import Iterator
@@ -108,7 +109,17 @@ def _check_tag(where: str, tag: str | None) -> None:
 
 
 class CheckedFiles(FileConfigSource):
-    """Hydra's source of configuration files, with a check of each file before it is loaded."""
+    """Hydra's source of configuration files, with a check of each file before it is loaded.
+
+    Args:
+        provider: Name that Hydra shows for the folder.
+        path: Folder of the files.
+        parsed: Files that were read before.
+    """
+
+    def __init__(self, provider: str, path: str, parsed: ParsedFiles) -> None:
+        super().__init__(provider, path)
+        self.parsed = parsed
 
     def load_config(self, config_path: str) -> ConfigResult:
         """Return the configuration of a file.
@@ -116,17 +127,75 @@ class CheckedFiles(FileConfigSource):
         Raises:
             UserError: See `check_yaml`.
         """
-        file = Path(self.path, self._normalize_file_name(config_path))
-        if file.exists():
-            check_yaml(file)
-        return super().load_config(config_path)
+        file = Path(self.path, self._normalize_file_name(config_path)).resolve()
+        found = self.parsed.find(file)
+        if found is None:
+            read_of = _version(file)
+            if file.exists():
+                check_yaml(file)
+            found = super().load_config(config_path)
+            self.parsed.keep(file, read_of, found)
+        # A file may be reached from folders of several names.
+        found.provider, found.path = self.provider, f"{self.scheme()}://{self.path}"
+        return found
 
 
-# In each worker of a sweep Hydra registers its own class again. A registered class of the same name is kept;
-# one of another name is an error.
-CheckedFiles.__name__ = FileConfigSource.__name__
+class ParsedFiles:
+    """Parsed YAML files, kept until they change."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, tuple[_Version, ConfigResult]] = {}
+
+    def find(self, file: Path) -> ConfigResult | None:
+        """Return a copy of a parsed file, as Hydra changes it; None if the file must be read."""
+        read_of, found = self._kept.get(file, (None, None))
+        if found is None or read_of != _version(file):
+            return None
+        return copy.deepcopy(found)
+
+    def keep(self, file: Path, version: _Version | None, found: ConfigResult) -> None:
+        """Keep a parsed file that was of this version when it was read."""
+        if version is not None:
+            self._kept[file] = version, copy.deepcopy(found)
+
+    def __deepcopy__(self, _: object) -> ParsedFiles:
+        """Return itself: Hydra copies its sources for each composition."""
+        return self
+
+    def __reduce__(self) -> tuple[type[ParsedFiles], tuple[()]]:
+        """Pickle it without the files: workers read them themselves."""
+        return ParsedFiles, ()
+
+
+class FileSources:
+    """Function by which Hydra reads the files of a folder: it makes `CheckedFiles`, which share what is read."""
+
+    # In each worker of a sweep Hydra registers its own class again. A registered class of the same name is
+    # kept; one of another name is an error.
+    __name__ = FileConfigSource.__name__
+
+    def __init__(self) -> None:
+        self.parsed = ParsedFiles()
+
+    def __call__(self, provider: str, path: str) -> CheckedFiles:
+        """Return the source of a folder."""
+        return CheckedFiles(provider, path, self.parsed)
 
 
 def register_checked_files() -> None:
-    """Make Hydra read its files through `CheckedFiles`."""
-    SourcesRegistry.instance().types[FileConfigSource.scheme()] = CheckedFiles
+    """Make Hydra read its files through `CheckedFiles`; its registry owns what they have read."""
+    types: dict[str, Any] = SourcesRegistry.instance().types
+    if not isinstance(types.get(FileConfigSource.scheme()), FileSources):
+        types[FileConfigSource.scheme()] = FileSources()
+
+
+_Version = tuple[int, int, int]
+
+
+def _version(file: Path) -> _Version | None:
+    """Return what changes when a file is written; None where there is no such file."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -89,8 +89,8 @@ class Search:
             params=OmegaConf.create(dict(self.params)),
         )
         self.sweeper.setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.launcher = _Trials(self.sweeper.launcher, self.criterion)
-        self.sweeper.launcher = self.launcher
+        self.trials = _Trials(self.sweeper.launcher, self.criterion)
+        self.sweeper.launcher = self.trials
 
     def sweep(self, arguments: list[str]) -> None:
         """Propose and launch runs.
@@ -111,9 +111,9 @@ class Search:
                 warnings.simplefilter("ignore")  # warnings about future versions of Optuna
                 self.sweeper.sweep(arguments)
         except ValueError as error:
-            if not self.launcher.launched:
+            if not self.trials.launched:
                 raise UserError("hydra/sweeper", "optuna", _message_of(error), _HOW) from error
-            if self.launcher.has_values:
+            if self.trials.has_values:
                 raise
             # The plugin asks for the best run, and all have failed, which is reported at the end.
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
 
 from nstbench.errors import StorageError, UserError
@@ -53,16 +52,24 @@ class Sweep:
         self.stopped = False
         self._began = time.monotonic()
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Have Hydra's sweeper launch its runs under our eyes: it has no callback that tells what it will."""
-        instantiate = Plugins.instance().instantiate_launcher
+    def follow(self, sweeper: Sweeper, config: Any) -> None:
+        """Have what a sweeper launches launched by `launch`: Hydra has no callback that tells of it.
 
-        def watched(**arguments: Any) -> Launcher:
-            return _Watched(instantiate(**arguments), arguments["config"], self)
+        Args:
+            sweeper: Sweeper that was set up.
+            config: Configuration of the sweep.
 
-        with patch.object(Plugins.instance(), "instantiate_launcher", watched):
-            yield
+        Raises:
+            UserError: The sweeper keeps its launcher where it cannot be found.
+        """
+        owner: Any = sweeper
+        # Hydra's plugins for searches are thin classes around a sweeper.
+        while getattr(owner, "launcher", None) is None and hasattr(owner, "sweeper"):
+            owner = owner.sweeper
+        if getattr(owner, "launcher", None) is None:
+            reason = "its runs cannot be followed: it has no attribute launcher"
+            raise UserError("hydra/sweeper", type(sweeper).__name__, reason, "Type hydra/sweeper=optuna.")
+        owner.launcher = _Followed(owner.launcher, config, self)
 
     def launch(
         self, launcher: Launcher, config: Any, job_overrides: Sequence[Sequence[str]], first: int
@@ -140,7 +147,7 @@ class Sweep:
         return values
 
 
-class _Watched(Launcher):
+class _Followed(Launcher):
     """A launcher that does what another does, in a sweep."""
 
     def __init__(self, launcher: Launcher, config: Any, sweep: Sweep) -> None:

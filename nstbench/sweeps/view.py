@@ -47,7 +47,7 @@ class View:
         self.entries: dict[int, Entry] = dict(before)
         self._printed = set(before)
         self._done = threading.Event()
-        self.console = Console(stderr=True)
+        self.console = Console(file=sys.stderr)
         self._live = Live(console=self.console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._thread = threading.Thread(target=self._follow, daemon=True)
 

@@ -19,7 +19,7 @@ from test_surviving import BADLY, WELL, how, pictures, records, start, sweep, wa
 
 from nstbench.cli import main
 from nstbench.errors import UserError
-from nstbench.sweeps.launchers.slurm import Settings, checked
+from nstbench.sweeps.launchers.slurm import Settings, checked, on_slurm
 from nstbench.sweeps.launchers.slurm_folders import Folder, clear_away, others_at_work
 from nstbench.sweeps.launchers.slurm_states import GONE, End, Watch
 
@@ -422,3 +422,19 @@ def test_jobs_of_a_killed_command_are_waited_for_and_not_submitted_again(
     assert not [*study.glob(".sweep/.submitit/*/*.pkl")]
     assert not [*study.glob(".sweep/.submitit/*/*.json")]
     assert "waiting" not in sweep(*arguments)
+
+
+def test_what_sbatch_says_is_printed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("submitit")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, script in (("srun", "exit 0"), ("sbatch", "echo sbatch: error: no such queue >&2; exit 1")):
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    settings = checked(_GIVEN | {"submitit_folder": str(tmp_path / "jobs")})
+    with pytest.raises(UserError, match="sbatch does not take it: no such queue"):
+        on_slurm(print, [(["seed=1"], 0, None), (["seed=2"], 1, None)], settings)
+    assert "no such queue" not in capsys.readouterr().err

@@ -2,23 +2,66 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
-from typing import Any
-from unittest.mock import patch
+import copy
+from collections.abc import Iterator, Sequence
 
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from nstbench.cli.composition.compose import with_hydra
-from nstbench.errors import UserError
+from nstbench.cli.composition.application import Loader
+from nstbench.cli.composition.compose import compose, mistakes_explained
 
 Job = tuple[list[str], DictConfig]
 """The overrides and the configuration of a run."""
 
 
-def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> list[Job] | None:
+class Jobs:
+    """Runs of a command, each composed when the iteration reaches it.
+
+    Args:
+        typed: Overrides of the command.
+        composed: Configuration of the command.
+        loader: Loader that composes the runs of a sweep.
+
+    Raises:
+        UserError: What a sweep is to vary is not in Hydra's grammar.
+    """
+
+    def __init__(self, typed: Sequence[str], composed: DictConfig, loader: Loader) -> None:
+        self.typed, self.composed, self.loader = typed, composed, loader
+        self.is_sweep = composed.hydra.mode == RunMode.MULTIRUN
+        self.overrides = self._swept() if self.is_sweep else [list(typed)]
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        return len(self.overrides)
+
+    def __iter__(self) -> Iterator[Job]:
+        """Compose the runs.
+
+        Raises:
+            UserError: One cannot be composed.
+        """
+        for overrides in self.overrides:
+            config = self.composed
+            if self.is_sweep:
+                with mistakes_explained(self.typed):
+                    config = self.loader.load_sweep_config(self.composed, overrides)
+            yield overrides, _without_hydra(config)
+
+    def _swept(self) -> list[list[str]]:
+        settings = self.composed.hydra.sweeper
+        typed = [f"{name}={values}" for name, values in (settings.params or {}).items()]
+        with mistakes_explained(self.typed):
+            parser = OverridesParser.create(config_loader=self.loader)
+            parsed = parser.parse_overrides([*typed, *self.composed.hydra.overrides.task])
+            batches = BasicSweeper.split_arguments(parsed, settings.max_batch_size)
+        return [overrides for batch in batches for overrides in batch]
+
+
+def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> Jobs | None:
     """Return the runs of a command, or of a sweep; None of a search, where they depend on each other.
 
     Nothing is written.
@@ -26,49 +69,15 @@ def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> list[Job] | None:
     Raises:
         UserError: it cannot be composed.
     """
-    found: list[Job] = []
-
-    def launcher(**arguments: Any) -> Launcher:
-        if "BasicSweeper" not in str(arguments["config"].hydra.sweeper._target_):
-            raise _SearchError
-        return _Collector(found, arguments["hydra_context"], arguments["config"])
-
-    def alone(composed: DictConfig) -> None:
-        found.append((list(overrides), composed))
-
-    with (
-        tempfile.TemporaryDirectory() as folder,  # Hydra writes what it sweeps over
-        patch.object(Plugins.instance(), "instantiate_launcher", launcher),
-    ):
-        try:
-            with_hydra(alone, flags, [*overrides, f"hydra.sweep.dir={folder}"])
-        except _SearchError:
-            return None
-    return found
+    composed, loader = compose(flags, overrides)
+    is_search = "BasicSweeper" not in str(composed.hydra.sweeper._target_)
+    if composed.hydra.mode == RunMode.MULTIRUN and is_search:
+        return None
+    return Jobs(overrides, composed, loader)
 
 
-class _SearchError(UserError):
-    """Its runs are not known: what comes through Hydra unchanged."""
-
-    def __init__(self) -> None:
-        super().__init__("hydra/sweeper", "", "its runs depend on each other")
-
-
-class _Collector(Launcher):
-    """Takes what a sweep would launch, and launches nothing."""
-
-    def __init__(self, found: list[Job], context: Any, config: DictConfig) -> None:
-        self.found, self.context, self.config = found, context, config
-
-    def setup(self, *, hydra_context: Any, task_function: Any, config: DictConfig) -> None:
-        """Nothing is left to be told."""
-
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
-        """Compose the jobs, as Hydra would before it calls the task."""
-        loader = self.context.config_loader
-        for typed in job_overrides:
-            composed = loader.load_sweep_config(self.config, list(typed))
-            with open_dict(composed):
-                del composed["hydra"]
-            self.found.append((list(typed), composed))
-        return []
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    rest = copy.deepcopy(composed)
+    with open_dict(rest):
+        del rest["hydra"]
+    return rest

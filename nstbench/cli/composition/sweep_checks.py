@@ -64,9 +64,9 @@ def check_experiment(flags: Sequence[str], overrides: Sequence[str]) -> None:
     """
     if not any(override.startswith("experiment=") for override in overrides):
         return
-    jobs = jobs_of(flags, overrides) or []
+    jobs = jobs_of(flags, overrides)
     mistakes: list[UserError] = []
-    for _, composed in jobs if len(jobs) > 1 else []:  # a single run reports its mistakes itself
+    for _, composed in jobs if jobs and len(jobs) > 1 else ():  # a single run reports its mistakes itself
         try:
             config = validate(composed)
             from nstbench.runs.preparation import prepare  # loads torch

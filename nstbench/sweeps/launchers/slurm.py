@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from unittest.mock import patch
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -198,15 +199,17 @@ def _submit(
     )
     executor.update_parameters(**settings.parameters())
     try:
-        # It prints what sbatch said before it raises it.
-        with patch.object(utils, "print", lambda *_, **__: None, create=True):
-            return executor.map_array(work, *zip(*jobs, strict=True))
+        # submitit prints what sbatch said before it raises it; the sweep's view holds a stream of its own.
+        with redirect_stderr(StringIO()) as printed:
+            submitted: list[Job[Any]] = executor.map_array(work, *zip(*jobs, strict=True))
     except (utils.FailedJobError, subprocess.CalledProcessError) as error:
         folder.discard()
         told = re.search(r"sbatch: error: (?:Batch job submission failed: )?(.*)", str(error))
         reason = f"sbatch does not take it: {told[1] if told else error}"
         hint = "`sinfo` lists the partitions and their limits; sbatch is told what hydra.launcher.… says"
         raise UserError("hydra/launcher", "slurm", reason, hint) from error
+    sys.stderr.write(printed.getvalue())
+    return submitted
 
 
 def _conclude(job: Job[Any], end: End | None, overrides: list[str], number: int, settings: Settings) -> Any:
