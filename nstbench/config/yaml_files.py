@@ -168,7 +168,7 @@ class ParsedFiles:
 
 
 class FileSources:
-    """Function by which Hydra reads the files of a folder: it makes `CheckedFiles`, which share what is read."""
+    """Function by which Hydra reads a folder: it makes `CheckedFiles`, which share what is read."""
 
     # In each worker of a sweep Hydra registers its own class again. A registered class of the same name is
     # kept; one of another name is an error.
