@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any, Literal, cast
 
@@ -66,16 +66,25 @@ class Encoding:
 
     def __call__(self, pictures: Tensor, layers: Sequence[str]) -> Features:
         """Return the feature maps of ``layers`` in the precision of the present."""
+        self._move_encoder(pictures.device)
         phase = self.phase(pictures.device)
         if self.channels_last:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         encode = self._prepared(phase)
-        with torch.autocast(pictures.device.type, dtype=torch.bfloat16, enabled=phase == "bf16"):
+        device = pictures.device.type
+        with torch.autocast(device, dtype=torch.bfloat16) if phase == "bf16" else nullcontext():
             return cast(Features, encode(pictures, layers))
 
     def full_precision(self, pictures: Tensor, layers: Sequence[str]) -> Features:
         """Return the feature maps of ``layers`` in float32."""
+        self._move_encoder(pictures.device)
         return cast(Features, self.encoder(pictures, layers))
+
+    def _move_encoder(self, device: torch.device) -> None:
+        """Move the encoder to the device of the pictures: metrics of another run may have moved it away."""
+        parameter = next(self.encoder.parameters(), None)
+        if parameter is not None and parameter.device != device:
+            self.encoder.to(device)
 
     @contextmanager
     def in_force(self, device: torch.device) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -250,3 +251,13 @@ def test_a_compiled_encoder_makes_the_same_picture_but_for_rounding(compose_conf
     plain = run(compose_config(*settings, "output=a")).record.final_losses
     fast = run(compose_config(*settings, "trainer.compile=true", "output=b")).record.final_losses
     assert fast == pytest.approx(plain, rel=1e-3)
+
+
+def test_the_encoder_is_moved_to_the_pictures(encoder: RandomVGG) -> None:
+    """Metrics of another run of a batch, which shares the encoder, move it to the CPU."""
+    meta = torch.device("meta")
+    encoding = Encoding(deepcopy(encoder), "fp32")
+    picture = torch.rand(1, 3, 32, 32)
+    assert encoding(picture.to(meta), LAYERS)["relu3_1"].device == meta
+    encoding.encoder.to_empty(device=CPU)
+    assert encoding.full_precision(picture.to(meta), LAYERS)["relu3_1"].device == meta
