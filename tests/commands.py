@@ -138,6 +138,7 @@ def serve() -> NoReturn:
     os.dup2(2, 1)  # what is printed while modules are imported is no answer
     import_module("torch._dynamo")  # the first optimizer of a process does: 2 seconds
     preload()
+    running: set[int] = set()
     for line in sys.stdin:
         request = json.loads(line)
         answer: int | None
@@ -146,10 +147,15 @@ def serve() -> NoReturn:
             if answer == 0:
                 answers.close()
                 _be_command(**request)
+            running.add(answer)
         else:
             ended, status = os.waitpid(request["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if ended else None
+            running.discard(ended)
         print(json.dumps(answer), file=answers, flush=True)
+    for pid in running:  # of a test that was killed
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
     os._exit(0)  # at once: to take down all modules takes seconds
 
 
