@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from commands import CommandServer
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from nstbench.config.schema import Config
+    from nstbench.modules.member import EvaluationCallback
     from nstbench.training.schema import TrainConfig
 
 # Before torch is imported: tests run beside each other, and tiny networks gain nothing from threads.
@@ -100,6 +104,24 @@ TINY_TRAINING = (
 )
 
 
+def random_features(architecture: str, seed: int = 0) -> dict[str, Tensor]:
+    """Return random weights of the feature part of a network of torchvision, as its file would hold them.
+
+    The rest of it is not made: of VGG-19, that is 120 of 140 million weights.
+    """
+    import torch
+    from torchvision import models
+
+    with torch.device("meta"):
+        network = models.get_model(architecture, weights=None)
+    random = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, shape in ((k, v.shape) for k, v in network.state_dict().items() if k.startswith("features")):
+        scale = (2 / shape[1:].numel()) ** 0.5 if len(shape) > 1 else 0.0  # a bias
+        weights[name] = scale * torch.randn(shape, generator=random)
+    return weights
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> dict[str, str]:
     """A content and a style picture of one's own, as files."""
@@ -123,9 +145,11 @@ def compose_config(pair: dict[str, str]) -> Callable[..., Config]:
     from nstbench.config.files import conf_dir
     from nstbench.config.resolvers import register_resolvers
     from nstbench.config.validation import validate
+    from nstbench.config.yaml_files import register_checked_files
     from nstbench.sweeps.plugins import register_launchers
 
     def make(*overrides: str, tiny: bool = True) -> Config:
+        register_checked_files()
         register_resolvers()
         register_launchers()
         inputs = [f"pictures.content={pair['photo']}", f"pictures.style={pair['painting']}"]
@@ -152,6 +176,41 @@ def compose_training() -> Callable[..., TrainConfig]:
             )
 
     return make
+
+
+@pytest.fixture
+def killed_at() -> Callable[[int], EvaluationCallback]:
+    """Return a function from an evaluation to a callback that ends the run there, as a power cut would.
+
+    It raises ``RuntimeError("killed")``, and asserts nothing of the run.
+    """
+    from nstbench.modules.member import Evaluation, EvaluationCallback, Member
+
+    class Killed(EvaluationCallback):
+        def __init__(self, evaluation: int) -> None:
+            self.evaluation = evaluation
+            self.first: int | None = None  # evaluation that it was called for
+
+        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
+            self.first = evaluation.index if self.first is None else self.first
+            if evaluation.index == self.evaluation:
+                raise RuntimeError("killed")
+
+    return Killed
+
+
+@pytest.fixture(scope="session")
+def _command_server() -> Iterator[CommandServer]:
+    server = CommandServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def commands(_command_server: CommandServer) -> Iterator[CommandServer]:
+    """What starts commands as processes of their own, in a tenth of a second; none outlives the test."""
+    yield _command_server
+    _command_server.end_all()
 
 
 @pytest.fixture(scope="session")

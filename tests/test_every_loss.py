@@ -11,7 +11,7 @@ import torch
 
 from nstbench.config.files import groups
 from nstbench.config.schema import Config
-from nstbench.modules.member import Evaluation, EvaluationCallback, Member
+from nstbench.modules.member import EvaluationCallback
 from nstbench.pictures.io import read_picture
 from nstbench.runs.run import run
 
@@ -26,14 +26,6 @@ SAMPLED = [
     "style=relaxed_emd",
     "content=self_similarity",
 ]
-
-
-class Killed(EvaluationCallback):
-    """Stop a run as a power cut would."""
-
-    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        if evaluation.index == 11:
-            raise RuntimeError("killed")
 
 
 def draws_of(folder: Path) -> list[str]:
@@ -56,7 +48,9 @@ def test_given_one_weight_every_style_starts_with_one_pull(
 
 
 @pytest.mark.parametrize("option", SAMPLED)
-def test_a_run_that_samples_continues_to_the_same_bytes(option: str, compose_config: Compose) -> None:
+def test_a_run_that_samples_continues_to_the_same_bytes(
+    option: str, compose_config: Compose, killed_at: Callable[[int], EvaluationCallback]
+) -> None:
     role, name = option.split("=")
     settings = [f"loss/{option}", f"loss.{role}.{name}.redraw_every=3", "steps=14", "canvas.noise_share=0.1"]
     settings += ["record.checkpoint_every=4", "record.curves_every=1"]
@@ -64,7 +58,7 @@ def test_a_run_that_samples_continues_to_the_same_bytes(option: str, compose_con
         settings.append(f"loss.{role}.{name}.samples=20")
     whole = run(compose_config(*settings, "output=whole"))
     with pytest.raises(RuntimeError, match="killed"):
-        run(compose_config(*settings, "output=broken"), callbacks=[Killed()])
+        run(compose_config(*settings, "output=broken"), callbacks=[killed_at(11)])
     continued = run(compose_config(*settings, "output=broken"))
     assert (continued.folder / "canvas.png").read_bytes() == (whole.folder / "canvas.png").read_bytes()
     assert continued.record.final_losses == whole.record.final_losses

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import random_features
 
 from nstbench.config.files import conf_dir, groups
 from nstbench.config.schema import Config
@@ -51,17 +52,12 @@ DEVICES = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_avail
 
 def fake_weights(name: str, folder: Path) -> str:
     """Save a network of the registered architecture with small random weights."""
-    from torchvision import models
-
     if name == "procedural":
         file = folder / "encoder.safetensors"
         write_weights(file, TextureNet().folded(), {})
         return str(file)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = models.get_model(REGISTRY[name].architecture, weights=None)
     file = folder / f"{name}.pth"
-    torch.save({k: v for k, v in network.state_dict().items() if k.startswith("features")}, file)
+    torch.save(random_features(REGISTRY[name].architecture), file)
     return str(file)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import random_features
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -28,12 +29,7 @@ def picture(height: int, width: int, seed: int = 0) -> Tensor:
 
 
 def random_weights(name: str, folder: Path) -> str:
-    from torchvision import models
-
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = models.get_model(name, weights=None)
-    torch.save({k: v for k, v in network.state_dict().items() if k.startswith("features")}, folder / name)
+    torch.save(random_features(name), folder / name)
     return str(folder / name)
 
 

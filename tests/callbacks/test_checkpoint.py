@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,6 @@ import torch
 from nstbench.callbacks.checkpoint import NAME, PREVIOUS, read_checkpoint
 from nstbench.config.schema import Config
 from nstbench.modules.image_optimization import ImageOptimization
-from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.runs.run import run
 from nstbench.tracking.record import RunRecord
 
@@ -21,23 +21,10 @@ Compose = Callable[..., Config]
 EVERY = "record.checkpoint_every=2"
 
 
-class StopAt(EvaluationCallback):
-    """Stands for whatever ends a process: raises at an evaluation."""
-
-    def __init__(self, evaluation: int) -> None:
-        self.evaluation = evaluation
-        self.first: int | None = None
-
-    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        self.first = evaluation.index if self.first is None else self.first
-        if evaluation.index == self.evaluation:
-            raise RuntimeError("killed")
-
-
-def interrupted(config: Config, at: int) -> Path:
+def interrupted(config: Config, at: int, killed_at: Callable[[int], Any]) -> Path:
     """Return the folder of a run that ended after ``at`` evaluations."""
     with pytest.raises(RuntimeError, match="killed"):
-        run(config, callbacks=[StopAt(at)])
+        run(config, callbacks=[killed_at(at)])
     (folder,) = Path(config.output, config.study).iterdir()
     return folder
 
@@ -86,17 +73,18 @@ def test_a_damaged_checkpoint_is_passed_over_in_one_line(
     damaged: tuple[str, ...],
     whole: dict[str, bytes],
     caplog: pytest.LogCaptureFixture,
+    killed_at: Callable[[int], Any],
 ) -> None:
     settings = ["steps=6", EVERY, "optimizer=adam"]
     if not whole:
         done = run(compose_config(*settings, "output=whole"))
         whole["canvas"] = (done.folder / "canvas.png").read_bytes()
     config = compose_config(*settings, "output=broken")
-    folder = interrupted(config, 5)
+    folder = interrupted(config, 5, killed_at)
     for name in damaged:
         damage(folder / name)
     caplog.clear()
-    again = StopAt(-1)
+    again = killed_at(-1)
     result = run(config, callbacks=[again])
     assert (result.folder / "canvas.png").read_bytes() == whole["canvas"]
     assert again.first == (2 if damaged == (NAME,) else 0)  # from the one before, or from the start
@@ -106,12 +94,12 @@ def test_a_damaged_checkpoint_is_passed_over_in_one_line(
 
 
 def test_another_runs_checkpoint_is_not_continued(
-    compose_config: Compose, caplog: pytest.LogCaptureFixture
+    compose_config: Compose, caplog: pytest.LogCaptureFixture, killed_at: Callable[[int], Any]
 ) -> None:
     settings = ["steps=6", EVERY, "optimizer=adam"]
-    other = interrupted(compose_config(*settings, "output=other", "weights.style=3"), 5)
+    other = interrupted(compose_config(*settings, "output=other", "weights.style=3"), 5, killed_at)
     config = compose_config(*settings, "output=broken")
-    folder = interrupted(config, 3)
+    folder = interrupted(config, 3, killed_at)
     for name in (NAME, PREVIOUS):
         shutil.copy(other / name, folder / name)
     result = run(config)
@@ -122,14 +110,14 @@ def test_another_runs_checkpoint_is_not_continued(
 
 @pytest.mark.parametrize("places", [(NAME,), (NAME, PREVIOUS)])
 def test_a_folder_in_the_place_of_a_checkpoint_is_moved_out_of_the_way(
-    compose_config: Compose, places: tuple[str, ...]
+    compose_config: Compose, places: tuple[str, ...], killed_at: Callable[[int], Any]
 ) -> None:
     config = compose_config("steps=6", EVERY, "optimizer=adam")
-    folder = interrupted(config, 5)
+    folder = interrupted(config, 5, killed_at)
     for name in places:
         replace_by_folder(folder / name)
         (folder / name / "somebody's").touch()
-    again = StopAt(-1)
+    again = killed_at(-1)
     result = run(config, callbacks=[again])
     assert again.first == (2 if places == (NAME,) else 0)
     assert result.record.state == "completed"
@@ -143,7 +131,7 @@ PLATEAU = "+schedule.plateau={tolerance: 0.9, evaluations: 2}"
 @pytest.mark.parametrize("ending", [["steps=5"], ["steps=9", PLATEAU]])
 @pytest.mark.parametrize("schedule", ["schedule=single", "schedule=two_sizes"])
 def test_a_run_whose_last_step_is_made_is_only_written(
-    compose_config: Compose, ending: list[str], schedule: str
+    compose_config: Compose, ending: list[str], schedule: str, killed_at: Callable[[int], Any]
 ) -> None:
     settings = [schedule, "size=96", *ending, "record.checkpoint_every=4", "optimizer=adam"]
     whole = run(compose_config(*settings, "output=whole"))
@@ -157,7 +145,7 @@ def test_a_run_whose_last_step_is_made_is_only_written(
     assert saved.step == whole.record.steps
     assert saved.stopped_early == (PLATEAU in ending)
     (folder / "canvas.png").rmdir()
-    again = StopAt(-1)
+    again = killed_at(-1)
     result = run(config, callbacks=[again])
     assert again.first is None  # nothing was left to evaluate
     assert (result.folder / "canvas.png").read_bytes() == (whole.folder / "canvas.png").read_bytes()

@@ -38,7 +38,7 @@ def test_pixels_in_units_of_one_are_left_as_they_are() -> None:
 
 
 def test_black_to_white_is_a_distance() -> None:
-    with pytest.raises(ValueError, match="positive distance"):
+    with pytest.raises(ValueError, match="range must be above 0"):
         Pixels(range=0)
 
 

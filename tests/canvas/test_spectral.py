@@ -252,17 +252,6 @@ def test_two_stages_of_odd_sizes(compose_config: Compose, precision: str, bounde
     assert losses[-1] < losses[0]
 
 
-class StopAt(EvaluationCallback):
-    """Stand for whatever kills a run: raise at an evaluation."""
-
-    def __init__(self, evaluation: int) -> None:
-        self.evaluation = evaluation
-
-    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        if evaluation.index == self.evaluation:
-            raise RuntimeError("killed")
-
-
 def bytes_of(result: Result) -> bytes:
     return (result.folder / "canvas.png").read_bytes()
 
@@ -270,7 +259,7 @@ def bytes_of(result: Result) -> bytes:
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("stop", [3, 5])  # in the first stage, in the second
 def test_stopped_in_any_stage_it_ends_with_the_same_bytes(
-    compose_config: Compose, optimizer: str, stop: int
+    compose_config: Compose, optimizer: str, stop: int, killed_at: Callable[[int], EvaluationCallback]
 ) -> None:
     chosen = ["canvas=spectral_noise", "canvas.parametrization.decorrelate=true", f"optimizer={optimizer}"]
     chosen += [
@@ -282,8 +271,8 @@ def test_stopped_in_any_stage_it_ends_with_the_same_bytes(
     chosen += ["record.checkpoint_every=1"]
     whole = run(compose_config(*chosen, "output=whole"))
     with pytest.raises(RuntimeError, match="killed"):
-        run(compose_config(*chosen, "output=broken"), callbacks=[StopAt(stop)])
-    continued = run(compose_config(*chosen, "output=broken"), callbacks=[StopAt(0)])  # not begun again
+        run(compose_config(*chosen, "output=broken"), callbacks=[killed_at(stop)])
+    continued = run(compose_config(*chosen, "output=broken"), callbacks=[killed_at(0)])  # not begun again
     assert continued.record.evaluations == whole.record.evaluations == 6
     assert continued.record.final_losses == whole.record.final_losses
     assert bytes_of(continued) == bytes_of(whole)

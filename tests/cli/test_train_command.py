@@ -10,11 +10,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from commands import Command, CommandServer
 from conftest import TINY_TRAINING
 
 from nstbench.cli import main
@@ -252,33 +253,21 @@ LONG = [setting for setting in TINY_TRAINING if not setting.startswith(("phases"
 LONG += ["record.progress=false", "record.curves_every=1", "record.checkpoint_every=2"]
 
 
-Start = Callable[..., "subprocess.Popen[str]"]
+Start = Callable[..., Command]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
-    """Return a function that starts a training as a process; none outlives the test."""
-    started: list[subprocess.Popen[str]] = []
+def start(commands: CommandServer) -> Start:
+    """Return a function that starts a training as a process."""
 
-    def begin(output: Path, steps: int, *extra: str) -> subprocess.Popen[str]:
+    def begin(output: Path, steps: int, *extra: str) -> Command:
         phases = f"phases=[{{crop: 48, batch: 4, steps: {steps}}}]"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "nstbench", "train", *LONG, phases, f"output={output}", *extra],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        started.append(process)
-        return process
+        return commands.start("train", *LONG, phases, f"output={output}", *extra)
 
-    yield begin
-    for process in started:
-        process.kill()
-        process.communicate()
+    return begin
 
 
-def until(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def until(found: Callable[[], bool], process: Command) -> None:
     deadline = time.monotonic() + 60
     while not found() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)
@@ -333,8 +322,7 @@ def test_killed_and_given_again_it_ends_with_the_same_bytes(start: Start, tmp_pa
     for step in (31, 83):
         process = start(broken, 120)
         until(lambda: steps_in(broken) >= step, process)  # noqa: B023
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.kill()
         assert process.returncode == -signal.SIGKILL, "the training ended before it could be killed"
         assert not [*broken.glob("*/*/training.json")]
     process = start(broken, 120)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import random_features
 from torch import Tensor, nn
 
 from nstbench.encoders.base import Encoder
@@ -24,13 +25,8 @@ def pictures(size: int = 64, batch: int = 2) -> Tensor:
 
 def save_torchvision(name: str, folder: Path, seed: int = 0) -> Path:
     """Save the feature part of a torchvision network with random weights, as its file would hold it."""
-    from torchvision import models
-
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        network = models.get_model(name, weights=None)
     path = folder / f"{name}.pth"
-    torch.save({k: v for k, v in network.state_dict().items() if k.startswith("features")}, path)
+    torch.save(random_features(name, seed), path)
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -117,16 +118,13 @@ def test_starts_take_the_colours_too(compose_config: Compose, start: str) -> Non
         assert (see.pictures[0].mean((2, 3)) - content.mean((2, 3))).abs().max() < 0.05
 
 
-def test_a_run_of_luminance_that_was_stopped_ends_with_the_same_bytes(compose_config: Compose) -> None:
-    class StopAt(EvaluationCallback):
-        def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-            if evaluation.index == 5:
-                raise RuntimeError("killed")
-
+def test_a_run_of_luminance_that_was_stopped_ends_with_the_same_bytes(
+    compose_config: Compose, killed_at: Callable[[int], Any]
+) -> None:
     settings = ["colour=luminance", "schedule=two_sizes", "size=96", "record.checkpoint_every=1"]
     whole = run(compose_config(*settings, "output=whole"))
     with pytest.raises(RuntimeError, match="killed"):
-        run(compose_config(*settings, "output=broken"), callbacks=[StopAt()])
+        run(compose_config(*settings, "output=broken"), callbacks=[killed_at(5)])
     continued = run(compose_config(*settings, "output=broken"))
     assert (continued.folder / "canvas.png").read_bytes() == (whole.folder / "canvas.png").read_bytes()
 

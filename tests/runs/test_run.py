@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,17 +35,6 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 def canvas_of(result: Result) -> bytes:
     return (result.folder / "canvas.png").read_bytes()
-
-
-class StopAt(EvaluationCallback):
-    """Stand for whatever kills a run: raise at an evaluation."""
-
-    def __init__(self, evaluation: int) -> None:
-        self.evaluation = evaluation
-
-    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        if evaluation.index == self.evaluation:
-            raise RuntimeError("killed")
 
 
 def test_a_run_leaves_a_picture_its_curves_and_its_record(compose_config: Compose) -> None:
@@ -93,9 +83,13 @@ def test_the_picture_says_how_it_was_made(compose_config: Compose) -> None:
     assert read_picture(result.folder / "canvas.png").shape == (1, 3, 36, 48)
 
 
-def test_the_same_run_is_not_run_twice_and_gains_metrics_later(compose_config: Compose) -> None:
+def test_the_same_run_is_not_run_twice_and_gains_metrics_later(
+    compose_config: Compose, killed_at: Callable[[int], Any]
+) -> None:
     first = run(compose_config())
-    again = run(compose_config("metrics=fast", "logger=none", "record.curves_every=1"), callbacks=[StopAt(0)])
+    again = run(
+        compose_config("metrics=fast", "logger=none", "record.curves_every=1"), callbacks=[killed_at(0)]
+    )
     assert (again.skipped, again.folder) == (True, first.folder)
     assert again.record.evaluations == first.record.evaluations
     assert "ssim" in again.record.metrics
@@ -116,7 +110,7 @@ OPTIMIZERS = ("lbfgs", "adam", "sgd", "rmsprop")
 @pytest.mark.parametrize("chosen", [*(f"optimizer={o}" for o in OPTIMIZERS), "canvas=spectral"])
 @pytest.mark.parametrize("stop", [5, 8, 11])
 def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
-    compose_config: Compose, chosen: str, stop: int
+    compose_config: Compose, chosen: str, stop: int, killed_at: Callable[[int], Any]
 ) -> None:
     settings = [
         STAGES,
@@ -128,9 +122,9 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
     settings += ["weights.unit=gradient", "record.snapshot_every=2"]
     whole = run(compose_config(*settings, "output=whole"))
     with pytest.raises(RuntimeError, match="killed"):
-        run(compose_config(*settings, "output=broken"), callbacks=[StopAt(stop)])
+        run(compose_config(*settings, "output=broken"), callbacks=[killed_at(stop)])
     continued = run(
-        compose_config(*settings, "output=broken"), callbacks=[StopAt(stop - 4)]
+        compose_config(*settings, "output=broken"), callbacks=[killed_at(stop - 4)]
     )  # never evaluated again
     assert canvas_of(continued) == canvas_of(whole)
     assert continued.record.evaluations == whole.record.evaluations == 12
@@ -143,18 +137,22 @@ def test_a_run_stopped_anywhere_ends_with_the_same_bytes(
         assert (continued.folder / "snapshots" / snapshot.name).read_bytes() == snapshot.read_bytes()
 
 
-def test_a_damaged_checkpoint_means_starting_again(compose_config: Compose) -> None:
+def test_a_damaged_checkpoint_means_starting_again(
+    compose_config: Compose, killed_at: Callable[[int], Any]
+) -> None:
     whole = run(compose_config("output=whole"))
     with pytest.raises(RuntimeError):
-        run(compose_config("record.checkpoint_every=1"), callbacks=[StopAt(3)])
+        run(compose_config("record.checkpoint_every=1"), callbacks=[killed_at(3)])
     (folder,) = Path("outputs/first").iterdir()
     (folder / "checkpoint.ckpt").write_bytes(b"not a checkpoint")
     assert canvas_of(run(compose_config())) == canvas_of(whole)
 
 
-def test_the_encoder_stays_out_of_checkpoints(compose_config: Compose) -> None:
+def test_the_encoder_stays_out_of_checkpoints(
+    compose_config: Compose, killed_at: Callable[[int], Any]
+) -> None:
     with pytest.raises(RuntimeError, match="killed"):
-        run(compose_config("record.checkpoint_every=2", "optimizer=sgd"), callbacks=[StopAt(3)])
+        run(compose_config("record.checkpoint_every=2", "optimizer=sgd"), callbacks=[killed_at(3)])
     (file,) = Path("outputs/first").glob("*/checkpoint.ckpt")
     with safe_open(file, "pt") as saved:  # readable with what others use, too
         shapes = [tuple(saved.get_slice(name).get_shape()) for name in saved.keys()]  # noqa: SIM118

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from commands import CommandServer
 from conftest import TINY
 from hydra import compose, initialize_config_dir
 
@@ -118,19 +116,15 @@ def test_the_example(capfd: pytest.CaptureFixture[str]) -> None:
 # ---------------------------------------------------------------------------- continuing
 
 
-def test_a_search_that_is_killed_goes_on_with_the_same_command(tmp_path: Path) -> None:
+def test_a_search_that_is_killed_goes_on_with_the_same_command(commands: CommandServer) -> None:
     # After two runs the proposals depend on the results of those before.
     learns_early = "hydra.sweeper.sampler={_target_:optuna.samplers.TPESampler,seed:0,n_startup_trials:2}"
-    typed = ["criterion=ssim", WEIGHTS, "steps=60", "record.checkpoint_every=5", learns_early]
-    command = [sys.executable, "-m", "nstbench", "run", "-m", "hydra/sweeper=optuna"]
-    command += ["hydra.sweeper.n_trials=6", *JUDGED, *typed]
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    killed = subprocess.Popen(command, env=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    typed = ["criterion=ssim", WEIGHTS, "steps=40", "record.checkpoint_every=5", learns_early]
+    killed = commands.start("run", "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", *JUDGED, *typed)
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and sum(r.state == "completed" for r in records().values()) < 3:
         time.sleep(0.005)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.kill()
     before = {name: run for name, run in records().items() if run.state == "completed"}
     assert 3 <= len(before) < 6
     written = {name: Path("outputs/first", name, "canvas.png").stat().st_mtime_ns for name in before}

@@ -1,4 +1,7 @@
-"""Sweeps of which something dies, as a user sees them: in processes of their own, with signals."""
+"""Sweeps of which something dies, as a user sees them: in processes of their own, with signals.
+
+`start` and `sweep` start Python anew, for tests of Slurm; here commands are forks, which start at once.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from commands import Command, CommandServer
 from conftest import TINY
 from misbehaviour import misbehaving
 
@@ -50,6 +54,11 @@ def sweep(*arguments: str, status: int = 0) -> str:
     return printed
 
 
+def begin(commands: CommandServer, *arguments: str) -> Command:
+    """Start a sweep that finds `misbehaviour`."""
+    return commands.start("run", "-m", *TINY, *arguments, environment=environment())
+
+
 def records(study: Path) -> dict[str, RunRecord]:
     found = {file.parent.name: RunRecord.read(file.parent) for file in study.glob("*/run.json")}
     return {name: record for name, record in found.items() if record is not None}
@@ -71,16 +80,20 @@ def wait_until(condition: Iterable[bool], seconds: float = 60) -> None:
         time.sleep(0.005)
 
 
-def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: dict[str, str]) -> None:
+def test_runs_that_raise_crash_hoard_and_hang_fail_alone(
+    tmp_path: Path, pair: dict[str, str], commands: CommandServer
+) -> None:
     values = ",".join([*BADLY, *WELL])
-    printed = sweep(
+    process = begin(
+        commands,
         *misbehaving(tmp_path / "own"),
         *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=bad", "steps=20"),
         f"loss.regularizer.misbehave.how={values}",
-        *("hydra/launcher=pool", "hydra.launcher.workers=2", "hydra.launcher.timeout=12"),
+        *("hydra/launcher=pool", "hydra.launcher.workers=2", "hydra.launcher.timeout=8"),
         "hydra.launcher.memory_limit=2GiB",
-        status=1,
     )
+    printed, _ = process.communicate()
+    assert process.returncode == 1, printed
     found = records(tmp_path / "out" / "bad")
     assert len(found) == 8
     by_how = {how(record): record for record in found.values()}
@@ -89,7 +102,7 @@ def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: d
         "raise": r"RuntimeError: the loss is out of order",
         "abort": r"its process was killed by SIGABRT",
         "memory": r"it used \d+ MiB of memory, more than memory_limit=2048 MiB",
-        "hang": r"it took longer than timeout=12 seconds",
+        "hang": r"it took longer than timeout=8 seconds",
     }
     assert "8 runs: 4 completed, 4 failed" in printed
     summary = printed.partition("8 runs:")[2]
@@ -111,17 +124,24 @@ def test_runs_that_raise_crash_hoard_and_hang_fail_alone(tmp_path: Path, pair: d
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("pool", marks=pytest.mark.slow)])
 def test_what_failed_is_tried_again_only_when_asked(
-    tmp_path: Path, pair: dict[str, str], launcher: str
+    tmp_path: Path,
+    pair: dict[str, str],
+    launcher: str,
+    commands: CommandServer,
 ) -> None:
     arguments = [
-        *misbehaving(tmp_path / "own"),
+        *("run", "-m", *TINY, *misbehaving(tmp_path / "own")),
         *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=again", "steps=20"),
         *("loss.regularizer.misbehave.how=raise,well", f"hydra/launcher={launcher}"),
     ]
     study = tmp_path / "out" / "again"
-    assert "2 runs: 1 completed, 1 failed" in sweep(*arguments, status=1)
+    process = commands.run(*arguments, environment=environment())
+    assert "2 runs: 1 completed, 1 failed" in process.printed
+    assert process.returncode == 1
     first = {name: (study / name / "run.json").read_bytes() for name in records(study)}
-    printed = sweep(*arguments, status=1)
+    process = commands.run(*arguments, environment=environment())
+    printed = process.printed
+    assert process.returncode == 1
     assert "2 runs: 0 completed, 1 done before, 1 failed" in printed
     assert "retry_failed=true" in printed
     assert {name: (study / name / "run.json").read_bytes() for name in records(study)} == first
@@ -129,14 +149,10 @@ def test_what_failed_is_tried_again_only_when_asked(
     mended = (Path(__file__).parent / "misbehaviour.py").read_text().replace('"raise"', '"never"')
     (tmp_path / "own" / "misbehaviour.py").write_text(mended)
     path = os.pathsep.join([str(tmp_path / "own"), str(ROOT)])
-    done = subprocess.run(
-        [*COMMAND, *arguments, "retry_failed=true"],
-        env={**environment(), "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "2 runs: 1 completed, 1 done before, 0 failed" in done.stdout
+    process = commands.run(*arguments, "retry_failed=true", environment={"PYTHONPATH": path})
+    printed = process.printed
+    assert process.returncode == 0, printed
+    assert "2 runs: 1 completed, 1 done before, 0 failed" in printed
     assert [r.state for r in records(study).values()] == ["completed", "completed"]
 
 
@@ -205,7 +221,7 @@ def test_a_sweep_that_is_killed_ends_with_the_same_bytes(
     ],
 )
 def test_ctrl_c_stops_where_the_same_command_continues(
-    tmp_path: Path, pair: dict[str, str], launcher: str, times: int
+    tmp_path: Path, pair: dict[str, str], launcher: str, times: int, commands: CommandServer
 ) -> None:
     arguments = [
         *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=stopped"),
@@ -213,7 +229,7 @@ def test_ctrl_c_stops_where_the_same_command_continues(
         *("record.curves_every=1", f"hydra/launcher={launcher}"),
     ]
     study = tmp_path / "out" / "stopped"
-    process = start(*arguments)
+    process = begin(commands, *arguments)
 
     def under_way() -> Iterable[bool]:
         while process.poll() is None:
@@ -244,12 +260,12 @@ def test_ctrl_c_stops_where_the_same_command_continues(
     assert next(iter(alone())), "processes of the sweep are left"
 
 
-def test_two_processes_share_a_sweep(tmp_path: Path, pair: dict[str, str]) -> None:
+def test_two_processes_share_a_sweep(tmp_path: Path, pair: dict[str, str], commands: CommandServer) -> None:
     arguments = [
         *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=shared"),
         *("canvas.start=noise", "seed=range(6)", "steps=150", "record.curves_every=1"),
     ]
-    both = [start(*arguments) for _ in range(2)]
+    both = [begin(commands, *arguments) for _ in range(2)]
     printed = [process.communicate(timeout=120)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     counts = [
@@ -267,19 +283,22 @@ def test_two_processes_share_a_sweep(tmp_path: Path, pair: dict[str, str]) -> No
 
 
 def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
-    tmp_path: Path, pair: dict[str, str]
+    tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=lost"]
-    sweep(*arguments, "canvas.start=noise", "seed=0,1")
+    sweep = ["run", "-m", *TINY, f"content={pair['photo']}", f"style={pair['painting']}", "output=out"]
+    sweep += ["study=lost", "canvas.start=noise", "seed=0,1"]
+    assert main(sweep) == 0
     (one, two) = sorted((tmp_path / "out" / "lost").glob("*/run.json"))
     for file in (one, two):
         file.write_text(file.read_text().replace('"completed"', '"running"'))
     owner = one.parent / ".owner"
     owner.write_text(json.dumps({"host": "node7", "pid": 1, "token": "x"}))
-    then = time.time() - STALE + 8  # its last beat: 8 seconds are left until it is taken for dead
+    then = time.time() - STALE + 4  # its last beat: 4 seconds are left until it is taken for dead
     os.utime(owner, (then, then))
-    printed = sweep(*arguments, "canvas.start=noise", "seed=0,1")
-    assert "2 runs: 2 completed, 0 failed" in printed
+    capfd.readouterr()
+    assert main(sweep) == 0
+    assert "2 runs: 2 completed, 0 failed" in capfd.readouterr().out
+    assert time.time() > then + STALE
     assert [record.state for record in records(tmp_path / "out" / "lost").values()] == ["completed"] * 2
 
 
@@ -306,7 +325,8 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line(
 
 
 def test_the_ledger_leaves_nothing_behind(tmp_path: Path, pair: dict[str, str]) -> None:
-    sweep(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=clean", "seed=0,1")
+    inputs = [f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=clean"]
+    assert main(["run", "-m", *TINY, *inputs, "seed=0,1"]) == 0
     inside = {p.name for p in (tmp_path / "out" / "clean" / ".sweep").iterdir()}
     assert inside == {"commands.txt", "multirun.yaml"}
     (line,) = (tmp_path / "out" / "clean" / ".sweep" / "commands.txt").read_text().splitlines()

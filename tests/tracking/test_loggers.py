@@ -23,7 +23,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 from nstbench.config.schema import Config
 from nstbench.errors import UserError
-from nstbench.modules.member import Evaluation, EvaluationCallback, Member
+from nstbench.modules.member import EvaluationCallback
 from nstbench.runs.run import Result, run
 from nstbench.tracking import loggers
 from nstbench.tracking.dashboards import Dashboards
@@ -33,15 +33,6 @@ from nstbench.tracking.wandb_login import wandb_key, wandb_mode
 Compose = Callable[..., Config]
 ALL = "logger=[wandb,tensorboard,csv]"
 SHOWN = ("record.curves_every=2", "record.snapshot_every=2", "metrics=fast")
-
-
-class StopAt(EvaluationCallback):
-    def __init__(self, evaluation: int) -> None:
-        self.evaluation = evaluation
-
-    def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        if evaluation.index == self.evaluation:
-            raise RuntimeError("killed")
 
 
 def wandb_runs(study: Path = Path("outputs/first")) -> list[Path]:
@@ -200,11 +191,11 @@ def test_dashboards_and_their_absence_leave_the_picture_alone(compose_config: Co
 
 
 def test_a_failed_run_is_closed_as_failed_and_the_next_attempt_has_curves_of_its_own(
-    compose_config: Compose,
+    compose_config: Compose, killed_at: Callable[[int], EvaluationCallback]
 ) -> None:
     settings = [ALL, "record.curves_every=1", "record.checkpoint_every=2", "steps=6"]
     with pytest.raises(RuntimeError, match="killed"):
-        run(compose_config(*settings), callbacks=[StopAt(3)])
+        run(compose_config(*settings), callbacks=[killed_at(3)])
     (failed,) = wandb_runs()
     said = summary_of(failed)
     assert (said["state"], said["exit_code"]) == ("failed", 1)
