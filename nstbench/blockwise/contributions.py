@@ -75,7 +75,7 @@ class Contribution:
         return maps if isinstance(self.loss, JointLoss) else maps[0], guide
 
     def _windows(self, block: Block, i: int) -> tuple[Window, Window]:
-        """Return a layer's windows in the maps of the crop and of the whole; all layers cover the same pixels."""
+        """Return a layer's windows in the crop's and the whole map; all layers cover the same pixels."""
         coarsest = self.strides.index(max(self.strides))
         factor = self.strides[coarsest] // self.strides[i]
         pairs = []

@@ -10,8 +10,8 @@ through them and the derivatives for them. So there are two passes over the bloc
    S = Σ S_block, these gradients, added where halos overlap, are that of the whole picture.
 
 Errors of single positions (content) are sums that need no first pass; the feature maps of the content picture
-are computed anew in every block instead of being kept. Terms on the pixels themselves are computed on the whole
-picture. Sums are added up in float64.
+are computed anew in every block instead of being kept. Terms on the pixels themselves are computed on the
+whole picture. Sums are added up in float64.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def check_guides(
     masks: Mapping[str, Masks],
     stages: Sequence[tuple[Shape, Sequence[Shape]]],
 ) -> None:
-    """Check, before anything is written, that all layers have positions in all regions and losses can use them.
+    """Check, before anything is written, that losses can use the guides and no layer is without positions.
 
     Args:
         how: Propagation of a mask to the positions of a layer.

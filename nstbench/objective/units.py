@@ -90,9 +90,7 @@ def gradients(
             of_layers = term.per_layer(features)
             total = torch.stack(list(of_layers.values())).sum()
             slope = torch.zeros_like(canvas)
-            if (
-                total.requires_grad
-            ):  # false where no layer of the term has a position that depends on the canvas
+            if total.requires_grad:  # false if no position of the term's layers depends on the canvas
                 (found,) = torch.autograd.grad(total, canvas, retain_graph=True, allow_unused=True)
                 slope = slope if found is None else found.detach()
             values[term.name] = {layer: v.detach() for layer, v in of_layers.items()}
