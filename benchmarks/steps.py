@@ -146,7 +146,7 @@ def our_step(
         canvas.grad = None
         if variant.graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        with encoding.in_force(canvas.device):
+        with encoding.tf32_allowed(canvas.device):
             total = objective(encode(canvas, objective.layers), canvas)[0].sum()
             torch.autograd.backward(total)
         return total
