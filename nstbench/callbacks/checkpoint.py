@@ -184,8 +184,8 @@ def latest_checkpoint(folder: Path, fingerprint: str) -> Saved | None:
     """Return the newest undamaged checkpoint, from which a run continues; None if it starts anew.
 
     A checkpoint that is damaged, or another run's, is reported in the log and not used. The runs of a
-    batch write theirs one after the other; where that was interrupted, all continue from the last step of which
-    all have a checkpoint.
+    batch write theirs one after the other; where that was interrupted, all continue from the last
+    step of which all have a checkpoint.
 
     Args:
         folder: Folder of the run.
@@ -203,7 +203,7 @@ def latest_checkpoint(folder: Path, fingerprint: str) -> Saved | None:
 
 
 def read_checkpoint(path: Path, fingerprint: str | None = None) -> Saved | None:
-    """Return an undamaged checkpoint; None if there is none, or if it cannot be used, which is logged.
+    """Return an undamaged checkpoint; None if there is none, or none that can be used, which is logged.
 
     Args:
         path: Path of the checkpoint.

@@ -42,8 +42,9 @@ class Job(Protocol):
 def run_jobs(jobs: Sequence[Job], size: int | None = 1) -> None:
     """Make the runs of jobs, ``size`` at a time.
 
-    Runs that are finished already keep their places, so that a sweep that is continued makes the same batches
-    as before: rounding depends on the number of canvases, and another batch changes the last bits of pictures.
+    Runs that are finished already keep their places, so that a sweep that is continued makes the same
+    batches as before: rounding depends on the number of canvases, and in another batch the last bits of a
+    picture differ.
 
     Args:
         jobs: Jobs whose runs may be optimised together.

@@ -420,7 +420,7 @@ def guide_of(masks: dict[str, str], mask: str) -> str:
                 "loss/style=mrf",
                 "loss.style.mrf.layers=[relu1_1]",
             ],
-            r"loss\.style\.mrf: it cannot use the guide of region sky at relu1_1: .* no 3×3 patch",
+            r"loss\.style\.mrf: it cannot use the guide of region sky at relu1_1: .* centre of a 3×3 patch",
         ),
     ],
 )
