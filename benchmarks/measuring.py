@@ -55,7 +55,7 @@ def product_flops(device: torch.device) -> int:
 
 
 def product(precision: str, device: torch.device) -> Callable[[], object]:
-    """Return the product of large square matrices in a precision: the highest speed that the device reaches."""
+    """Return the product of large square matrices in a precision: the highest speed of a device."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(_edge(device), _edge(device), dtype=dtype, device=device) for _ in range(2))
 
