@@ -1,4 +1,4 @@
-"""What is gained by optimising runs as a batch? A batch of 8 against 8 runs one after the other.
+"""The time of a batch of 8 runs, compared with that of 8 runs one after the other.
 
     python -m benchmarks.batching                       # on a GPU where there is one, else on the CPU
     python -m benchmarks.batching --device cpu --sizes 64 --encoders procedural
@@ -45,7 +45,7 @@ STYLES = ("procedural:woodcut", "procedural:mosaic", "procedural:glass", "proced
 
 
 class Stopwatch(pl.Callback):
-    """Add up the seconds from the first step of fits to their last."""
+    """Sum of the seconds from the first to the last step of every fit."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.seconds = device, 0.0
@@ -59,7 +59,7 @@ class Stopwatch(pl.Callback):
         self.seconds += self._now() - self.began
 
     def read(self) -> float:
-        """Return the seconds, and begin anew."""
+        """Return the seconds, and reset them."""
         seconds, self.seconds = self.seconds, 0.0
         return seconds
 
@@ -70,7 +70,7 @@ class Stopwatch(pl.Callback):
 
 
 def begin(output: str, number: int, watch: Stopwatch, overrides: Sequence[str]) -> list[Run]:
-    """Open as many runs, and begin the first stage of each."""
+    """Open runs, and begin the first stage of each."""
     runs, encoded = [], EncodedPictures()
     for i in range(number):
         own = [f"seed={i}", f"pictures.style={STYLES[i % len(STYLES)]}", f"weights.style={10 + i}"]
@@ -118,11 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--encoders", nargs="+", choices=list(ENCODERS), default=list(ENCODERS))
-    parser.add_argument("--sizes", nargs="+", type=int, default=[64, 128, 256], help="of canvases, px")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[64, 128, 256], help="sizes of canvases, px")
     parser.add_argument("--optimizer", default="lbfgs")
     parser.add_argument("--runs", type=int, default=8)
-    parser.add_argument("--size", choices=["all", "auto"], default="all", help="of batches")
-    parser.add_argument("--steps", type=int, default=10, help="of a round")
+    parser.add_argument("--size", choices=["all", "auto"], default="all", help="size of batches")
+    parser.add_argument("--steps", type=int, default=10, help="steps of a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("overrides", nargs="*", help="settings of the runs, such as loss/style=[moments]")
     given = parser.parse_args(arguments)

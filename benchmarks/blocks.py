@@ -1,4 +1,4 @@
-"""What exact blocks cost and save: seconds and peak memory of one full gradient, whole and in blocks.
+"""Seconds and peak memory of one full gradient, of the whole picture and in exact blocks.
 
 The objective is the usual one (content at relu4_1, Gram matrices at relu1_1 … relu4_1, total variation), on a
 VGG-19 of full width with random weights: what it costs depends on shapes, not on training. Content, style
@@ -99,7 +99,7 @@ def measure(tile: int | None, size: int, device: torch.device) -> dict[str, floa
 
 
 def peak(device: torch.device) -> int:
-    """Return the most memory that this process held at once."""
+    """Return the peak memory of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status")
@@ -116,7 +116,7 @@ def apart(tile: int, size: int, device: torch.device, dtype: torch.dtype) -> flo
 
 
 def in_a_process(tile: int | None, size: int, device: torch.device) -> dict[str, float] | None:
-    """Return `measure` of a process of its own; None if it did not survive."""
+    """Return the result of `measure` in a process of its own; None if the process failed."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""How true `nstbench run --dry-run` is: seconds and memory, predicted and then seen.
+"""The accuracy of `nstbench run --dry-run`: seconds and memory, predicted and measured.
 
 Each configuration is predicted in one process and run in another, from the command to its end. Those with
 few steps are large: they show what is extrapolated.
@@ -62,8 +62,8 @@ def predicted(overrides: Sequence[str]) -> dict[str, float]:
     }
 
 
-def seen(overrides: Sequence[str]) -> dict[str, float]:
-    """Run it; return its seconds and bytes."""
+def measured(overrides: Sequence[str]) -> dict[str, float]:
+    """Make the run; return its seconds and bytes."""
     with tempfile.TemporaryDirectory() as output:
         began = time.perf_counter()
         typed = [*overrides, f"output={output}", "record.progress=false", "trainer.check_memory=false"]
@@ -80,7 +80,7 @@ def row(overrides: Sequence[str]) -> str:
     typed = [*overrides, "logger=none"]
     command = [sys.executable, "-m", "benchmarks.cost", "--predict", *typed]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    guess, truth = json.loads(told.splitlines()[-1]), seen(typed)
+    guess, truth = json.loads(told.splitlines()[-1]), measured(typed)
     cells = [
         f"`{shlex.join(overrides) or 'as configured'}`",
         "extrapolated" if guess["extrapolated"] else "",

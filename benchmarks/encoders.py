@@ -1,4 +1,4 @@
-"""Which encoder has the eyes for style transfer? The same pictures through each, judged by the others.
+"""A comparison of encoders: the same pictures are made with each, and judged by the others.
 
     python -m benchmarks.encoders                                     # four pairs at 256 px
     python -m benchmarks.encoders --encoders random procedural,pooling=max vgg19 --texture
@@ -86,7 +86,7 @@ class Judge:
     """An encoder's measures of the pictures made from one pair, in the pair's units."""
 
     def __init__(self, encoder: Encoder, content: Tensor, style: Tensor) -> None:
-        self.encoder = encoder.cpu()  # a run may have moved it
+        self.encoder = encoder.cpu()  # a run may have moved it to another device
         content_grams, self.maps = self._see(content)
         self.grams, _ = self._see(style)
         self.style_unit = distance(content_grams, self.grams)
@@ -119,19 +119,19 @@ def composed(overrides: Sequence[str]) -> Config:
     """Return the checked configuration; Hydra has been initialised."""
     try:
         plain = compose("config", overrides=list(overrides))
-    except Exception as error:  # what is typed makes Hydra raise anything
+    except Exception as error:  # Hydra raises errors of many classes
         raise as_user_error(error, overrides) from error
     return validate(plain)
 
 
 def encoder_overrides(name: str) -> list[str]:
-    """Return what selects an encoder: of `VARIANTS` or conf/encoder, settings after commas."""
+    """Return the overrides that select an encoder: of `VARIANTS` or conf/encoder, settings after commas."""
     option, *settings = VARIANTS.get(name, name).split(",")
     return overrides_from([f"encoder={option}", *(f"encoder.{setting}" for setting in settings)])
 
 
 def kin(one: str, other: str) -> bool:
-    """Tell whether two encoders are the same option of conf/encoder."""
+    """Return whether two encoders are the same option of conf/encoder."""
     return encoder_overrides(one)[0] == encoder_overrides(other)[0]
 
 
@@ -139,7 +139,7 @@ def available(names: Sequence[str]) -> dict[str, Encoder]:
     """Return the encoders whose weights are on this machine; print a line about each other one.
 
     Raises:
-        UserError: no such option or setting, or no encoder is left.
+        UserError: There is no such option or setting, or no encoder is left.
     """
     found = {}
     for name in names:
@@ -157,7 +157,7 @@ def available(names: Sequence[str]) -> dict[str, Encoder]:
 
 
 def overrides_of(case: Case) -> list[str]:
-    """Return what would be typed for a picture."""
+    """Return the overrides of a picture."""
     content = [f"pictures.content={_quoted(case.content)}"] if case.content else TEXTURE
     style = [f"pictures.style={_quoted(case.style)}", f"loss/style=[{case.loss}]"]
     own = [*encoder_overrides(case.encoder), f"canvas={case.canvas}"]
@@ -180,7 +180,7 @@ def pair_of(config: Config) -> tuple[Tensor, Tensor]:
 
 
 def paint(configs: Mapping[Case, Config]) -> Done:
-    """Run what was not run before; print a line about each. A run that diverges is left out."""
+    """Make the runs that are not finished; print a line about each. A run that diverges is left out."""
     done = {}
     for number, (case, config) in enumerate(configs.items(), start=1):
         name = f"{case.content or 'texture'}, {case.style}, {case.loss}, {case.encoder}, {case.canvas}"
@@ -196,7 +196,7 @@ def paint(configs: Mapping[Case, Config]) -> Done:
 
 
 def rows_of(done: Done, pairs: Pairs, encoders: Mapping[str, Encoder]) -> list[Row]:
-    """Let every encoder judge every picture: one row each."""
+    """Return a row for every picture and every encoder that judges it."""
     rows = []
     for name, encoder in encoders.items():
         judges = {key: Judge(encoder, *pair) for key, pair in pairs.items()}
@@ -259,7 +259,7 @@ def sheet(rows: Sequence[Row], cases: Sequence[Case], done: Done, pairs: Pairs) 
 
 
 def arguments_of(typed: Sequence[str]) -> argparse.Namespace:
-    """Return what was typed, or the defaults."""
+    """Return the parsed arguments."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--size", type=int, default=256)
@@ -279,7 +279,7 @@ def main(typed: Sequence[str]) -> None:
     """Run, judge, print and draw.
 
     Raises:
-        UserError: something that was asked for cannot be used.
+        UserError: An argument cannot be used.
     """
     asked = arguments_of(typed)
     own = [f"size={asked.size}", f"steps={asked.steps}", f"output={_quoted(str(asked.output))}"]

@@ -1,4 +1,4 @@
-"""What every formulation costs: milliseconds forward and backward, and peak memory.
+"""The cost of every formulation: milliseconds of a forward and backward pass, and peak memory.
 
 On the feature maps of two sample pictures in a VGG-19 with random weights (what a loss costs depends
 on shapes, not on training): one layer at a time, relu1_1 … relu5_1, and as configured in conf/loss,
@@ -10,7 +10,7 @@ Gram loss on the style layers it is compared with, so that a busy machine slows 
     python -m benchmarks.losses --sizes 128 --only gram mrf
 
 Memory is the process's high-water mark above what it held before the call (Linux); on a GPU, PyTorch's
-own count. An evaluation that takes longer than 25 seconds is given up, and marked so.
+own count. An evaluation that takes longer than 25 seconds is stopped and marked.
 """
 
 from __future__ import annotations
@@ -49,21 +49,21 @@ CONTENT, STYLE = "sample:astronaut", "sample:coffee"
 CONFIGURED = "configured"
 README, RESULTS = Path(__file__).with_name("README.md"), Path(__file__).with_name("losses.json")
 PATIENCE = 25
-"""Seconds after which an evaluation is given up."""
+"""Seconds after which an evaluation is stopped."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one evaluation of a term and its gradient cost.
+    """The cost of one evaluation of a term and its gradient.
 
     Attributes:
-        role: of the term.
-        name: its option in conf/loss/<role>.
-        size: of the pictures, in pixels.
-        layer: one layer, or ``configured``: all that the option looks at.
-        milliseconds: median; None if it was given up.
-        gram: median of the Gram loss at the same layer, or as configured, alternating.
-        megabytes: above what was held before.
+        role: Role of the term.
+        name: Name of its option in conf/loss/<role>.
+        size: Size of the pictures, in pixels.
+        layer: Layer, or ``configured``: all layers of the option.
+        milliseconds: Median time; None if the evaluation took too long.
+        gram: Median time of the Gram loss at the same layer, or as configured, measured in turn.
+        megabytes: Peak memory above that before the evaluation.
     """
 
     role: str
@@ -81,7 +81,7 @@ def nodes(role: Role) -> dict[str, Mapping[str, Any]]:
 
 
 class Bench:
-    """The feature maps of a content and a style picture, and terms that have seen them."""
+    """The feature maps of a content and a style picture, and terms with targets of them."""
 
     def __init__(self, size: int, device: torch.device) -> None:
         self.device = device
@@ -99,7 +99,7 @@ class Bench:
         return {**self.encoder(picture, self.layers), CANVAS: picture}
 
     def term(self, role: Role, name: str, layer: str) -> Term | None:
-        """Return a term that remembers its picture; None if it does not look at single layers."""
+        """Return a term with its target; None if it does not compare single layers."""
         node = dict(nodes(role)[name])
         if layer != CONFIGURED:
             node |= {"layers": [layer], "layer_weights": "mean"}
@@ -129,7 +129,7 @@ class Bench:
 
 @contextmanager
 def patience(limit: int) -> Iterator[None]:
-    """Raise TimeoutError inside when it takes longer."""
+    """Raise TimeoutError if the block takes longer."""
 
     def give_up(*_: object) -> None:
         raise TimeoutError
@@ -143,7 +143,7 @@ def patience(limit: int) -> Iterator[None]:
 
 
 def seconds(evaluate: Callable[[], None]) -> float:
-    """Return how long one call takes."""
+    """Return the seconds of one call."""
     began = time.perf_counter()
     evaluate()
     return time.perf_counter() - began

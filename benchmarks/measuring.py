@@ -1,4 +1,4 @@
-"""What the benchmarks of speed share: clocks, the device's peak, and tables in benchmarks/README.md."""
+"""Timing, the device's peak, and tables in benchmarks/README.md, for the benchmarks of speed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def product_flops(device: torch.device) -> int:
 
 
 def product(precision: str, device: torch.device) -> Callable[[], object]:
-    """Return the product of large square matrices in a precision: what a device can reach at all."""
+    """Return the product of large square matrices in a precision: the highest speed of a device."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.randn(_edge(device), _edge(device), dtype=dtype, device=device) for _ in range(2))
 
@@ -71,7 +71,7 @@ def product(precision: str, device: torch.device) -> Callable[[], object]:
 
 
 def machine(device: torch.device) -> str:
-    """Return what a table says of where it was measured."""
+    """Return the description of this machine above a table."""
     if device.type == "cuda":
         where = f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}"
     else:

@@ -1,4 +1,4 @@
-"""What nstbench costs beyond a plain PyTorch loop: the ratio of their step times.
+"""The time of a step of nstbench, compared with that of a plain PyTorch loop.
 
 Both run the same encoder, losses and L-BFGS on the pixels of the same pictures, in one process,
 alternating block by block, so that a busy machine slows both alike. nstbench's side is the run a user
@@ -35,11 +35,11 @@ BLOCK = 10
 
 
 class Alternate(pl.Callback):
-    """Let the plain loop take its turn after every block of nstbench's steps, and time both.
+    """Make a block of the plain loop's steps after every block of nstbench's, and time both.
 
     Args:
-        plain_step: one step of the plain loop.
-        synchronize: waits for the device.
+        plain_step: Function that makes a step of the plain loop.
+        synchronize: Function that waits for the device.
     """
 
     def __init__(self, plain_step: Callable[[], object], synchronize: Callable[[], object]) -> None:
@@ -52,12 +52,12 @@ class Alternate(pl.Callback):
         self.began = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        """Give the plain loop its turn when nstbench has finished a block, checkpoints and all."""
+        """Make a block of the plain loop's steps when nstbench has finished one, with its checkpoints."""
         if trainer.global_step and trainer.global_step % BLOCK == 0:
             self._turn()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Give the plain loop its last turn, so that both have made as many steps."""
+        """Make the plain loop's last block, so that both have made as many steps."""
         self._turn()
 
     def _turn(self) -> None:
@@ -84,7 +84,7 @@ def main(overrides: Sequence[str]) -> float:
         turns = Alternate(step, synchronizer(plain_loop.device))
         record = run(config, callbacks=[turns]).record
         last = float(step())  # of the canvas before this step
-    # The first block pays for what is allocated once.
+    # The first block includes allocations that are made once.
     ours, plain = statistics.median(turns.ours[1:]), statistics.median(turns.plain[1:])
     print(f"device        {record.device}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     done, final, blocks = len(turns.plain) * BLOCK, record.final_losses["loss/total"], len(turns.ours) - 1

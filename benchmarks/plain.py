@@ -28,13 +28,13 @@ class PlainLoop:
     """The default objective written out, minimised on pixels by L-BFGS at one size in float32.
 
     Args:
-        config: its pictures, encoder, size and weights; the rest of it is not looked at.
+        config: Configuration, of which the pictures, encoder, size and weights are used.
 
     Attributes:
-        device: where it computes.
-        canvas: the pixels, ``(1, 3, H, W)``.
-        seconds: that the targets took, and every step since.
-        steps: made so far.
+        device: Device of the canvas.
+        canvas: Pixels of the canvas, ``(1, 3, H, W)``.
+        seconds: Seconds of the targets and of every step so far.
+        steps: Number of steps made so far.
     """
 
     def __init__(self, config: Config) -> None:

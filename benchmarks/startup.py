@@ -1,4 +1,4 @@
-"""How long from a command to its first answer: ``--help``, a mistake, and the first step of a run.
+"""Seconds from a command to its first output: ``--help``, an error, and the first step of a run.
 
 Each command is started anew, in turn with the others, and with a script that only imports torch and
 Lightning: what no run on them can start without. The first step is made when the first row of

@@ -1,4 +1,4 @@
-"""What a step costs in every precision and layout: seconds, FLOPs, and the share of the device's peak.
+"""The cost of a step in every precision and layout: seconds, FLOPs, and the share of the device's peak.
 
 One evaluation of the objective and its gradient on the canvas, which is nearly all of a step: content, Gram
 and total variation on the encoder's default layers. The first row is a plain PyTorch loop in float32, as
@@ -59,10 +59,10 @@ class Variant:
     """One way to compute a step.
 
     Attributes:
-        precision: of the encoder.
-        channels_last: see `Encoding`.
-        compiled: likewise.
-        graphs: compiled with CUDA graphs.
+        precision: Precision of the encoder.
+        channels_last: Whether feature maps are channels-last; see `Encoding`.
+        compiled: Whether the encoder is compiled; see `Encoding`.
+        graphs: Whether it is compiled with CUDA graphs.
     """
 
     precision: Precision
@@ -77,7 +77,7 @@ class Variant:
 
 
 def variants(device: torch.device, compiled: bool) -> list[Variant]:
-    """Return what is worth measuring on a device."""
+    """Return the variants that are measured on a device."""
     precisions: list[Precision] = ["fp32", "bf16"]
     if device.type == "cuda":
         precisions.insert(1, "tf32")
@@ -146,7 +146,7 @@ def our_step(
         canvas.grad = None
         if variant.graphs:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
-        with encoding.in_force(canvas.device):
+        with encoding.tf32_allowed(canvas.device):
             total = objective(encode(canvas, objective.layers), canvas)[0].sum()
             torch.autograd.backward(total)
         return total

@@ -1,4 +1,4 @@
-"""How soon a schedule is where a plain loop gets: seconds until the same objective, at full size in float32.
+"""Seconds until a schedule reaches the final objective of a plain loop, at full size in float32.
 
 The plain loop makes 500 L-BFGS steps on the pixels at the full size. Beside it, in the same process and
 in turn, nstbench runs a schedule with the same encoder, pictures and objective. The canvas of its last
@@ -36,13 +36,13 @@ from nstbench.runs.run import run
 
 
 class Race(EvaluationCallback):
-    """Judge nstbench's canvases by the plain loop's objective, and let that loop take its turns.
+    """Evaluate nstbench's canvases with the plain loop's objective, and make that loop's steps in turn.
 
     Args:
-        plain: the other.
-        steps: that it is to make.
-        stages: of the schedule.
-        every: evaluations between canvases that are judged.
+        plain: Plain loop.
+        steps: Steps of the plain loop.
+        stages: Number of stages of the schedule.
+        every: Evaluations between canvases that are evaluated with the plain loop's objective.
     """
 
     def __init__(self, plain: PlainLoop, steps: int, stages: int, every: int) -> None:
@@ -53,11 +53,11 @@ class Race(EvaluationCallback):
 
     @property
     def seconds(self) -> float:
-        """Seconds of nstbench's, without the turns of others."""
+        """Seconds of nstbench, without those of the plain loop."""
         return time.perf_counter() - self.began - self.stopped
 
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        """Judge a canvas of the last stage, if one is due."""
+        """Evaluate a canvas of the last stage, if one is due."""
         if evaluation.stage == self.stages - 1 and evaluation.index % self.every == 0:
             self._synchronize()
             seconds, began = self.seconds, time.perf_counter()
@@ -66,7 +66,7 @@ class Race(EvaluationCallback):
             self.stopped += time.perf_counter() - began
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Let the plain loop catch up."""
+        """Make the plain loop's steps, up to the number of nstbench's."""
         self._synchronize()
         seconds, began = self.seconds, time.perf_counter()
         while self.plain.steps < self.steps and self.plain.seconds < seconds:
@@ -74,7 +74,7 @@ class Race(EvaluationCallback):
         self.stopped += time.perf_counter() - began
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """See that the plain loop's tensors are where they were: stages move modules about."""
+        """Move the plain loop's tensors back to the device: stages move modules."""
         self.plain.encoder.to(self.plain.device)
 
     def reached(self, goal: float) -> float | None:
@@ -90,7 +90,7 @@ def main(typed: Sequence[str]) -> float | None:
     """Print both times and their ratio; return the ratio, None where the goal was not reached."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("overrides", nargs="*", help="as of nstbench run")
+    parser.add_argument("overrides", nargs="*", help="overrides, as for nstbench run")
     parser.add_argument("--plain-steps", type=int, default=500)
     parser.add_argument("--every", type=int, default=2, help="evaluations between judged canvases")
     parser.add_argument("--pictures", type=Path, help="a folder for both pictures")
@@ -118,7 +118,7 @@ def main(typed: Sequence[str]) -> float | None:
     stages = ", ".join(f"{s['steps']} at {s['size']} px {s['precision']}" for s in result.record.stages)
     print(f"nstbench      {total:.1f} s in all ({stages}); objective {final:.5g}, {final / goal:.3f} × plain")
     if reached is None:
-        print("              it did not get as far")
+        print("              it did not reach the plain loop's objective")
     else:
         print(f"as good after {reached:.1f} s: {reached / plain.seconds:.3f} × plain")
     if asked.pictures:

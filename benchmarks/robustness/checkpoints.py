@@ -145,7 +145,7 @@ def _try(victims: Interrupted, trial: Path, way: Way, rng: Random) -> list[Fault
     label = f"append study/{chosen.parent.name}/curves.csv"
     refused = _rows_written(trial / "moments")[label] > victims.rows[label]
     if changed and refused and not said:
-        faults.append(Fault("not said", f"{chosen.name} was refused without a word"))
+        faults.append(Fault("not said", f"{chosen.name} was refused and no reason was logged"))
     if (trial / "code-was-run").exists():
         faults.append(Fault("code", "code from the checkpoint was run"))
     if outcome.megabytes > _MOST_MEGABYTES:

@@ -1,15 +1,15 @@
 """A picture in blocks whose feature maps, put together, are those of the whole picture.
 
-A block is cut with a halo: as much of the picture around it as its positions see. Two things make its
-features those of the whole, to the last rounding:
+A block is cut with a halo: the pixels around it on which its positions depend. Two rules make its
+feature maps equal to those of the whole, up to rounding:
 
 - it begins at a multiple of the deepest stride, so that its positions lie on the grid of the whole;
 - a border of the picture is a border of the block, where the encoder pads as it does in the whole;
-  what it pads at the block's other borders is seen by the halo's positions only, which are dropped.
+  padding at the block's other borders affects only the halo's positions, which are dropped.
 
 Along one side, blocks begin at pixels t_0 = 0, t_1, …, and a position i of a layer of stride s belongs to the
-block in which pixel i·s lies; so each belongs to one. It sees the pixels ``first + i·s ± (field - 1)/2``
-(`nstbench.encoders.base.LayerInfo`).
+block that contains pixel i·s; so each belongs to one block. It depends on the pixels
+``first + i·s ± (field - 1)/2`` (`nstbench.encoders.base.LayerInfo`).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Block:
     """A part of a picture.
 
     Attributes:
-        crop: of the picture: the part with its halo.
-        inside: of each layer, the positions of the crop's map that are the block's; a layer is missing where
-            the block has none.
-        whole: the same positions in the map of the whole picture.
+        crop: Rows and columns of the picture that the block covers, with its halo.
+        inside: Positions of the crop's map that belong to the block, by layer; a layer at which the block has
+            no positions is missing.
+        whole: The same positions in the map of the whole picture, by layer.
     """
 
     crop: Window
@@ -47,7 +47,7 @@ class Block:
 
     @property
     def layers(self) -> list[str]:
-        """The layers at which it has positions."""
+        """Layers at which the block has positions."""
         return list(self.inside)
 
 
@@ -55,10 +55,10 @@ def cut(encoder: Encoder, layers: Sequence[str], shape: Shape, tile: int) -> lis
     """Return a picture's blocks, left to right and top to bottom.
 
     Args:
-        encoder: checked by `check_blocks`.
-        layers: whose positions are to be computed.
-        shape: height and width of the picture.
-        tile: about how many pixels a block has on a side, without its halo.
+        encoder: Encoder, checked by `check_blocks`.
+        layers: Layers whose feature maps are to be computed.
+        shape: Height and width of the picture.
+        tile: Approximate number of pixels on a side of a block, without its halo.
     """
     infos = {layer: encoder.layers[layer] for layer in layers}
     maps = map_shapes(encoder, layers, shape)
@@ -69,9 +69,9 @@ def cut(encoder: Encoder, layers: Sequence[str], shape: Shape, tile: int) -> lis
     blocks = []
     for row in rows:
         for column in columns:
-            seen = [layer for layer in layers if layer in row.inside and layer in column.inside]
-            inside = {layer: (row.inside[layer], column.inside[layer]) for layer in seen}
-            whole = {layer: (row.whole[layer], column.whole[layer]) for layer in seen}
+            present = [layer for layer in layers if layer in row.inside and layer in column.inside]
+            inside = {layer: (row.inside[layer], column.inside[layer]) for layer in present}
+            whole = {layer: (row.whole[layer], column.whole[layer]) for layer in present}
             blocks.append(Block((row.crop, column.crop), inside, whole))
     return [block for block in blocks if block.layers]
 
@@ -88,7 +88,7 @@ class _Stretch:
 def _stretches(
     infos: Mapping[str, LayerInfo], positions: Mapping[str, int], length: int, tile: int
 ) -> Iterator[_Stretch]:
-    """Cut one side of ``length`` pixels, with so many positions at each layer, into parts of equal size."""
+    """Cut one side of ``length`` pixels, with ``positions`` at each layer, into parts of about equal size."""
     grid = math.lcm(*(info.stride for info in infos.values()))
     parts = max(1, math.ceil(length / tile))
     begins = sorted({round(k * length / parts / grid) * grid for k in range(parts)})
@@ -101,7 +101,7 @@ def _stretches(
             if a == b:
                 continue
             whole[layer] = slice(a, b)
-            low, high = _sees(info, a, b)
+            low, high = _field_of(info, a, b)
             lowest, highest = min(lowest, low), max(highest, high)
         start = max(0, lowest // grid * grid)
         inside = {
@@ -111,35 +111,37 @@ def _stretches(
         yield _Stretch(slice(start, min(length, highest)), inside, whole)
 
 
-def _sees(info: LayerInfo, a: int, b: int) -> tuple[int, int]:
-    """Return the first pixel that positions a to b - 1 see, and the one after the last."""
+def _field_of(info: LayerInfo, a: int, b: int) -> tuple[int, int]:
+    """Return the first pixel on which positions a to b - 1 depend, and the one after the last."""
     assert info.receptive_field is not None
     reach = info.receptive_field - 1
-    if info.first is None:  # somewhere around: padded at one side or the other, or not at all
+    if info.first is None:  # the offset is unknown: padding may be on either side, or on none
         return a * info.stride - reach, (b - 1) * info.stride + reach + 1
     low, high = info.first - reach / 2, info.first + reach / 2
     return math.floor(low + a * info.stride), math.ceil(high + (b - 1) * info.stride) + 1
 
 
 def check_blocks(encoder: Encoder, layers: Sequence[str], setting: str, tile: int) -> None:
-    """Refuse an encoder, or layers of it, whose features are not those of blocks.
+    """Check that feature maps of blocks, put together, are those of the whole picture.
 
     Raises:
-        UserError: naming ``setting``.
+        UserError: They are not, for this encoder or a layer; the error names ``setting``.
     """
     if wraps_around(encoder):
-        reason = "with circular padding, positions at a border see the opposite one"
+        reason = "with circular padding, positions at a border depend on the opposite border"
         raise UserError(setting, tile, reason, "Add encoder.padding=zeros.")
     for layer in layers:
         info = encoder.layers[layer]
         if info.receptive_field is None or (info.first is None and not _is_local(encoder, layer)):
-            reason = f"a position of {layer} sees all of the picture, or nobody knows how much of it"
+            reason = (
+                f"a position of {layer} depends on the whole picture, or its receptive field is not known"
+            )
             raise UserError(setting, tile, reason, f"Remove it, or choose other layers than {layer}.")
 
 
 @torch.no_grad()
 def _is_local(encoder: Encoder, layer: str) -> bool:
-    """Tell, by trying, whether blocks of a long and narrow picture have its features at a layer."""
+    """Return whether blocks of a long and narrow picture of noise have its feature maps at a layer."""
     field, stride = encoder.layers[layer].receptive_field or 1, encoder.layers[layer].stride
     narrow = encoder.smallest_picture([layer])
     parameter = next(encoder.parameters())
@@ -148,9 +150,9 @@ def _is_local(encoder: Encoder, layer: str) -> bool:
     for picture in (strip, strip.transpose(2, 3)):
         whole = encoder(picture, [layer])[layer]
         for block in cut(encoder, [layer], (picture.shape[2], picture.shape[3]), max(stride, field // 2)):
-            mine = at(encoder(at(picture, block.crop), [layer])[layer], block.inside[layer])
-            theirs = at(whole, block.whole[layer])
-            if mine.shape != theirs.shape or (mine - theirs).norm() > 1e-4 * theirs.norm():
+            of_block = at(encoder(at(picture, block.crop), [layer])[layer], block.inside[layer])
+            expected = at(whole, block.whole[layer])
+            if of_block.shape != expected.shape or (of_block - expected).norm() > 1e-4 * expected.norm():
                 return False
     return True
 

@@ -1,4 +1,4 @@
-"""What the blocks of a picture contribute to the value of a part of a term."""
+"""Contributions of the blocks of a picture to the value of a part of a term."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Contribution:
     Attributes:
         term: Term.
         part: Part of the term.
-        guide: Weight of each position, ``(1, 1, h, w)`` for the finest map; None: all count alike.
+        guide: Weight of each position, ``(1, 1, h, w)`` for the finest map; None: all weigh the same.
         strides: Stride of each layer of the part's view.
     """
 
@@ -48,34 +48,34 @@ class Contribution:
 
     @property
     def loss(self) -> Any:
-        """The term's loss: an `AdditiveLoss` or a `PositionwiseLoss`."""
+        """Loss of the term: an `AdditiveLoss` or a `PositionwiseLoss`."""
         return self.term.loss
 
     @property
     def unguided(self) -> Contribution:
-        """The same without a guide."""
+        """The same contribution without a guide."""
         return replace(self, guide=None)
 
     @property
     def layers(self) -> list[str]:
-        """The layers whose maps are compared together."""
+        """Layers whose maps are compared together."""
         return self.part.view.split("+")
 
     def maps(self, features: Features, block: Block) -> tuple[Any, Tensor | None] | None:
-        """Return the maps and the guide at the block's positions; None if no position counts."""
+        """Return the maps and the guide at the block's positions; None if all of them have weight 0."""
         if any(layer not in block.inside for layer in self.layers):
             return None
         windows = [self._windows(block, i) for i in range(len(self.layers))]
         maps = [at(features[layer], own) for layer, (own, _) in zip(self.layers, windows, strict=True)]
         guide = None
-        if self.guide is not None:  # it is of the finest map
+        if self.guide is not None:  # it has the shape of the finest map
             guide = at(self.guide, windows[self.strides.index(min(self.strides))][1])
             if not guide.max() > 0:
                 return None
         return maps if isinstance(self.loss, JointLoss) else maps[0], guide
 
     def _windows(self, block: Block, i: int) -> tuple[Window, Window]:
-        """Return a layer's windows of the crop's map and of the whole: of layers together, of one place."""
+        """Return a layer's windows in the crop's and the whole map; all layers cover the same pixels."""
         coarsest = self.strides.index(max(self.strides))
         factor = self.strides[coarsest] // self.strides[i]
         pairs = []

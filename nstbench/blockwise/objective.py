@@ -1,17 +1,17 @@
 """The objective and its gradient on pictures of any size, exactly, block by block.
 
-A loss of sums over positions needs to know of the rest of the picture no more than how its value
-changes with the sums. So there are two passes over the blocks (`nstbench.blockwise.blocks`):
+The value of an additive loss depends on the picture only through sums over positions, and its gradient only
+through them and the derivatives for them. So there are two passes over the blocks
+(`nstbench.blockwise.blocks`):
 
 1. without gradients, the sums S of every layer are added up; then the values, and their
    derivatives for the sums, ``∂L/∂S``, which are small matrices;
-2. with gradients, each block's contribution ``⟨∂L/∂S, S_block⟩`` is taken back to its pixels. As S = Σ
-S_block,
-   these gradients add up to that of the whole, where halos overlap.
+2. with gradients, each block's contribution ``⟨∂L/∂S, S_block⟩`` is propagated back to its pixels. As
+   S = Σ S_block, these gradients, added where halos overlap, are that of the whole picture.
 
-Errors of single positions (content) are sums that need no first pass; the content's features are computed
-anew in every block instead of being kept. Terms on the pixels themselves are computed on the whole picture.
-Sums are added up in float64.
+Errors of single positions (content) are sums that need no first pass; the feature maps of the content picture
+are computed anew in every block instead of being kept. Terms on the pixels themselves are computed on the
+whole picture. Sums are added up in float64.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Encode = Callable[[Tensor, Sequence[str]], Features]
 
 
 class BlockwiseObjective:
-    """Evaluates the terms of an objective block by block, and computes their targets likewise.
+    """Evaluates the terms of an objective, and computes their targets, block by block.
 
     Args:
         encoder: Encoder, checked by `nstbench.blockwise.blocks.check_blocks`.
@@ -43,14 +43,14 @@ class BlockwiseObjective:
         tile: Approximate number of pixels on a side of a block, without its halo.
 
     Raises:
-        ValueError: A term cannot be computed in blocks; likewise from `compute_targets`, `measured` and
-            calls, as an objective's terms may be changed later.
+        ValueError: A term cannot be computed in blocks. `compute_targets`, `measured` and calls raise it
+            too, as an objective's terms may be changed later.
     """
 
     def __init__(self, encoder: Encoder, encode: Encode, terms: Sequence[Term], tile: int) -> None:
-        _check(terms)
+        _check_terms(terms)
         self.encoder, self.encode, self.terms, self.tile = encoder, encode, terms, tile
-        self._pictures: dict[str, Tensor] = {}  # the picture of every term that compares positions
+        self._pictures: dict[str, Tensor] = {}  # the target picture of every term that compares positions
         self._cut: dict[tuple[object, ...], list[Block]] = {}
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ class BlockwiseObjective:
 
         See `Term.compute_targets`.
         """
-        _check([term])
+        _check_terms([term])
         summaries = {}
         for i, picture in enumerate(pictures):
             contributions = [
@@ -85,7 +85,7 @@ class BlockwiseObjective:
                 copies = [{CANVAS: copy} for copy in term.loss.copies(picture)]
                 return term.target(copies, part.view, of_style)
             self._pictures[term.name] = picture
-            term.units[part.key] = self._size(picture, contribution_of(term, part, None, self.encoder))
+            term.units[part.key] = self._unit(picture, contribution_of(term, part, None, self.encoder))
             return None
 
         term.compute_targets_with(target, range(len(pictures)), blend, guides)
@@ -98,7 +98,7 @@ class BlockwiseObjective:
             gradient: Whether to compute the gradient of the weighted sum.
 
         Returns:
-            The values by the terms' names, and the gradient; zeros where it is not computed.
+            The values by the terms' names, and the gradient; zeros if it is not computed.
         """
         weights = {term.name: term.weight for term in self.terms}
         return self._evaluate(self.terms, weights, picture.detach(), gradient=gradient)
@@ -114,8 +114,8 @@ class BlockwiseObjective:
     def _evaluate(
         self, terms: Sequence[Term], weights: Mapping[str, float], picture: Tensor, *, gradient: bool
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the terms' values, and the gradient of their sum under these weights, or 0."""
-        _check(terms)
+        """Return the terms' values, and the gradient of their weighted sum; zeros if it is not computed."""
+        _check_terms(terms)
         values, slope = _of_pixels(terms, weights, picture, gradient=gradient)
         additive, positionwise = (
             contributions_of(terms, k, self.encoder) for k in ("additive", "positionwise")
@@ -151,7 +151,7 @@ class BlockwiseObjective:
                     totals[i] = totals[i] + sums if i in totals else sums
         for i, each in enumerate(contributions):
             if i not in totals:
-                reason = f"no position of the picture counts for {each.part.key}"
+                reason = f"no position of the picture has a weight above 0 for {each.part.key}"
                 raise ValueError(
                     f"{each.term.name}: {reason} (its map is empty, or its guide is 0 everywhere)"
                 )
@@ -160,8 +160,8 @@ class BlockwiseObjective:
     def _errors(
         self, contributions: Sequence[Contribution], features: Features, block: Block, picture: Tensor
     ) -> Iterator[tuple[Contribution, Tensor]]:
-        """Yield what a block adds to the value, ``(B,)``, of terms that compare single positions."""
-        encoded: dict[int, Features] = {}  # maps of each picture to match, computed once
+        """Yield a block's contribution to the value, ``(B,)``, of terms that compare single positions."""
+        encoded: dict[int, Features] = {}  # maps of each target picture, computed once
         for each in contributions:
             local, matched = each.maps(features, block), self._pictures[each.term.name]
             if local is None:
@@ -178,7 +178,7 @@ class BlockwiseObjective:
             errors = each.loss.errors(local[0], at_least_float32(target[0]), local[1])
             yield each, each.term.scaled(each.part, self._factor(each, picture) * in_double(errors))
 
-    def _size(self, picture: Tensor, each: Contribution) -> Tensor:
+    def _unit(self, picture: Tensor, each: Contribution) -> Tensor:
         """Return the unit of a part that compares single positions: its value at F = 0."""
         total = in_double(picture.new_zeros(len(picture)))
         for block in self._blocks(picture, [each]):
@@ -193,7 +193,7 @@ class BlockwiseObjective:
         windows = [block.whole[layer] for block in self._blocks(picture, [each]) if layer in block.whole]
         positions = sum((r.stop - r.start) * (c.stop - c.start) for r, c in windows)
         if not positions:
-            raise ValueError(f"{each.term.name}: no position of the picture counts for {each.part.key}")
+            raise ValueError(f"{each.term.name}: the feature map of {each.part.key} has no position")
         factor: float = each.loss.factor(self.encoder.layers[layer].channels, positions)
         return factor
 
@@ -209,19 +209,23 @@ class BlockwiseObjective:
         return self._cut[key]
 
 
-def _check(terms: Sequence[Term]) -> None:
-    """Raise ValueError for a term that no blocks can give the value of: its value would be 0."""
+def _check_terms(terms: Sequence[Term]) -> None:
+    """Check that terms can be computed in blocks; the value of one that cannot would be 0.
+
+    Raises:
+        ValueError: A term cannot.
+    """
     for term in terms:
         for part in term.parts:
             if block_mode(term, part.view) == "impossible":
                 what = f"{term.name} ({type(term.loss).__name__} of {part.view})"
                 raise ValueError(
-                    f"{what} cannot be computed in blocks: it is no sum over positions of the encoder's maps"
+                    f"{what} cannot be computed in blocks: it is not a sum over positions of feature maps"
                 )
 
 
 def _guide_of_style(part: Part, guides: Mapping[str, Guides] | None) -> Tensor | None:
-    """Return how much the positions of a style picture count in a part's region."""
+    """Return the weights of the positions of a style picture in a part's region."""
     if part.region is None or guides is None:
         return None
     style = guides[part.region.name].style
@@ -263,7 +267,7 @@ def _linear_terms(
     features: Features,
     block: Block,
 ) -> list[Tensor]:
-    """Return ``⟨∂L/∂S, S_block⟩`` of each contribution, the sums taken about the centres of the whole's."""
+    """Return ``⟨∂L/∂S, S_block⟩`` of each contribution, with sums about the whole picture's centres."""
     found = []
     for each, of_all, of_sums in zip(contributions, sums, slopes, strict=True):
         local = each.maps(features, block)

@@ -1,1 +1,1 @@
-"""What happens during a run: curves, snapshots, checkpoints, progress."""
+"""Callbacks of a run: curves, snapshots, checkpoints, progress."""

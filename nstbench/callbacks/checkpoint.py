@@ -1,4 +1,4 @@
-"""Checkpoints: what an interrupted run continues from, to the same bits on a CPU."""
+"""Checkpoints, from which an interrupted run continues, to the same bits on a CPU."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Saved:
         stage_step: Steps of this stage.
         evaluations: Evaluations so far, over all stages.
         stopped_early: Whether the stage ended on a plateau.
-        stages_done: What the record says of earlier stages.
+        stages_done: Entries of earlier stages in the record.
         canvas: Parameters of the canvas by name.
         optimizer: State of the optimiser.
         scales: Scale of every part of every term, by the term's name.
         encoding: State of the encoder's precision.
-        plateau: Objectives that the plateau's test remembers.
+        plateau: State of the plateau's test.
         random_state: State of PyTorch's random numbers.
     """
 
@@ -157,7 +157,7 @@ class Checkpoint(pl.Callback):
         previous = self.folder / PREVIOUS
         with storage(self.folder, newest):
             for path in (newest, previous):
-                if path.is_dir():  # somebody's: it is kept, out of the way
+                if path.is_dir():  # not written by nstbench: it is kept under another name
                     os.replace(path, path.with_name(f"moved-aside-{time.time_ns()}"))
             if newest.is_file():
                 os.replace(newest, previous)
@@ -181,11 +181,11 @@ class Stop(pl.Callback):
 
 
 def latest_checkpoint(folder: Path, fingerprint: str) -> Saved | None:
-    """Return what a run continues from: its newest sound checkpoint; None if it starts anew.
+    """Return the newest undamaged checkpoint, from which a run continues; None if it starts anew.
 
-    A checkpoint that is damaged, or another run's, is reported in the log and passed over. The runs of a
-    batch write theirs one after the other; where that was interrupted, all of them go back to the step that
-    all of them have, so that they continue together.
+    A checkpoint that is damaged, or another run's, is reported in the log and not used. The runs of a
+    batch write theirs one after the other; where that was interrupted, all continue from the last
+    step of which all have a checkpoint.
 
     Args:
         folder: Folder of the run.
@@ -198,12 +198,12 @@ def latest_checkpoint(folder: Path, fingerprint: str) -> Saved | None:
     if before is not None and (newest is None or _reached_by_all(before, folder)):
         return before
     if newest is not None and not (folder / PREVIOUS).exists():
-        return None  # the first of all: the others have none, and begin anew
+        return None  # the first checkpoint of the batch: other runs have none, so all begin anew
     return newest
 
 
 def read_checkpoint(path: Path, fingerprint: str | None = None) -> Saved | None:
-    """Return a sound checkpoint; None if there is none, or none that can be used, which the log then says.
+    """Return an undamaged checkpoint; None if there is none, or none that can be used, which is logged.
 
     Args:
         path: Path of the checkpoint.
@@ -246,9 +246,9 @@ def warn_of_other_company(name: str, before: Sequence[str] | None, now: Sequence
 
 
 def _reached_by_all(saved: Saved, folder: Path) -> bool:
-    """Tell whether the others of its batch that are still running can continue from its step, too."""
+    """Return whether all unfinished runs of its batch have a checkpoint of its step."""
     others = [folder.parent / name for name in saved.company if name != folder.name]
-    return all(saved.step in _sound_steps(other) for other in others if _is_running(other))
+    return all(saved.step in _usable_steps(other) for other in others if _is_running(other))
 
 
 def _is_running(folder: Path) -> bool:
@@ -256,18 +256,18 @@ def _is_running(folder: Path) -> bool:
     return record is not None and record.state == "running"
 
 
-def _sound_steps(folder: Path) -> set[int | None]:
-    """Return the steps from which a run can continue, by its checkpoints that are sound."""
+def _usable_steps(folder: Path) -> set[int | None]:
+    """Return the steps from which a run can continue, by its undamaged checkpoints."""
     found = set()
     for name in (NAME, PREVIOUS):
         with suppress(OSError):
             status = (folder / name).stat()
-            found.add(_sound_step(folder / name, status.st_mtime_ns, status.st_size, status.st_ino))
+            found.add(_usable_step(folder / name, status.st_mtime_ns, status.st_size, status.st_ino))
     return found
 
 
-@lru_cache(maxsize=256)  # each run of a batch asks for all the others'
-def _sound_step(path: Path, *version: int) -> int | None:
+@lru_cache(maxsize=256)  # each run of a batch reads the checkpoints of all others
+def _usable_step(path: Path, *version: int) -> int | None:
     try:
         saved = _SAVED.validate_python(read_tensors(path))
     except (OSError, DamagedFileError, ValidationError):

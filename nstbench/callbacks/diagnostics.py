@@ -1,4 +1,4 @@
-"""What each loss does: its layers, its gradient on the canvas, and whether terms' gradients are opposed."""
+"""Diagnostics of terms: values of layers, norms of gradients, and the angle between gradients."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Diagnostics(EvaluationCallback):
 
     - ``layer/<term>/<layer>``: a layer's share; they sum to curves.csv's ``loss/<term>``;
     - ``gradient/<term>``: the norm of the term's gradient on the canvas's pixels;
-    - ``cosine/content_style``: of the angle between the gradients of all content terms and of all
-      style terms. -1: they undo each other; left empty while one of them is 0.
+    - ``cosine/content_style``: the cosine of the angle between the gradients of all content terms and of all
+      style terms. -1: they are opposed. The cell is empty while one of them is 0.
 
-    A row costs another pass through the encoder, and one back from each term.
+    A row costs one more forward pass of the encoder, and a backward pass of each term.
 
     Args:
         path: Path of diagnostics.csv.

@@ -12,12 +12,12 @@ from rich.table import Table
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.objective.units import Start
 
-# Often enough for the eye, too seldom to slow the run.
+# Short enough for a smooth bar, long enough not to slow the run.
 _REFRESH_SECONDS = 0.2
 
 
 class ProgressBar(EvaluationCallback):
-    """Show the run's progress on the terminal; silent where there is none.
+    """Show the run's progress on the terminal; nothing is shown where there is none.
 
     Args:
         description: Name of the run.

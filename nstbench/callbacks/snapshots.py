@@ -25,7 +25,7 @@ class Snapshots(EvaluationCallback):
         self.last = -1
 
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        """Write a snapshot if one is due; a step's first evaluation sees its canvas unchanged."""
+        """Write a snapshot if one is due; the first evaluation of a step is of the canvas before it."""
         if evaluation.step % self.every == 0 and evaluation.step != self.last:
             self.last = evaluation.step
             picture = evaluation.picture.clamp(0, 1)

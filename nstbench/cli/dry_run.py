@@ -141,7 +141,7 @@ def _show_one(console: Console, group: _Group) -> None:
             f"{s.shape[1]}×{s.shape[0]}",
             str(s.stage.steps),
             s.stage.precision,
-            duration(s.step),
+            duration(s.step_seconds),
             duration(s.seconds),
             format_bytes(s.memory),
             tried,
@@ -149,11 +149,12 @@ def _show_one(console: Console, group: _Group) -> None:
     console.print(table)
     runs = f"{group.runs} runs, one after the other: " if group.runs > 1 else ""
     total = duration(group.runs * cost.seconds)
+    each = " each" if runs else ""
     about = "at most about" if group.config.schedule.plateau else "about"
     need, free = format_bytes(cost.memory), format_bytes(cost.free)
     console.print(
         f"{runs}{about} {total} on {device}"
-        f" ({duration(cost.before)} to start, {duration(cost.after)} for metrics{' each' if runs else ''});"
+        f" ({duration(cost.setup_seconds)} to start, {duration(cost.metrics_seconds)} for metrics{each});"
         f" {need} of the {free} that are free. Nothing was written.",
         soft_wrap=True,
     )

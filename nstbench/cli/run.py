@@ -31,7 +31,7 @@ _DIVERGED = "Try a smaller optimizer.lr, or smaller weights"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what was typed after ``nstbench run``; see `nstbench.cli.main` for the exit status."""
+    """Run the arguments of ``nstbench run``; see `nstbench.cli.main` for the exit status."""
     if {"--help", "-h"} & set(arguments):
         from nstbench.cli.help import print_help
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         with_hydra(task, flags, overrides, sweep=sweep)
     finally:
         if sweep.outcomes:  # an experiment may make it a sweep without -m
-            _conclude(sweep)
+            _report_sweep(sweep)
     if meaning.multirun and not sweep.outcomes and not (meaning.cfg or meaning.info):
         hint = "A glob that fits no option, or an empty range, has none. `nstbench run --help` lists options."
         raise UserError("-m", "", "there is no run in this sweep: a setting has no values", hint)
@@ -76,22 +76,22 @@ def _dry_run(flags: Sequence[str], overrides: Sequence[str]) -> int:
         return report(error, "dry run", diverged=_DIVERGED, smaller="a smaller size")
 
 
-def _conclude(sweep: Sweep) -> None:
-    """Say what became of a sweep's runs, here and in the dashboards that they have."""
+def _report_sweep(sweep: Sweep) -> None:
+    """Report the outcomes of a sweep's runs on the terminal and in their dashboards."""
     from nstbench.analysis.dashboards import show_in_dashboards
     from nstbench.cli.output import show_sweep
     from nstbench.sweeps.search_results import show_search
 
     outcomes = [sweep.outcomes[number] for number in sorted(sweep.outcomes)]
-    show_sweep(_apart(outcomes))
+    show_sweep(_without_common_overrides(outcomes))
     show_search(sweep.config, outcomes)
     if not sweep.stopped:
         loggers: dict[str, Any] = OmegaConf.to_container(sweep.config.logger, resolve=True)  # type: ignore[assignment]
         show_in_dashboards(outcomes, loggers)
 
 
-def _apart(outcomes: list[Entry]) -> list[Entry]:
-    """Leave out of the overrides what all runs have in common."""
+def _without_common_overrides(outcomes: list[Entry]) -> list[Entry]:
+    """Return the outcomes without the overrides that all runs have in common."""
     if len(outcomes) < 2:
         return outcomes
     common = set.intersection(*(set(o.overrides) for o in outcomes))
@@ -99,17 +99,17 @@ def _apart(outcomes: list[Entry]) -> list[Entry]:
 
 
 class RunTask:
-    """What Hydra calls with a composed configuration: one run, or one of a sweep, perhaps in another process.
+    """The function that Hydra calls with a composed configuration, of a single run or of one of a sweep.
 
     Attributes:
-        failure: What stopped a single run. Raised through Hydra, it would come with lines of Hydra's own.
+        failure: Error of a single run; None: there is none. Hydra would add lines of its own to a raised one.
     """
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
 
     def __call__(self, composed: DictConfig) -> Criteria | None:
-        """Carry out one run; of a sweep, return the values of its criteria."""
+        """Make one run; in a sweep, return the values of its criteria."""
         if HydraConfig.get().mode == RunMode.MULTIRUN and Ledger.here() is not None:
             from nstbench.runs.batch import run_jobs
 
@@ -131,7 +131,7 @@ class RunTask:
     def _run_alone(self, composed: DictConfig) -> None:
         try:
             config = validate(composed)
-            # torch takes seconds to load, Lightning more: each only once what comes before is good.
+            # torch and Lightning take seconds to load: each is imported only after the checks before it.
             from nstbench.runs.preparation import prepare
 
             prepared = prepare(config)

@@ -1,1 +1,1 @@
-"""What a run would cost in seconds and memory."""
+"""The cost of a run in seconds and memory, before it begins."""

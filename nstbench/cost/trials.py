@@ -1,4 +1,4 @@
-"""A run made small: a few steps of a stage, at sizes that grow to its own, timed and measured."""
+"""Trials: a few steps of a stage at growing sizes, with their seconds and memory."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from nstbench.runs.preparation import Prepared, check_sizes
 from nstbench.runs.run import run
 from nstbench.runtime.device import free_memory, held_memory, peak_memory, reset_peak_memory
 
-_SMALLEST = 96  # pixels: below, what does not depend on the size is most of the time
-_SHARE = 0.7  # of the free memory that a trial may take
-_STEPS = (3, 6)  # of a trial, the first of which is no measure: fewer where they are slow
+_SMALLEST = 96  # pixels: below, most of the time does not depend on the size
+_SHARE = 0.7  # share of the free memory that a trial may take
+_STEPS = (3, 6)  # fewest and most steps of a trial, the first of which is not timed; slow trials have fewer
 
 
 @dataclass(frozen=True)
@@ -43,58 +43,61 @@ class Trial:
     """A few steps of a stage at some size.
 
     Attributes:
-        size: of the stage.
-        pixels: of the canvas.
-        flops: of one evaluation with its gradient; 0 where they were not counted.
-        step: seconds of one.
-        before: seconds that the stage took before its first step: targets, units, warming up.
-        after: seconds of judging.
-        memory: bytes at the highest.
-        kept: bytes that are counted to be needed for every pixel: of the canvas, with the optimiser's; or of
-            a block, for its maps. 0 where that was not counted.
-        parameters: numbers that the canvas has.
-        remembered: steps that the optimiser's history held.
+        size: Size of the stage.
+        pixels: Pixels of the canvas.
+        flops: FLOPs of one evaluation with its gradient; 0 if they were not counted.
+        step_seconds: Seconds of a step.
+        setup_seconds: Seconds of the stage before its first step: targets, units, warming up.
+        metrics_seconds: Seconds of the metrics.
+        memory: Peak memory, in bytes.
+        kept: Counted bytes for every pixel: of the canvas, the optimiser's included; or of a block, for its
+            feature maps. 0 if they were not counted.
+        parameters: Number of parameters of the canvas.
+        history: Number of pairs in the optimiser's history.
     """
 
     size: int
     pixels: int
     flops: float
-    step: float
-    before: float
-    after: float
+    step_seconds: float
+    setup_seconds: float
+    metrics_seconds: float
     memory: int
     kept: float
     parameters: int
-    remembered: int
+    history: int
 
 
-def trials_of(
+def make_trials(
     config: Config, prepared: Prepared, stage: StageSettings, seconds: float, *, metrics: bool
 ) -> list[Trial]:
-    """Try a stage at growing sizes, as long as the next one is not too slow or too large."""
+    """Make trials of a stage at growing sizes, as long as the next is not too slow or too large."""
     trials: list[Trial] = []
     few, many = _STEPS
-    room = _SHARE * (free_memory(prepared.device) + held_memory(prepared.device))
+    available = _SHARE * (free_memory(prepared.device) + held_memory(prepared.device))
     for size in _sizes(config, prepared, stage):
         steps = many
         if len(trials) >= 1:
             pixels = math.prod(canvas_shape(config.pictures, prepared.inputs, size))
-            grown = encoded(config, prepared, size) / encoded(config, prepared, trials[-1].size)
-            expected = trials[-1].step * grown * 1.2
+            last_size = trials[-1].size
+            ratio = count_encoded_pixels(config, prepared, size) / count_encoded_pixels(
+                config, prepared, last_size
+            )
+            expected = trials[-1].step_seconds * ratio * 1.2
             steps = max(few, min(many, int(seconds / expected)))
-            too_slow = steps * expected + trials[-1].before * grown > seconds
-            too_large = extrapolate(trials, "memory", pixels) > room
+            too_slow = steps * expected + trials[-1].setup_seconds * ratio > seconds
+            too_large = extrapolate(trials, "memory", pixels) > available
             if len(trials) >= 2 and (too_slow or too_large):
                 break
-        trials.append(_try(config, prepared, stage, size, steps, metrics=metrics))
+        trials.append(_make_trial(config, prepared, stage, size, steps, metrics=metrics))
     return trials
 
 
 def _sizes(config: Config, prepared: Prepared, stage: StageSettings) -> list[int]:
-    """Return the sizes at which a stage may be tried: its own, halves of it; or multiples of a tile."""
+    """Return the possible sizes of trials: the stage's own and halves of it, or multiples of a tile."""
     tile = config.blockwise.tile
     if tile is not None and stage.size > 1.5 * tile:
-        # Below, blocks are not yet what they will be: less than a tile, or with a halo on one side.
+        # At smaller sizes blocks are smaller than a tile, or have a halo on one side only.
         own = [size for f in (1.0, 1.5, 2.0, 3.0) if (size := int(f * tile)) < stage.size]
         return [*own, stage.size]
     sizes, size = [stage.size], stage.size
@@ -106,15 +109,15 @@ def _sizes(config: Config, prepared: Prepared, stage: StageSettings) -> list[int
 
 def _is_possible(config: Config, prepared: Prepared, size: int) -> bool:
     try:
-        small = _with(config, [replace(config.schedule.stages[-1], size=size)])
+        small = _with_stages(config, [replace(config.schedule.stages[-1], size=size)])
         check_sizes(plan_stages(small, prepared.inputs), prepared.encoder, prepared.terms)
     except UserError:
         return False
     return True
 
 
-def _with(config: Config, stages: list[StageSettings], **changed: Any) -> Config:
-    """Return a copy of a configuration with other stages."""
+def _with_stages(config: Config, stages: list[StageSettings], **changed: Any) -> Config:
+    """Return a copy of a configuration with other stages and settings."""
     copy = deepcopy(config)
     copy.schedule.stages, copy.schedule.plateau = stages, None
     for name, value in changed.items():
@@ -122,13 +125,13 @@ def _with(config: Config, stages: list[StageSettings], **changed: Any) -> Config
     return copy
 
 
-class _Clock(EvaluationCallback):
-    """Notes when steps end, and how many numbers a canvas has; counts the FLOPs of an evaluation.
+class _Measurement(EvaluationCallback):
+    """Record when steps end and the number of parameters; count the FLOPs and memory of an evaluation.
 
     Args:
         make_optimizer: Function from parameters to the optimiser.
-        counts: Whether to count FLOPs, which takes time, and more memory than the evaluation itself; both are
-            left out.
+        counts: Whether to count FLOPs and memory. Counting takes time, and more memory than the evaluation
+            itself; neither is part of the measurement.
     """
 
     def __init__(self, make_optimizer: OptimizerFactory, *, counts: bool) -> None:
@@ -138,7 +141,7 @@ class _Clock(EvaluationCallback):
         self.kept, self.flops, self.counting = 0.0, 0.0, 0.0
 
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
-        """Count, once."""
+        """Count at the first evaluation."""
         self.parameters = sum(p.numel() for p in member.canvas.parameters())
         if self.kept or not self.counts:
             return
@@ -168,18 +171,18 @@ class _Clock(EvaluationCallback):
         self.kept = kept_by(member, lambda: member.encode(block)) / block[0, 0].numel()
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Note the time."""
+        """Record the time."""
         self.ends.append(time.perf_counter())
 
 
-def _try(
+def _make_trial(
     config: Config, prepared: Prepared, stage: StageSettings, size: int, steps: int, *, metrics: bool
 ) -> Trial:
-    """Make a run of a few steps, in a folder that is removed."""
-    clock = _Clock(build(config.optimizer), counts=size != stage.size)  # of its own size all is measured
+    """Make a few steps of a stage, in a folder that is removed."""
+    measurement = _Measurement(build(config.optimizer), counts=size != stage.size)
     free_cached_memory()
     with tempfile.TemporaryDirectory() as output:
-        small = _with(
+        small = _with_stages(
             config,
             [replace(stage, size=size, steps=steps)],
             output=output,
@@ -189,38 +192,38 @@ def _try(
             trainer=replace(config.trainer, compile=config.trainer.compile and size == stage.size),
         )
         parts = replace(prepared, stages=plan_stages(small, prepared.inputs))
-        record = run(small, callbacks=[clock], prepared=parts).record
+        record = run(small, callbacks=[measurement], prepared=parts).record
     # The first step warms up.
-    step = statistics.median(b - a for a, b in itertools.pairwise(clock.ends))
+    step = statistics.median(b - a for a, b in itertools.pairwise(measurement.ends))
     return Trial(
         size=size,
         pixels=math.prod(canvas_shape(config.pictures, prepared.inputs, size)),
-        flops=clock.flops,
-        step=step,
-        before=max(0.0, record.timings["optimize_s"] - steps * step - clock.counting),
-        after=record.timings["evaluate_s"],
-        memory=max(clock.memory, record.peak_memory_bytes),
-        kept=clock.kept,
-        parameters=clock.parameters,
-        remembered=min(steps, history_size_of(config)),
+        flops=measurement.flops,
+        step_seconds=step,
+        setup_seconds=max(0.0, record.timings["optimize_s"] - steps * step - measurement.counting),
+        metrics_seconds=record.timings["evaluate_s"],
+        memory=max(measurement.memory, record.peak_memory_bytes),
+        kept=measurement.kept,
+        parameters=measurement.parameters,
+        history=min(steps, history_size_of(config)),
     )
 
 
 def free_cached_memory() -> None:
-    """Give back to the system what is free: what one trial leaves would be counted in the next."""
+    """Return free memory to the system, so that it is not counted in the next trial."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # another C library
+    with suppress(OSError, AttributeError):  # the C library is not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def growth_per_pixel(trials: Sequence[Trial], what: str) -> float:
-    """Return by how much something grows with every pixel."""
+    """Return the growth of a measurement with every pixel, from the last two trials."""
     b = trials[-1]
     if len(trials) < 2:
         return float(getattr(b, what)) / b.pixels
     a = trials[-2]
-    grown = float(getattr(b, what) - getattr(a, what))
-    return max(0.0, grown / (b.pixels - a.pixels))
+    growth = float(getattr(b, what) - getattr(a, what))
+    return max(0.0, growth / (b.pixels - a.pixels))
 
 
 def extrapolate(trials: Sequence[Trial], what: str, pixels: int) -> float:
@@ -229,18 +232,18 @@ def extrapolate(trials: Sequence[Trial], what: str, pixels: int) -> float:
     return float(getattr(last, what)) + growth_per_pixel(trials, what) * (pixels - last.pixels)
 
 
-def encoded(config: Config, prepared: Prepared, size: int) -> int:
-    """Return how many pixels are encoded for one evaluation: blocks have halos."""
-    return sum(_crops(config, prepared, size, config.blockwise.tile))
+def count_encoded_pixels(config: Config, prepared: Prepared, size: int) -> int:
+    """Return the number of pixels that one evaluation encodes, with the halos of blocks."""
+    return sum(_block_pixels(config, prepared, size, config.blockwise.tile))
 
 
-def encoded_at_once(config: Config, prepared: Prepared, size: int, tile: int | None) -> int:
-    """Return how many pixels the largest block has with its halo; without blocks, the canvas."""
-    return max(_crops(config, prepared, size, tile))
+def count_largest_block_pixels(config: Config, prepared: Prepared, size: int, tile: int | None) -> int:
+    """Return the number of pixels of the largest block with its halo; without blocks, of the canvas."""
+    return max(_block_pixels(config, prepared, size, tile))
 
 
-def _crops(config: Config, prepared: Prepared, size: int, tile: int | None) -> list[int]:
-    """Return the pixels of each block, with its halo."""
+def _block_pixels(config: Config, prepared: Prepared, size: int, tile: int | None) -> list[int]:
+    """Return the number of pixels of each block, with its halo."""
     shape = canvas_shape(config.pictures, prepared.inputs, size)
     layers = dict.fromkeys(
         layer for term in prepared.terms for layer in term.layers_needed if layer != CANVAS
@@ -252,7 +255,7 @@ def _crops(config: Config, prepared: Prepared, size: int, tile: int | None) -> l
 
 
 def history_size_of(config: Config) -> int:
-    """Return how many steps the optimiser remembers."""
+    """Return the number of pairs that the optimiser's history can hold; 0 if it has none."""
     optimizer = build(config.optimizer)([nn.Parameter(torch.zeros(1, 1))])
-    remembered: int = optimizer.param_groups[0].get("history_size", 0)
-    return remembered
+    size: int = optimizer.param_groups[0].get("history_size", 0)
+    return size

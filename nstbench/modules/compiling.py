@@ -1,4 +1,4 @@
-"""``torch.compile``, and one clear message where it cannot work."""
+"""``torch.compile``, with a clear error where it does not work."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function compiled, one graph for each shape of its arguments.
 
     Raises:
-        UserError: when called, if it cannot be compiled.
+        UserError: The returned function is called and cannot be compiled.
     """
     fast = torch.compile(function, dynamic=False)
 
     def call(*arguments: Any) -> Any:
-        with _explained():
+        with _raise_user_error():
             return fast(*arguments)
 
     return call
 
 
 def check_compiles(device: torch.device) -> None:
-    """Compile a trifle, to see whether this machine has what compiling needs.
+    """Check that this machine can compile, with a small function.
 
     Raises:
-        UserError: if it has not.
+        UserError: It cannot.
     """
-    with _explained():
+    with _raise_user_error():
         torch.compile(lambda x: (x + 1).relu() * 2, dynamic=False)(torch.ones(64, device=device))
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _raise_user_error() -> Iterator[None]:
     from torch._dynamo.exc import TorchDynamoException
 
     try:

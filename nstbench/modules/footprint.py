@@ -1,4 +1,4 @@
-"""How much memory a canvas takes while it is optimised."""
+"""The memory that a canvas takes while it is optimised."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nstbench.optimizers.lbfgs import LBFGS
 def memory_of(member: Member, optimizer: torch.optim.Optimizer) -> int:
     """Return the bytes that one more canvas takes in a batch.
 
-    These are what one evaluation keeps for its gradient, which is counted, and the optimiser's. What
-    canvases of a batch share, such as the encoder, is left out.
+    They are the bytes that one evaluation keeps for its gradient, which are counted, and those of the
+    optimiser. Memory that the canvases of a batch share, such as the encoder's, is left out.
 
     Args:
         member: Canvas with its objective.
@@ -28,7 +28,7 @@ def memory_of(member: Member, optimizer: torch.optim.Optimizer) -> int:
 
 
 def kept_by(member: Member, evaluate: Callable[[], object]) -> int:
-    """Return the bytes that are kept for the gradient while something is evaluated, weights left out."""
+    """Return the bytes that an evaluation keeps for its gradient, without those of the encoder's weights."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(x: Tensor) -> None:
@@ -40,5 +40,5 @@ def kept_by(member: Member, evaluate: Callable[[], object]) -> int:
     for shared in member.encoding.encoder.parameters():
         kept.pop(shared.untyped_storage().data_ptr(), None)
     sizes = [storage.nbytes() for storage in kept.values()]
-    # On the way back, gradients of two layers are held at a time.
+    # The backward pass holds the gradients of two layers at a time.
     return sum(sizes) + 3 * max(sizes, default=0)

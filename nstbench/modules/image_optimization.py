@@ -30,7 +30,7 @@ class ImageOptimization(pl.LightningModule):
 
     The canvases are encoded as one batch and moved by one optimiser, in which each has a state of its own. A
     canvas whose objective becomes NaN, or whose callbacks or losses raise, leaves the batch with its error in
-    `Member.error`; the others go on as if it had never been there.
+    `Member.error`; the others continue as if it had never been in the batch.
 
     Optimisation is manual: with automatic optimisation Lightning calls ``training_step`` once per
     *evaluation* of L-BFGS, and whatever is logged there repeats. The encoder is no part of the module: it
@@ -43,7 +43,7 @@ class ImageOptimization(pl.LightningModule):
 
     Attributes:
         members: Canvases that are still optimised, in the order of the rows of the parameters.
-        stopping: Whether the user has asked to stop; asked once a step, so that all runs stop at one step.
+        stopping: Whether the user has asked to stop; read once per step, so that all runs stop at one step.
     """
 
     def __init__(self, members: Sequence[Member], make_optimizer: OptimizerFactory) -> None:
@@ -65,7 +65,7 @@ class ImageOptimization(pl.LightningModule):
         if all(state is not None for state in states):
             optimizer.load_state_dict(join_states(cast("list[State]", states)))
         for member in self.members:
-            member.optimizer_state = None  # of several times the canvas's size
+            member.optimizer_state = None  # it is several times as large as the canvas
         return optimizer
 
     def on_train_start(self) -> None:
@@ -77,15 +77,15 @@ class ImageOptimization(pl.LightningModule):
             torch.set_rng_state(state)
 
     def training_step(self, batch: int, batch_idx: int) -> None:
-        """Move every canvas by one step; the optimiser evaluates as often as it wants."""
+        """Move every canvas by one step, for which the optimiser may evaluate several times."""
         first = self.members[0]
         self.objective.set_draw(first.progress.step)
-        if first.encoding.settles(first.progress.stage_step, first.progress.stage_steps):
+        if first.encoding.end_bf16_if_due(first.progress.stage_step, first.progress.stage_steps):
             first.use_targets_of_phase()
         optimizer = cast(LightningOptimizer, self.optimizers())
         while self.members:
             try:
-                with first.encoding.in_force(self.device):
+                with first.encoding.tf32_allowed(self.device):
                     optimizer.step(closure=self._evaluate)
                     self._record_evaluation()
             except TermError as failure:  # nothing has moved
@@ -101,7 +101,7 @@ class ImageOptimization(pl.LightningModule):
         self.stopping = stop_requested()
 
     def on_train_end(self) -> None:
-        """Record what the optimiser left of every canvas, so that nothing else can be its result."""
+        """Record a digest of every canvas after its last step, for `Member.check_optimized`."""
         groups = cast(LightningOptimizer, self.optimizers()).optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         for row, member in enumerate(self.members):
@@ -113,10 +113,10 @@ class ImageOptimization(pl.LightningModule):
         return state_of_row(optimizer, self.members.index(member), len(self.members))
 
     def leave(self, errors: Mapping[int, Exception]) -> None:
-        """Go on without some members; end the fit if none is left.
+        """Remove members from the batch; end the fit if none is left.
 
         Args:
-            errors: Reasons, by row.
+            errors: Errors of the members to remove, by row.
         """
         for row, error in errors.items():
             self.members[row].error = error
@@ -148,7 +148,7 @@ class ImageOptimization(pl.LightningModule):
     def _record_evaluation(self) -> None:
         """Record the last evaluation with every member; those that fail leave the batch.
 
-        The values are read after the optimiser has begun to compute the step: a GPU need not wait for it.
+        The values are read after the optimiser has begun to compute the step, so that a GPU does not wait.
 
         Raises:
             _NoneLeftError: No member is left.
@@ -198,7 +198,7 @@ class ImageOptimization(pl.LightningModule):
 
 
 class _NoneLeftError(Exception):
-    """Ends a step of an optimiser when no canvas is left to optimise."""
+    """No canvas is left to optimise, which ends the step of the optimiser."""
 
 
 def _joined(canvases: Sequence[Canvas]) -> Canvas:

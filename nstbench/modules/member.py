@@ -1,4 +1,4 @@
-"""One canvas in one stage of its run: what is optimised of it, and how far it has come."""
+"""A member: a canvas with its objective in one stage of its run, and its progress."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class EvaluationCallback(pl.Callback):
     """A Lightning callback of one run that is also called for every evaluation of its objective.
 
     Lightning counts optimiser steps; a step of L-BFGS with a line search evaluates several times,
-    and evaluations are what costs time: they are the x axis of every curve.
+    and nearly all time is spent in evaluations: they are the x axis of every curve.
     """
 
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
@@ -61,7 +61,7 @@ class EvaluationCallback(pl.Callback):
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         stage: Place of the present stage in the schedule, from 0.
@@ -70,8 +70,8 @@ class Progress:
         steps_before: Steps of earlier stages.
         evaluations: Evaluations over all stages and attempts.
         plateau: Test that ends the stage before its steps are made; None: there is none.
-        stopped_early: Whether it has ended the stage.
-        stages_done: What the record says of earlier stages.
+        stopped_early: Whether that test has ended the stage.
+        stages_done: Entries of earlier stages in the record.
     """
 
     stage: int = 0
@@ -104,7 +104,7 @@ class Member:
         terms: Terms of the objective.
         encoding: Encoder in the precision of the stage; canvas, targets, losses and optimiser stay in
             float32.
-        progress: How far the run has come.
+        progress: Progress of the run.
         tile: Size of the blocks that are encoded one after the other, in pixels; None: all at once.
 
     Attributes:
@@ -162,7 +162,7 @@ class Member:
 
     @property
     def phase(self) -> str:
-        """What decides how a picture is encoded at present: the precision, or that it is full."""
+        """Present precision of the encoder; ``full`` inside `full_precision`."""
         return "full" if self._in_full_precision else self.encoding.phase(self.device)
 
     def encode(self, pictures: Tensor, layers: Sequence[str] | None = None) -> Features:
@@ -196,7 +196,7 @@ class Member:
 
     @property
     def targets(self) -> Targets:
-        """Targets of the terms, to be set again."""
+        """Targets of the terms, as `set_targets` takes them."""
         return {term.name: dict(term.targets) for term in self.terms}
 
     @property
@@ -207,9 +207,9 @@ class Member:
     def set_targets(self, exact: Targets, rounded: Targets) -> None:
         """Keep the targets for canvases that are encoded in float32 or TF32, and those for bfloat16.
 
-        Rounding moves the statistics of features a little, to one side. A canvas in bfloat16 that is
-        compared with a picture in bfloat16 does not see it; compared with one in float32 it makes up
-        for what is not there, and ends 6 % higher instead of 2 % (docs/speed.md).
+        Rounding to bfloat16 biases the statistics of feature maps. If canvas and picture are both encoded
+        in bfloat16, the bias cancels; if the picture is encoded in float32, the canvas compensates for the
+        bias, and its final objective is 6 % higher instead of 2 % (docs/speed.md).
         """
         self._targets = {"exact": exact, "rounded": rounded}
         self.use_targets_of_phase()
@@ -247,7 +247,7 @@ class Member:
                 callback.on_evaluation(self, evaluation)
         progress.evaluations += 1
         self.encoding.plateau.update(values.total)
-        # The objective in bfloat16 ends elsewhere than in float32: what is left then counts from anew.
+        # In bfloat16 the objective converges to another value: only the last phase counts.
         if progress.plateau is not None and not self.encoding.is_provisional(self.device):
             progress.plateau.update(values.total)
 
@@ -269,10 +269,10 @@ class Member:
         }
 
     def restore(self, saved: Any) -> None:
-        """Take the state of a checkpoint, at once and without training a step.
+        """Restore the state of a checkpoint.
 
         Args:
-            saved: Sound checkpoint of the run and stage (`nstbench.callbacks.checkpoint.Saved`).
+            saved: Undamaged checkpoint of the run and stage (`nstbench.callbacks.checkpoint.Saved`).
 
         Raises:
             RuntimeError: The checkpoint is of another canvas.
@@ -292,10 +292,10 @@ class Member:
         progress.stopped_early = saved.stopped_early
 
     def check_optimized(self) -> None:
-        """Check that the canvas is what the optimiser left.
+        """Check that the canvas has not changed since the optimiser's last step.
 
         Raises:
-            RuntimeError: It is not: a fault of ours, which must not end as a finished run.
+            RuntimeError: It has, by an error in nstbench; the run must not be recorded as finished.
         """
         if self.optimized is None or digest(self.canvas.parameters()) != self.optimized:
             raise RuntimeError("the canvas is not the one that was optimised")

@@ -1,4 +1,4 @@
-"""Why the objective is not finite on the initial canvas, which no optimiser has changed yet."""
+"""The reason why an objective is not finite on the initial canvas, before the first step."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from nstbench.objective.values import Values
 if TYPE_CHECKING:
     from nstbench.modules.member import Member
 
-_LARGEST = 1e9  # the fourth power, of which a squared distance of Gram matrices is a sum, is near the end
+_LARGEST = 1e9  # its fourth power, which squared distances of Gram matrices sum, is near the largest float32
 _CHECK_WEIGHTS = "No optimizer.lr changes this: give other weights of the encoder"
 
 
 @torch.no_grad()
 def not_finite_at_start(member: Member, values: Values, picture: Tensor) -> NonFiniteObjectiveError:
-    """Return the error for a first evaluation that is not finite; it names what is not finite first.
+    """Return the error for a first evaluation that is not finite; its message names the first cause.
 
     Args:
         member: Canvas with its objective.
@@ -54,17 +54,17 @@ def _cause(member: Member, values: Values, bad: list[str], picture: Tensor) -> t
     for term in member.terms:
         for part, target in term.targets.items():
             if term.name in bad and not all(bool(torch.isfinite(t).all()) for t in _tensors(target)):
-                what = f"what {term.name} remembers of its picture is not finite at {part}"
+                what = f"the target of {term.name} is not finite at {part}"
                 return what, f"Check the {term.role} picture, or {_CHECK_WEIGHTS.partition(': ')[2]}"
     what = f"the encoder's features are finite and reach {largest:.2g}, but the terms' values are not"
     return what, "No optimizer.lr changes this: check the settings of these terms"
 
 
 def _features(member: Member, picture: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield the feature maps of the encoder's layers, in order, up to the deepest that is asked for.
+    """Yield the feature maps of the encoder's layers, in order, up to the deepest that a term needs.
 
-    One layer at a time: together they may not fit into memory where those asked for do. In blocks, a
-    part of the picture has to do.
+    Each layer is encoded alone: all layers together may not fit in memory. In blocks, only a part of the
+    picture is encoded.
     """
     asked = set(member.layers)
     names = list(member.encoding.encoder.layers)
@@ -77,7 +77,7 @@ def _features(member: Member, picture: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 
 def _tensors(target: Any) -> Iterator[Tensor]:
-    """Yield the tensors in what a loss remembers."""
+    """Yield the tensors of a target."""
     if isinstance(target, Tensor):
         yield target
     elif isinstance(target, Mapping):

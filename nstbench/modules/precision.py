@@ -1,4 +1,4 @@
-"""How the encoder computes: in which precision, and where rounding begins to be seen."""
+"""The precision in which the encoder computes, and the end of bfloat16 in a stage."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class Encoding:
       elsewhere ``fp32``.
     - ``bf16``: convolutions and their feature maps in bfloat16, 8 bits.
     - ``auto``: ``bf16`` where the device computes it in hardware, until the objective is on a `Plateau`
-      or the stage all but over; then ``tf32`` on an NVIDIA GPU and ``fp32`` elsewhere. Where bfloat16 is
-      not in hardware, the latter from the beginning.
+      or 80 % of the stage's steps are made; then ``tf32`` on an NVIDIA GPU and ``fp32`` elsewhere. Where
+      bfloat16 is not in hardware, the latter from the beginning.
 
     Pictures of targets, units and final values are encoded by `full_precision`: in float32.
 
     Args:
-        encoder: frozen.
-        precision: as above.
-        compile: with ``torch.compile``; one graph for each size of the canvas.
-        channels_last: keep feature maps in memory position by position.
+        encoder: Frozen encoder.
+        precision: Precision, one of the above.
+        compile: Whether to use ``torch.compile``, with one graph for each size of the canvas.
+        channels_last: Whether feature maps are in the memory format ``torch.channels_last``.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Encoding:
         self._ready: dict[Phase, Any] = {}
 
     def phase(self, device: torch.device) -> Phase:
-        """Return the precision of the present."""
+        """Return the present precision."""
         if self.precision in {"fp32", "bf16"}:
             return cast(Phase, self.precision)
         if self.precision == "auto" and self.settled_at is None and fast_bf16(device):
@@ -65,7 +65,7 @@ class Encoding:
         return "tf32" if device.type == "cuda" else "fp32"
 
     def __call__(self, pictures: Tensor, layers: Sequence[str]) -> Features:
-        """Return the feature maps of ``layers`` in the precision of the present."""
+        """Return the feature maps of ``layers`` in the present precision."""
         self._move_encoder(pictures.device)
         phase = self.phase(pictures.device)
         if self.channels_last:
@@ -87,8 +87,8 @@ class Encoding:
             self.encoder.to(device)
 
     @contextmanager
-    def in_force(self, device: torch.device) -> Iterator[None]:
-        """Allow TF32 in convolutions, forwards and backwards, if this is its phase; and no longer."""
+    def tf32_allowed(self, device: torch.device) -> Iterator[None]:
+        """Allow TF32 in convolutions inside the block, if it is the present precision."""
         before = torch.backends.cudnn.allow_tf32
         torch.backends.cudnn.allow_tf32 = self.phase(device) == "tf32"
         try:
@@ -96,12 +96,12 @@ class Encoding:
         finally:
             torch.backends.cudnn.allow_tf32 = before
 
-    def settles(self, step: int, steps: int) -> bool:
-        """Leave bfloat16 for good, if it is time; tell whether it was.
+    def end_bf16_if_due(self, step: int, steps: int) -> bool:
+        """End bfloat16 for the rest of the stage, if that is due; return whether it was.
 
         Args:
-            step: of the stage, that is about to be made.
-            steps: of the stage.
+            step: Number of the next step of the stage, from 0.
+            steps: Steps of the stage.
         """
         late = step >= AUTO_SHARE * steps
         if self.precision != "auto" or self.settled_at is not None or not (late or self.plateau.reached):
@@ -110,27 +110,27 @@ class Encoding:
         return True
 
     def phases(self, steps: int, device: torch.device) -> dict[str, int]:
-        """Return how many of the ``steps`` that were made had which precision."""
+        """Return the number of steps in each precision, of ``steps`` that were made."""
         now = self.phase(device)
         if self.precision != "auto" or self.settled_at is None or not fast_bf16(device):
             return {now: steps}
         return {"bf16": self.settled_at, now: steps - self.settled_at}
 
     def is_provisional(self, device: torch.device) -> bool:
-        """Tell whether a more exact phase is still to come."""
+        """Return whether a more exact precision follows in this stage."""
         return self.precision == "auto" and self.phase(device) == "bf16"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a run continues from."""
+        """Return the state, for checkpoints."""
         return {"settled_at": self.settled_at, "plateau": self.plateau.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up where another was."""
+        """Restore the state of a checkpoint."""
         self.settled_at = state["settled_at"]
         self.plateau.load_state_dict(state["plateau"])
 
     def _prepared(self, phase: Phase) -> Any:
-        """Return what encodes in a phase, made once."""
+        """Return the encoder of a phase, prepared once."""
         if phase not in self._ready:
             encoder = with_bf16_weights(self.encoder) if phase == "bf16" else self.encoder
             if self.channels_last:
@@ -143,8 +143,8 @@ class Encoding:
 def with_bf16_weights(encoder: Encoder) -> Encoder:
     """Return a copy whose convolutions and linear layers have bfloat16 weights.
 
-    Autocast would convert float32 weights anew at every evaluation: it keeps only those that are trained.
-    What autocast leaves in float32, such as the preprocessing, stays so.
+    Autocast would convert float32 weights again at every evaluation: it caches only those that are trained.
+    Modules that autocast leaves in float32, such as the preprocessing, stay in float32.
     """
     copy = deepcopy(encoder)
     for module in copy.modules():

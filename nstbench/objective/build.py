@@ -14,13 +14,13 @@ from nstbench.objective.term import Region, Term
 
 
 def build_terms(config: Config, encoder: Encoder) -> list[Term]:
-    """Return the terms of a checked configuration, before they have seen a picture.
+    """Return the terms of a checked configuration, without targets.
 
-    A term weighs ``weights.<role>`` times its own ``weight``; a layer (or what is seen of several
-    together) weighs 1/L, 1, or what is given.
+    The weight of a term is ``weights.<role>`` times its own ``weight``; that of a layer, or of several
+    layers that are compared together, is 1/L, 1, or the given number.
 
     Raises:
-        UserError: if a term names a layer that the encoder lacks.
+        UserError: A term names a layer that the encoder does not have.
     """
     terms = []
     for role, name, node in config.loss.terms():
@@ -28,7 +28,10 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
         term.weight *= getattr(config.weights, role)
         styles = config.pictures.styles
         if role == "regularizer" and term.loss.target_picture == "style" and not styles:
-            setting, reason = f"loss.{role}.{name}", "it compares with the style picture, and there is none"
+            setting, reason = (
+                f"loss.{role}.{name}",
+                "it compares the canvas with the style picture, and there is none",
+            )
             raise UserError(setting, "", reason, "Give pictures.style, or another loss/regularizer.")
         if role == "style":
             term.regions = _regions(config)
@@ -45,7 +48,7 @@ def build_terms(config: Config, encoder: Encoder) -> list[Term]:
 
 
 def _regions(config: Config) -> list[Region]:
-    """Return the regions that have styles of their own, with λ_r = weight_r / Σ weights."""
+    """Return the regions that have their own styles, with λ_r = weight_r / Σ weights."""
     guides = config.pictures.guides
     total = sum(guide.weight for guide in guides.values())
     return [Region(name, guide.weight / total, guide.picture) for name, guide in guides.items()]
@@ -54,10 +57,10 @@ def _regions(config: Config) -> list[Region]:
 def build_term(
     role: Role, name: str, node: Node, encoder: Encoder, *, unit: Unit = "unit", seed: int = 0
 ) -> Term:
-    """Return the term of one checked node of ``loss.<role>``; it weighs its own ``weight`` in ``unit``.
+    """Return the term of one checked node of ``loss.<role>``, with the node's own ``weight`` in ``unit``.
 
     Raises:
-        UserError: if it names a layer that the encoder lacks, or layers that its loss cannot use.
+        UserError: The node names a layer that the encoder does not have, or layers that its loss cannot use.
     """
     path = f"loss.{role}.{name}"
     settings = term_settings(node, role, path)

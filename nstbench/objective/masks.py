@@ -19,8 +19,8 @@ class Masks:
     """The masks of a region; None: the whole picture.
 
     Attributes:
-        content: of the canvas.
-        style: of the style picture.
+        content: Mask of the canvas.
+        style: Mask of the style picture.
     """
 
     content: Picture | None
@@ -37,16 +37,16 @@ class Masks:
 def check_masks(
     config: Config, masks: Mapping[str, Masks], canvas: Picture, styles: Sequence[Picture]
 ) -> None:
-    """Refuse masks that are empty, or of another shape than their picture.
+    """Check that no mask is empty, and that all have the shapes of their pictures.
 
     Args:
-        config: checked.
-        masks: of every region.
-        canvas: the picture that gives the canvas its shape.
-        styles: the style pictures.
+        config: Checked configuration.
+        masks: Masks of every region, by its name.
+        canvas: Picture whose shape the canvas has.
+        styles: Style pictures.
 
     Raises:
-        UserError: naming the first of them.
+        UserError: A mask is empty or has another shape; the message names the first.
     """
     for name, of_region in masks.items():
         style = styles[config.pictures.guides[name].picture]
@@ -71,7 +71,7 @@ def check_masks(
 def mask_at(mask: Picture | None, shape: Shape) -> Tensor | None:
     """Return a mask at the size of its picture, ``(1, 1, H, W)`` in [0, 1]; None: no mask.
 
-    Linearly interpolated: bicubic interpolation would leave ripples beyond the region's edge.
+    The mask is interpolated linearly: bicubic interpolation would leave ripples beyond the region's edge.
     """
     if mask is None:
         return None

@@ -1,8 +1,8 @@
 """The objective of a batch of canvases: for each, a weighted sum of its terms.
 
-What canvases have in common is computed once for all: terms of one formulation, with targets of one form, are
-evaluated on the whole batch, with the targets, units and weights of each canvas. Other terms are evaluated
-for each canvas on its own feature maps. A single canvas is a batch of one.
+Terms of one formulation, with targets of one form, are evaluated on the whole batch at once, with the
+targets, units and weights of each canvas. Other terms are evaluated for each canvas on its own feature maps.
+A single canvas is a batch of one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class TermError(Exception):
     """A term could not be evaluated.
 
     Args:
-        rows: Places of the canvases that it was evaluated for.
+        rows: Places in the batch of the canvases for which it was evaluated.
         error: Cause.
     """
 
@@ -56,7 +56,7 @@ class Objective:
         device: Device of the canvases.
 
     Raises:
-        ValueError: A canvas has no term, or two with one name.
+        ValueError: A canvas has no term, or two terms with the same name.
     """
 
     def __init__(self, terms: Sequence[Sequence[Term]], device: torch.device | None = None) -> None:
@@ -73,7 +73,7 @@ class Objective:
         self.joint = [_join(group, device or torch.device("cpu")) for group in alike.values()]
 
     def set_draw(self, step: int) -> None:
-        """Set what every term samples to the draw that belongs to a step of the runs."""
+        """Set every term that samples to the draw that belongs to a step of the runs."""
         for of_canvas in self.terms:
             for term in of_canvas:
                 term.set_draw(step)
@@ -86,17 +86,17 @@ class Objective:
 
         Raises:
             TermError: A term cannot be evaluated.
-            ValueError: There are more or fewer canvases than the objective is of.
+            ValueError: The number of canvases is not that of the objective.
         """
         if len(canvases) != len(self.terms):
-            raise ValueError(f"an objective of {len(self.terms)} canvases is given {len(canvases)}")
+            raise ValueError(f"an objective of {len(self.terms)} canvases was called with {len(canvases)}")
         maps = _FeatureMaps({**features, CANVAS: canvases})
         total = canvases.new_zeros(len(canvases))
         values = []
         for joint in self.joint:
             try:
                 unweighted = joint.term(maps.of(joint.term, joint.rows))
-            except torch.OutOfMemoryError:  # which concerns the whole batch
+            except torch.OutOfMemoryError:  # memory is a matter of the whole batch
                 raise
             except Exception as error:
                 raise TermError(joint.rows, error) from error
@@ -112,10 +112,10 @@ class Objective:
 
 
 def check_terms(terms: Sequence[Term]) -> None:
-    """Check that terms can be an objective.
+    """Check that terms can form an objective.
 
     Raises:
-        ValueError: There is no term, or two have one name.
+        ValueError: There is no term, or two have the same name.
     """
     if not terms or len({term.name for term in terms}) != len(terms):
         raise ValueError("an objective needs terms, each with a name of its own")
@@ -141,13 +141,13 @@ class _FeatureMaps:
         return {layer: self._some(layer, rows) for layer in term.layers_needed}
 
     def _some(self, layer: str, rows: Sequence[int]) -> Tensor:
-        # Split once, its gradient is put together once; slices would each fill a whole batch with zeros.
+        # With one split, the gradient is assembled once; each slice would fill a whole batch with zeros.
         single = self._single.setdefault(layer, torch.split(self.whole[layer], 1))
         return single[rows[0]] if len(rows) == 1 else torch.cat([single[row] for row in rows])
 
 
 def _joint_key(term: Term) -> Any:
-    """Return what terms must have in common to be evaluated as one; None: the term is evaluated alone."""
+    """Return the key that terms evaluated together have in common; None: the term is evaluated alone."""
     settings = {k: v for k, v in vars(term.loss).items() if not k.startswith("_") and k != "seed"}
     if not term.loss.stackable or not _is_plain(list(settings.values())) or term.regions:
         return None
@@ -163,7 +163,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _form(target: Any) -> Any:
-    """Return the form of a target: what must be equal for several to be one of a batch."""
+    """Return the form of a target: shapes and settings that targets of one batch have in common."""
     if isinstance(target, Tensor):
         return tuple(target.shape), target.dtype
     if isinstance(target, Mapping):
@@ -188,7 +188,7 @@ def _join(group: Sequence[tuple[int, Term]], device: torch.device) -> JointTerm:
 
 
 def _stack(targets: Sequence[Any]) -> Any:
-    """Return the target of a batch from those of its canvases; one that all share stays one."""
+    """Return the target of a batch from those of its canvases; a tensor that all share is not repeated."""
     first = targets[0]
     if isinstance(first, Tensor):
         return first if all(t is first for t in targets) else torch.cat(list(targets))

@@ -20,7 +20,7 @@ _PIXELS = LayerInfo(channels=3, stride=1, receptive_field=1, first=0.0)
 
 def propagate(
     mask: Tensor,
-    seen: Sequence[LayerInfo | None],
+    layers: Sequence[LayerInfo | None],
     shapes: Sequence[Shape],
     how: Propagation,
     reach: int = 0,
@@ -31,29 +31,29 @@ def propagate(
     ``how``      the weight of a position
     ===========  ==================================================================================
     ``simple``   the mean of the mask over the position's share of the picture (downsampling by area)
-    ``inside``   the least of the mask in its receptive field: what sees anything else does not count
-    ``all``      the greatest of the mask in its receptive field: whatever sees the region counts
+    ``inside``   the minimum of the mask over its receptive field: 0 unless all of it is in the region
+    ``all``      the maximum of the mask over its receptive field: above 0 if any of it is in the region
     ===========  ==================================================================================
 
-    They are the three ways of Gatys et al. (2017, supplement; their code: simple, inside, all). What
-    lies outside the picture belongs to no region and forbids nothing. Of several layers that are seen
-    together the positions are those of the finest map, and a receptive field is the largest of
-    theirs, with room for how far from the position the coarser maps may be read.
+    These are the three methods of Gatys et al. (2017, supplement; their code: simple, inside, all). Pixels
+    outside the picture belong to no region and are left out of the minimum. For several layers that are
+    compared together, the positions are those of the finest map, and the receptive field is the largest of
+    theirs, enlarged by the distance from the position at which the coarser maps may be read.
 
     Args:
-        mask: ``(1, 1, H, W)`` in [0, 1], at the size of the picture.
-        seen: the layers; None: the pixels themselves.
-        shapes: height and width of their maps, for this picture.
-        how: one of the three.
-        reach: positions to every side that a loss looks at together with one, as for patches.
+        mask: Mask ``(1, 1, H, W)`` in [0, 1], at the size of the picture.
+        layers: Layers that are compared together; None: the pixels themselves.
+        shapes: Height and width of the layers' maps, for this picture.
+        how: Method of propagation, one of the three above.
+        reach: Number of neighbours on each side that a loss compares together with a position, as in patches.
     """
-    infos = [info or _PIXELS for info in seen]
+    infos = [info or _PIXELS for info in layers]
     finest = max(range(len(shapes)), key=lambda i: shapes[i][0] * shapes[i][1])
     shape = shapes[finest]
     if how == "simple":
         return _mean_of_shares(mask, shape, infos[finest])
     own, sign = infos[finest], -1.0 if how == "inside" else 1.0
-    if any(info.receptive_field is None for info in infos):  # a position sees all of the picture
+    if any(info.receptive_field is None for info in infos):  # a position depends on the whole picture
         return (sign * mask).amax().mul(sign).expand(1, 1, *shape).clone()
     field = max(
         (info.receptive_field or 1) + (2 * info.stride if info.stride > own.stride else 0) for info in infos
@@ -62,7 +62,7 @@ def propagate(
     exact = all(info.first is not None for info in infos)
     x = sign * mask
     for axis, positions in enumerate(shape):
-        x = _greatest(x, 2 + axis, positions, own, field, exact=exact)
+        x = _window_maximum(x, 2 + axis, positions, own, field, exact=exact)
     return sign * x
 
 
@@ -78,11 +78,13 @@ def _mean_of_shares(mask: Tensor, shape: Shape, info: LayerInfo) -> Tensor:
     return functional.avg_pool2d(mask[..., rows, :][..., columns], s)
 
 
-def _greatest(x: Tensor, axis: int, positions: int, info: LayerInfo, field: int, *, exact: bool) -> Tensor:
-    """Return the greatest value in each position's window along one axis; outside there is none."""
+def _window_maximum(
+    x: Tensor, axis: int, positions: int, info: LayerInfo, field: int, *, exact: bool
+) -> Tensor:
+    """Return the maximum over each position's window along one axis, without pixels outside the picture."""
     length = x.shape[axis]
     first = info.first
-    if first is None or not exact:  # a centred grid, and room for what it may be off by
+    if first is None or not exact:  # assume a centred grid, and enlarge the window by its largest error
         first, field = (length - 1 - (positions - 1) * info.stride) / 2, field + 2 * info.stride
     begin, end = math.floor(first - (field - 1) / 2), math.ceil(first + (field - 1) / 2)
     window = end - begin + 1

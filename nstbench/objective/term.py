@@ -1,4 +1,4 @@
-"""Terms of an objective: a loss formulation, its layers, its weight and the regions it looks at."""
+"""Terms of an objective: a loss formulation, its layers, its weight and its regions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Region:
     """A part of the canvas that takes its style from a part of a style picture (Gatys et al. 2017).
 
     Attributes:
-        name: of the region.
-        share: λ_r, how much it counts; those of all regions sum to 1.
-        picture: which style picture it is about.
+        name: Name of the region.
+        share: Weight λ_r of the region; the weights of all regions sum to 1.
+        picture: Place of its style picture among the style pictures, from 0.
     """
 
     name: str
@@ -30,11 +30,11 @@ class Region:
 
 @dataclass(frozen=True)
 class Guides:
-    """How much each position counts in a region, ``(1, 1, h, w)`` for each view; None: all alike.
+    """The weight of each position in a region, ``(1, 1, h, w)`` for each view; None: all weigh the same.
 
     Attributes:
-        canvas: of the canvas's maps.
-        style: of the style picture's, and of its copies'.
+        canvas: Guides of the canvas's feature maps, by view.
+        style: Guides of the feature maps of the style picture and of its copies, by view.
     """
 
     canvas: Mapping[str, Tensor] | None
@@ -54,13 +54,13 @@ class Guides:
 
 @dataclass(frozen=True)
 class Part:
-    """What one value of a term is about: a view, of the whole canvas or of one of its regions.
+    """One summand of a term: a view of the whole canvas, or of one of its regions.
 
     Attributes:
-        key: of the value: the view, or ``view@region``.
-        view: see `Formulation.views`.
-        weight: w_l, or λ_r·w_l.
-        region: None: the whole canvas.
+        key: Name of the part: the view, or ``view@region``.
+        view: View that is compared; see `Formulation.views`.
+        weight: Weight of the part: w_l, or λ_r·w_l.
+        region: Region of the canvas; None: the whole canvas.
     """
 
     key: str
@@ -71,24 +71,24 @@ class Part:
 
 @dataclass
 class Term:
-    """One loss formulation with what it looks at and its weight.
+    """One loss formulation with its layers, regions and weight.
 
     Its value is ``Σ_l w_l · loss_l``; with regions, ``Σ_r λ_r Σ_l w_l · loss_l^r``, where ``loss_l^r``
     compares positions of the canvas in region r with those of the style picture in its region r.
 
     Attributes:
-        name: role and formulation, such as ``style/gram``.
-        loss: the formulation.
-        layers: the weight w_l of every view (`Formulation.views`): of each layer, such as ``relu1_1``,
-            or of layers that are seen together, such as ``relu1_1+relu2_1``.
-        weight: of the term in the objective.
-        seed: of the run, for what the loss samples.
-        regions: that have styles of their own; none: the whole canvas has one style.
-        targets: what it remembers for each part; filled by `compute_targets`.
-        guides: of the parts that are regions, for the canvas; filled by `compute_targets`.
-        units: of parts whose target is too large to keep (`nstbench.blockwise.objective`).
-        scales: what each part's value is multiplied by to be in the chosen unit, ``(1 or B,)``.
-        draw: number of the present draw of what the loss samples.
+        name: Role and formulation, such as ``style/gram``.
+        loss: Formulation.
+        layers: Weight w_l of every view (`Formulation.views`): of each layer, such as ``relu1_1``,
+            or of layers that are compared together, such as ``relu1_1+relu2_1``.
+        weight: Weight of the term in the objective.
+        seed: Seed of the run, for losses that sample.
+        regions: Regions that have their own styles; none: the whole canvas has one style.
+        targets: Target of each part, by its key; filled by `compute_targets`.
+        guides: Guides of the canvas for parts that are regions, by key; filled by `compute_targets`.
+        units: Units of parts whose target is too large to keep (`nstbench.blockwise.objective`), by key.
+        scales: Factor of each part's value that brings it to the chosen unit, ``(1 or B,)``, by key.
+        draw: Number of the present draw of what the loss samples.
     """
 
     name: str
@@ -105,17 +105,17 @@ class Term:
 
     @property
     def role(self) -> str:
-        """The part of the name before the slash."""
+        """Part of the name before the slash."""
         return self.name.split("/")[0]
 
     @property
     def layers_needed(self) -> list[str]:
-        """The layers of all views, each once."""
+        """Layers of all views, each once."""
         return list(dict.fromkeys(layer for view in self.layers for layer in view.split("+")))
 
     @property
     def parts(self) -> Iterator[Part]:
-        """What its values are about: its views, each of the whole canvas or of every region."""
+        """Parts of the term: each view, of the whole canvas or of every region."""
         for view, w in self.layers.items():
             if not self.regions:
                 yield Part(view, view, w)
@@ -128,15 +128,15 @@ class Term:
         blend: Sequence[float] = (1.0,),
         guides: Mapping[str, Guides] | None = None,
     ) -> None:
-        """Compute the targets from the feature maps of pictures; of each, those of its copies.
+        """Compute the targets from the feature maps of pictures and of their copies.
 
         Args:
-            pictures: as many as are blended, or as regions ask for.
-            blend: weights of the pictures, where there is no region.
-            guides: of every region.
+            pictures: Feature maps of each copy of each picture.
+            blend: Weights of the pictures, where there is no region.
+            guides: Guides of every region, by its name.
 
         Raises:
-            ValueError: if the loss cannot use these maps or guides.
+            ValueError: The loss cannot use these maps or guides.
         """
 
         def target(part: Part, picture: int, of_style: Sequence[Mapping[str, Tensor]] | None) -> Target:
@@ -152,7 +152,7 @@ class Term:
         blend: Sequence[float] = (1.0,),
         guides: Mapping[str, Guides] | None = None,
     ) -> None:
-        """Remember what ``target(part, picture, guides of the style)`` returns; see `compute_targets`."""
+        """Set the targets to those that ``target(part, picture, guides of the style)`` returns."""
         for part in self.parts:
             self.loss.seed = self._seed(part.view, draw=0)
             if part.region is not None:
@@ -171,17 +171,17 @@ class Term:
         view: str,
         guides: Sequence[Mapping[str, Tensor]] | None = None,
     ) -> Target:
-        """Return what to remember of a picture and its copies, or of a region of it."""
+        """Return the target of a picture and its copies, or of a region of it."""
         if guides is None:
-            return self.loss.join([self.loss.target(self._seen(copy, view)) for copy in copies])
+            return self.loss.join([self.loss.target(self._maps_of_view(copy, view)) for copy in copies])
         targets = []
         for i, (copy, guide) in enumerate(zip(copies, guides, strict=True)):
             try:
-                targets.append(self.loss.target(self._seen(copy, view), guide[view]))
+                targets.append(self.loss.target(self._maps_of_view(copy, view), guide[view]))
             except ValueError:
                 if i == 0:
                     raise
-                # Turning and cutting left nothing of the region in this copy: it is not needed.
+                # Rotated and cropped, this copy has no position in the region: it has no target.
         return self.loss.join(targets)
 
     def per_layer(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -191,9 +191,9 @@ class Term:
     def value_of(self, part: Part, features: Mapping[str, Tensor]) -> Tensor:
         """Return ``w_l · scale_l · loss_l`` of one part, ``(B,)``."""
         self.loss.seed = self._seed(part.view, self.draw)
-        seen, target = self._seen(features, part.view), self.targets.get(part.key)
+        maps, target = self._maps_of_view(features, part.view), self.targets.get(part.key)
         guide = self.guides.get(part.key)
-        return self.scaled(part, self.loss(seen, target) if guide is None else self.loss(seen, target, guide))
+        return self.scaled(part, self.loss(maps, target) if guide is None else self.loss(maps, target, guide))
 
     def scaled(self, part: Part, value: Tensor) -> Tensor:
         """Return ``w_l · scale_l`` times a part's value, ``(B,)``."""
@@ -201,7 +201,7 @@ class Term:
         return value if scale is None else value * scale.to(value)
 
     def unit(self, part: Part) -> Tensor:
-        """Return what one unit of a part's loss is, ``(1 or B,)``."""
+        """Return the unit of a part's loss, ``(1 or B,)``."""
         found = self.units.get(part.key)
         return self.loss.unit(self.targets.get(part.key)) if found is None else found
 
@@ -213,12 +213,12 @@ class Term:
         """Set the draw that belongs to a step of the run."""
         self.draw = step // self.loss.redraw_every if self.loss.redraw_every else 0
 
-    def _seen(self, features: Mapping[str, Tensor], view: str) -> Tensor | list[Tensor]:
+    def _maps_of_view(self, features: Mapping[str, Tensor], view: str) -> Tensor | list[Tensor]:
         if isinstance(self.loss, JointLoss):
             return [features[layer] for layer in view.split("+")]
         return features[view]
 
     def _seed(self, view: str, draw: int) -> int:
-        """Return a seed that belongs to the run, the term, the view and the draw alone."""
+        """Return a seed that depends on the run, the term, the view and the draw alone."""
         text = f"{self.seed} {self.name} {view} {draw}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6])

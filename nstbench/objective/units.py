@@ -1,8 +1,8 @@
 """Units of weights: what a weight of 1 means.
 
-Published weights belong to published formulas: from "style 1000" of one paper and "style 100" of another
-nothing follows about which gradient is larger. `paper` takes formulas as they are; `unit` and `gradient`
-bring all formulations to one scale before they are weighted.
+Published weights belong to published formulas: a style weight of 1000 in one paper and of 100 in another
+do not tell which gradient is larger. `paper` uses the published formulas; `unit` and `gradient` bring all
+formulations to one scale before they are weighted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from nstbench.objective.term import Term
 
 Encode = Callable[[Tensor], Mapping[str, Tensor]]
 Measure = Callable[[Sequence[Term], Tensor], Mapping[str, tuple[Tensor, Tensor]]]
-"""From terms and a canvas to each term's value, and the norm of its gradient, before its weight: ``(B,)``."""
+"""Function from terms and a canvas to each term's unweighted value and the norm of its gradient, ``(B,)``."""
 
 
 def set_units(
@@ -33,12 +33,12 @@ def set_units(
       target's mean square, so that a canvas without features has the value Σ w_l, whatever the
       encoder and the formula's constants; for those whose value has no scale, 1.
     - ``gradient``: each term scaled once so that the norm of its gradient on the initial canvas
-      equals its weight: formulations given one weight start with gradients of one length.
+      equals its weight: formulations with equal weights start with gradients of equal norm.
 
-    A term without a gradient on the initial canvas, such as the content when the canvas starts as
-    the content picture, is measured on a canvas of noise instead, always the same: no choice of
-    another term changes that, so comparisons stay fair. One that has none there either, such as a
-    penalty on values outside [0, 1], keeps its published unit.
+    A term without a gradient on the initial canvas, such as a content term when the canvas starts from
+    the content picture, is measured on a canvas of noise instead. The noise is always the same, so the
+    scale does not depend on the other terms. A term without a gradient there either, such as a penalty on
+    values outside [0, 1], keeps its published unit.
 
     Args:
         terms: Terms of an objective, whose ``scales`` are replaced.
@@ -53,17 +53,17 @@ def set_units(
     if unit == "unit":
         for term in terms:
             units = {part.key: term.unit(part) for part in term.parts}
-            term.scales = {key: 1 / _or_one(u) for key, u in units.items()}
+            term.scales = {key: 1 / _replace_zeros_by_one(u) for key, u in units.items()}
     elif unit == "gradient":
-        here = measure(terms, canvas)
+        at_start = measure(terms, canvas)
         noise = torch.rand(canvas.shape[1:], generator=torch.Generator().manual_seed(0))
-        elsewhere = measure(terms, noise.to(canvas).expand_as(canvas))
+        on_noise = measure(terms, noise.to(canvas).expand_as(canvas))
         for term in terms:
-            (value, norm), (of_noise, on_noise) = here[term.name], elsewhere[term.name]
-            # At its target a term is rounding, in bf16 some 1e-4 of a real value, and its gradient
-            # has no meaning: at the kink of an absolute value it need not even be small.
-            tells = (norm > 1e-5 * on_noise) & (value > 1e-3 * of_noise)
-            scale = 1 / _or_one(torch.where(tells, norm, on_noise))
+            (value, norm), (noise_value, noise_norm) = at_start[term.name], on_noise[term.name]
+            # On a canvas that equals its target, the value of a term is a rounding error, in bf16 some
+            # 1e-4 of its usual size, and the gradient has no meaning; that of an absolute value may be large.
+            is_meaningful = (norm > 1e-5 * noise_norm) & (value > 1e-3 * noise_value)
+            scale = 1 / _replace_zeros_by_one(torch.where(is_meaningful, norm, noise_norm))
             term.scales = {part.key: scale for part in term.parts}
 
 
@@ -80,7 +80,7 @@ def gradients(
     """Return the value and the gradient of every term on a canvas ``(B, 3, H, W)``, before its weight.
 
     Returns:
-        each term's value per layer, ``(B,)``, and its gradient on the canvas, ``(B, 3, H, W)``.
+        Each term's value per part, ``(B,)``, and its gradient on the canvas, ``(B, 3, H, W)``.
     """
     canvas = canvas.detach().clone().requires_grad_()
     values, slopes = {}, {}
@@ -90,7 +90,7 @@ def gradients(
             of_layers = term.per_layer(features)
             total = torch.stack(list(of_layers.values())).sum()
             slope = torch.zeros_like(canvas)
-            if total.requires_grad:  # a term of layers without a position to move does not
+            if total.requires_grad:  # false if no position of the term's layers depends on the canvas
                 (found,) = torch.autograd.grad(total, canvas, retain_graph=True, allow_unused=True)
                 slope = slope if found is None else found.detach()
             values[term.name] = {layer: v.detach() for layer, v in of_layers.items()}
@@ -124,13 +124,13 @@ def starts(
 ) -> dict[str, Start]:
     """Return the weight, value and gradient of every term on the initial canvas, ``(B, 3, H, W)``."""
     found = (measure or partial(measured, encode))(terms, canvas)
-    begun = {}
+    result = {}
     for term in terms:
         value, norm = (float(x.mean()) for x in found[term.name])
-        begun[term.name] = Start(term.weight, value, term.weight * norm)
-    return begun
+        result[term.name] = Start(term.weight, value, term.weight * norm)
+    return result
 
 
-def _or_one(x: Tensor) -> Tensor:
-    """Return ``x`` with 1 where it is 0: what has no size of its own keeps its published unit."""
+def _replace_zeros_by_one(x: Tensor) -> Tensor:
+    """Return ``x`` with 1 where it is 0: such a value keeps its published unit."""
     return torch.where(x > 0, x, torch.ones_like(x))

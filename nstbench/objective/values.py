@@ -42,7 +42,7 @@ class TermValues:
 
 
 class BatchValues:
-    """All values of one evaluation of a batch; reading them waits for the device, once for all.
+    """All values of one evaluation of a batch; reading them waits for the device once.
 
     Args:
         total: Objective of each canvas, ``(B,)``, detached.
@@ -55,7 +55,7 @@ class BatchValues:
         self._terms = [(term.name, term.rows) for term in terms]
         numbers = torch.cat([total, *(v.to(total) for t in terms for v in (t.unweighted, t.weighted))])
         self._arrived: torch.cuda.Event | None = None
-        if numbers.device.type == "cuda":  # the device goes on meanwhile
+        if numbers.device.type == "cuda":  # the device computes on during the copy
             self._numbers = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             self._numbers.copy_(numbers, non_blocking=True)
             self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -1,1 +1,1 @@
-"""What torch.optim lacks."""
+"""Optimisers that torch.optim does not have."""

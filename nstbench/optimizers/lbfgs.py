@@ -18,25 +18,24 @@ class LBFGS(torch.optim.Optimizer):
     gradient y, by the two-loop recursion, vectorised over the batch. For one canvas it is
     ``torch.optim.LBFGS`` with ``max_iter=1``, to the rounding of sums: one evaluation per step; the first
     step has the length ``min(1, 1/‖g‖₁)·lr``, later ones ``lr``; a pair with too little curvature is not
-    remembered; H begins with ``y·s / y·y`` of the last pair; a canvas whose gradient is below
+    kept; H begins with ``y·s / y·y`` of the last pair; a canvas whose gradient is below
     ``tolerance_grad``, or that would no longer descend, stays where it is.
 
-    One small transfer to the host per step tells which canvases move and which pairs are remembered.
+    In every step, one small transfer to the host decides which canvases move and which pairs are kept.
 
     Nocedal & Wright, Numerical Optimization (2006), algorithm 7.4.
 
     Args:
         params: Parameters of the canvases, all with the batch as their first dimension.
         lr: Length of a step, in Newton steps.
-        history_size: m, the number of pairs remembered.
+        history_size: Number m of pairs that are kept.
         tolerance_grad: Largest derivative at which a canvas counts as converged.
         tolerance_change: Slope along the step below which a canvas no longer moves.
-        relative_curvature: ε, to remember pairs with ``y·s > ε·‖y‖·‖s‖``; null: pairs with ``y·s >
-        1e-10``, as
-            PyTorch does, with which nothing is learnt of an objective with tiny values.
+        relative_curvature: Smallest curvature ε: pairs with ``y·s > ε·‖y‖·‖s‖`` are kept. None: those with
+            ``y·s > 1e-10``, as in PyTorch, which keeps no pair of an objective with tiny values.
 
     Raises:
-        ValueError: a setting is negative, or parameters differ in their first dimension.
+        ValueError: A setting is too small, or parameters differ in their first dimension.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class LBFGS(torch.optim.Optimizer):
         moves = g.abs().amax(dim=1) > settings["tolerance_grad"]
         moving, curved = torch.stack([moves, ys > least]).tolist()
         begun = [m and n > 0 for m, n in zip(moving, state["steps"], strict=True)]
-        H.remember(s, y, ys, [b and c for b, c in zip(begun, curved, strict=True)])
+        H.add(s, y, ys, [b and c for b, c in zip(begun, curved, strict=True)])
 
         d = H.times(-g)
         t = torch.full_like(ys, settings["lr"])
@@ -103,7 +102,7 @@ class LBFGS(torch.optim.Optimizer):
         """Return the state before the first step; every entry has the batch as its first dimension."""
         state: dict[str, Any] = self.state[self._parameters[0]]
         B = len(g)
-        state["steps"] = [0] * B  # taken by each canvas; on the host, as all that decides is
+        state["steps"] = [0] * B  # steps of each canvas; on the host, where it is decided which canvases move
         state["newest"] = [-1] * B  # place of the last pair in the history
         # A tensor (B, n) for each place, made when it is needed: a history that never fills takes no memory.
         state["changes"], state["moves"] = [], []
@@ -122,7 +121,7 @@ class LBFGS(torch.optim.Optimizer):
 
 
 class _History:
-    """The pairs (s, y) that canvases remember, newest first, as a ring for each canvas.
+    """The pairs (s, y) of every canvas, in a ring for each canvas.
 
     The rings of all canvases share their places: place k of the ring is one tensor ``(B, n)``.
 
@@ -134,8 +133,8 @@ class _History:
         self.state = state
         self.size: int = state["rho"].shape[1]
 
-    def remember(self, s: Tensor, y: Tensor, ys: Tensor, which: Sequence[bool]) -> None:
-        """Keep the pairs of some canvases, in place of their oldest."""
+    def add(self, s: Tensor, y: Tensor, ys: Tensor, which: Sequence[bool]) -> None:
+        """Add a pair for some canvases, in place of their oldest."""
         rows = [i for i, chosen in enumerate(which) if chosen]
         if not rows:
             return
@@ -150,7 +149,7 @@ class _History:
             moves[k:], changes[k:] = [s, *moves[k + 1 :]], [y, *changes[k + 1 :]]
             rho[:, k], self.state["scale"] = 1 / ys, scale
             return
-        # Only after a canvas alone skipped a pair.
+        # The canvases use different places only after one of them skipped a pair.
         for _ in range(max(places) + 1 - len(moves)):
             moves.append(torch.zeros_like(s))
             changes.append(torch.zeros_like(y))

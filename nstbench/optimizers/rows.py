@@ -1,6 +1,6 @@
 """The state of an optimiser whose parameters are rows of a batch: one canvas each.
 
-A checkpoint holds the state of one canvas, so that a run is continued in a batch or alone.
+A checkpoint holds the state of one canvas, so that a run can be continued in a batch or alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.optim import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, Opti
 
 from nstbench.optimizers.lbfgs import LBFGS
 
-# Each number is changed by its own derivative alone: a batch of canvases is one more dimension.
+# Each parameter changes by its own derivative alone, so a batch is optimised like one canvas.
 _ELEMENTWISE = (SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, NAdam, RAdam, RMSprop, Rprop)
 
 State = dict[str, Any]
@@ -29,7 +29,7 @@ def can_be_batched(optimizer: Optimizer) -> bool:
 def keep_rows(optimizer: Optimizer, module: nn.Module, rows: Sequence[int], size: int) -> None:
     """Remove all but some canvases of a batch from ``module`` and from its optimiser.
 
-    The parameters are replaced: those of another shape cannot stand in for what a graph was built of.
+    The parameters are replaced by new ones, as those in an autograd graph cannot change their shape.
 
     Args:
         optimizer: Optimiser of the module's parameters.
@@ -76,7 +76,7 @@ def _take(value: Any, rows: Sequence[int], size: int) -> Any:
     if isinstance(value, Tensor):
         # A number, such as Adam's count of steps, belongs to all; optimisers change it in place.
         return value[list(rows)] if value.dim() and len(value) == size else value.clone()
-    if isinstance(value, list) and value and isinstance(value[0], Tensor):  # one for each remembered step
+    if isinstance(value, list) and value and isinstance(value[0], Tensor):  # one for each pair of a history
         return [_take(each, rows, size) for each in value]
     return [value[i] for i in rows] if isinstance(value, list) and value else value
 
@@ -93,7 +93,7 @@ def _join(values: Sequence[Any]) -> Any:
 
 
 def _join_histories(histories: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """Return histories as one; canvases that remember fewer steps get zeros, which their ρ = 0 ignores."""
+    """Return histories as one; shorter ones are filled with zeros, which have no effect, as their ρ = 0."""
     like = next(each for history in histories for each in history)
     longest = max(len(history) for history in histories)
     return [

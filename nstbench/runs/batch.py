@@ -1,4 +1,4 @@
-"""Batches: which runs of a sweep are optimised together, and how many fit into memory."""
+"""Batches of runs that are optimised together, and the number that fits into memory."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nstbench.runs.stages import optimize
 from nstbench.runs.targets import EncodedPictures
 from nstbench.runtime.device import free_memory
 
-# On a CPU a batch gains while its feature maps are small: large ones leave the caches, and are fetched from
-# the system and given back at every layer (`python -m benchmarks.batching`).
+# On a CPU a batch is faster only if its feature maps are small: large ones do not fit in caches, and are
+# allocated and freed at every layer (`python -m benchmarks.batching`).
 _PIXELS_ON_CPU = 8 * 128 * 128
-_FEWEST_ON_CPU = 4  # of larger canvases, of which fewer fit, two are slower than one after the other
-_SHARE_OF_MEMORY = 0.5  # of what is free: what is measured leaves out workspaces, targets and fragments
-_MOST = 64  # beyond, there is nothing left to gain
+_FEWEST_ON_CPU = 4  # canvases; a smaller batch is slower than one run after the other
+_SHARE_OF_MEMORY = 0.5  # of the free memory: the measurement leaves out workspaces, targets and fragmentation
+_LARGEST_BATCH = 64  # larger batches are not faster
 
 
 class Job(Protocol):
@@ -27,7 +27,7 @@ class Job(Protocol):
 
     @property
     def run(self) -> Run:
-        """The run, once it is open."""
+        """Run, once it is open."""
 
     def begin(self, encoded: EncodedPictures | None = None) -> bool:
         """Open the run and begin its first stage; return whether there is one."""
@@ -36,21 +36,22 @@ class Job(Protocol):
         """End the stage that was optimised, and begin the next; return whether there is one."""
 
     def close(self) -> None:
-        """Close the run where it can be continued, if it is open."""
+        """Close the run, if it is open, so that it can be continued."""
 
 
 def run_jobs(jobs: Sequence[Job], size: int | None = 1) -> None:
-    """Carry out jobs that may go together, ``size`` at a time.
+    """Make the runs of jobs, ``size`` at a time.
 
-    Runs that are finished already keep their places, so that a sweep that is continued makes the batches
-    that it made before: another number of canvases is rounded otherwise, and ends in other last bits.
+    Runs that are finished already keep their places, so that a sweep that is continued makes the same
+    batches as before: rounding depends on the number of canvases, and in another batch the last bits of a
+    picture differ.
 
     Args:
-        jobs: Jobs.
+        jobs: Jobs whose runs may be optimised together.
         size: Number of runs in a batch; None: as many as fit into memory.
 
     Raises:
-        KeyboardInterrupt: The user has asked to stop; the runs stop where they can be continued.
+        KeyboardInterrupt: The user has asked to stop; the runs stop and can be continued.
     """
     todo = deque(jobs)
     while todo:
@@ -80,7 +81,7 @@ def _begin_batch(todo: deque[Job], begun: list[Job], size: int | None) -> None:
 def _optimize_all(jobs: list[Job]) -> None:
     """Optimise all stages of all jobs, those that agree together; jobs that end leave the list."""
     while jobs:
-        # Those with the fewest steps first, so that they may catch up with others.
+        # Those with the fewest steps first, so that they reach the step of others.
         first = min(jobs, key=lambda job: job.run.member.progress.step)
         key = batch_key(first.run)
         together = [job for job in jobs if job is first or (key and batch_key(job.run) == key)]
@@ -100,17 +101,17 @@ def _go_on(ended: Sequence[Job], jobs: list[Job]) -> None:
 
 
 def batch_key(run: Run) -> Hashable | None:
-    """Return what runs must have in common to be optimised as one batch; None: the run is optimised alone."""
+    """Return the key that runs of one batch have in common; None: the run is optimised alone."""
     member, config, stage = run.member, run.config, run.stages_left[0]
     progress = member.progress
     parameters = [tuple(p.shape) for p in member.canvas.parameters()]
     optimizer = build(config.optimizer)(member.canvas.parameters())
-    # Whose precision, steps or memory depend on how its own objective falls, or is computed.
+    # Runs whose precision or number of steps depends on their objective, or that are computed in blocks.
     alone = stage.precision == "auto" or progress.plateau is not None or member.blocks is not None
     if alone or any(shape[:1] != (1,) for shape in parameters) or not can_be_batched(optimizer):
         return None
     of_config = config.encoder, config.canvas.parametrization, config.colour, config.optimizer, config.trainer
-    # Runs that continue do so in the batch in which they began: another one ends in other last bits.
+    # Runs continue in the batch in which they began: in another one, the last bits differ.
     of_stage = stage.size, stage.steps, stage.precision, progress.stage, run.company
     reached = progress.steps_before, progress.stage_step
     return repr((of_config, of_stage, reached, parameters, sorted(member.layers)))
@@ -126,4 +127,4 @@ def max_batch_size(run: Run) -> int:
     if member.device.type == "cpu":
         fit = _PIXELS_ON_CPU // run.stages_left[0].pixels
         most = min(most, fit if fit >= _FEWEST_ON_CPU else 1)
-    return max(1, min(_MOST, most))
+    return max(1, min(_LARGEST_BATCH, most))

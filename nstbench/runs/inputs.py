@@ -30,7 +30,7 @@ class Inputs:
         blend: Weight of each style picture; they sum to 1.
         start: Picture that the canvas starts from, where it is a file of its own.
         masks: Masks of every region that has a style of its own, by its name.
-        resample: Method by which they are resized.
+        resample: Method by which the pictures are resized.
     """
 
     content: Picture | None
@@ -61,7 +61,7 @@ def load_inputs(config: Config) -> Inputs:
     """Read all pictures of a run.
 
     Raises:
-        UserError: naming the first that cannot be used.
+        UserError: A picture cannot be used; the error names the first.
     """
     pictures = config.pictures
     canvas = None
@@ -77,7 +77,7 @@ def load_inputs(config: Config) -> Inputs:
         )
 
     content = read(pictures.content, "pictures.content") if pictures.content else None
-    if content:  # the others may be stretched to its shape
+    if content:  # style pictures may be resized to its shape
         canvas = content.shape
     styles = [read(s, "pictures.style") for s in pictures.styles]
     canvas = canvas or styles[0].shape
@@ -85,7 +85,7 @@ def load_inputs(config: Config) -> Inputs:
     start = config.canvas.start
     masks = {}
     for name, guide in pictures.guides.items():
-        # What a cut-out leaves transparent is no part of it.
+        # Transparent pixels of a mask are not part of the region.
         of_content, of_style = (
             read(source, f"pictures.guides.{name}.{whose}", (0.0, 0.0, 0.0)) if source else None
             for whose, source in (("content", guide.content), ("style", guide.style))
@@ -107,7 +107,7 @@ def _needed(config: Config, canvas: Shape | None, own: Shape) -> Shape:
     """Return the largest height and width at which any stage uses a picture, on the canvas or as a style.
 
     Args:
-        config: The configuration.
+        config: Configuration of the run.
         canvas: Height and width of the picture that gives the canvas its shape; None if that is this one.
         own: Height and width of the picture.
     """

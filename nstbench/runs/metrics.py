@@ -47,7 +47,7 @@ def _read_canvas(folder: Path) -> Tensor:
         return read_picture(path)
     except UserError:
         with storage(folder, path):
-            path.stat()  # a folder that was removed meanwhile is no mistake in a setting
+            path.stat()  # a folder that was removed meanwhile is not an error in a setting
         raise
 
 
@@ -67,5 +67,7 @@ def store_metrics(record: RunRecord, judgement: Judgement) -> None:
     record.directions.update(judgement.directions)
     for name in judgement.values:
         record.unavailable_metrics.pop(name, None)
-        record.unavailable_metrics.pop(name.split("/")[0], None)  # of several numbers: as a whole
+        record.unavailable_metrics.pop(
+            name.split("/")[0], None
+        )  # the metric's name, where it has several numbers
     record.unavailable_metrics.update(judgement.unavailable)

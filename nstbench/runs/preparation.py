@@ -1,4 +1,4 @@
-"""All that can go wrong before a run writes anything: reading, building and checking its parts."""
+"""The parts of a run, read, built and checked before anything is written."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def prepare(config: Config) -> Prepared:
     """Read the pictures, build encoder, terms and metrics, and check that they fit together.
 
     Raises:
-        UserError: for the first thing that cannot be used. Nothing is written.
+        UserError: An input or a setting cannot be used. Nothing is written.
     """
     began = time.monotonic()
     device = choose_device(config.trainer.accelerator, config.trainer.threads)
@@ -76,7 +76,7 @@ def prepare(config: Config) -> Prepared:
 
 
 def _check_deterministic(config: Config, encoder: Encoder, device: torch.device) -> None:
-    """Refuse what PyTorch cannot do deterministically on a GPU: the gradient of mirrored borders."""
+    """Refuse padding whose gradient PyTorch cannot compute deterministically on a GPU."""
     mirrored = any(getattr(m, "padding_mode", "zeros") in {"reflect", "replicate"} for m in encoder.modules())
     if config.trainer.deterministic and device.type == "cuda" and mirrored:
         reason = "this encoder's padding has no deterministic gradient on a GPU"
@@ -87,7 +87,7 @@ def check_sizes(stages: Sequence[StagePlan], encoder: Encoder, terms: Sequence[T
     """Refuse pictures that leave no position at the deepest layer, before anything is written.
 
     Raises:
-        UserError: naming the size, or the loss whose patches do not fit.
+        UserError: A picture is too small; the error names the size, or the loss whose patches do not fit.
     """
     layers = [layer for term in terms for layer in term.layers_needed if layer != CANVAS]
     smallest = encoder.smallest_picture(layers)
@@ -125,19 +125,21 @@ def check_blockwise(stages: Sequence[StagePlan], encoder: Encoder, terms: Sequen
     """Refuse terms and encoders that cannot be computed exactly in blocks of ``tile``.
 
     Raises:
-        UserError: naming the first term that cannot, and the losses that can; or the encoder.
+        UserError: A term or the encoder cannot; the error names the first term, and the losses that can.
     """
     shapes = [shape for stage in stages for shape in (stage.shape, *stage.style_shapes)]
     for term in terms:
         for view in term.layers:
             if block_mode(term, view) == "impossible":
                 setting = f"loss.{term.name.replace('/', '.')}"
-                reason = f"it is no sum over positions, and blockwise.tile={tile} cannot compute it exactly"
+                reason = (
+                    f"it is not a sum over positions, and blockwise.tile={tile} cannot compute it exactly"
+                )
                 can = ", ".join(_computable(term.role))
                 hint = f"Those that can: {can}. Or remove blockwise.tile, at a size that fits in memory."
                 raise UserError(setting, "", reason, hint)
-    seen = {layer: term for term in terms for layer in term.layers_needed if layer != CANVAS}
-    check_blocks(encoder, list(seen), "blockwise.tile", tile)
+    layers = {layer: term for term in terms for layer in term.layers_needed if layer != CANVAS}
+    check_blocks(encoder, list(layers), "blockwise.tile", tile)
     for term in terms:
         for view in (view for view in term.layers if isinstance(term.loss, JointLoss)):
             _check_nested(term, view, encoder, shapes)
@@ -155,7 +157,7 @@ def _computable(role: str) -> list[str]:
 
 
 def _check_nested(term: Term, view: str, encoder: Encoder, shapes: Sequence[Shape]) -> None:
-    """Refuse layers that are seen together, if positions of the finer are not squares of the coarser's."""
+    """Refuse layers that are compared together, if a coarse position is not a square of fine ones."""
     layers = [layer for layer in view.split("+") if layer != CANVAS]
     fine, coarse = sorted(layers, key=lambda layer: encoder.layers[layer].stride)
     factor = encoder.layers[coarse].stride // encoder.layers[fine].stride
@@ -163,5 +165,5 @@ def _check_nested(term: Term, view: str, encoder: Encoder, shapes: Sequence[Shap
         maps = map_shapes(encoder, layers, shape)
         if whole_factors(maps[fine], maps[coarse]) != (factor, factor):
             setting = f"loss.{term.name.replace('/', '.')}"
-            reason = f"the maps of {fine} and {coarse} do not fit together as blocks need it"
+            reason = f"the maps of {fine} and {coarse} do not have sizes that blocks can divide"
             raise UserError(setting, layers, reason, "Remove blockwise.tile, or use an encoder with padding.")

@@ -43,7 +43,7 @@ class FailedBeforeError(Exception):
 
 
 class Recording:
-    """What a run keeps on disk and in dashboards, from the locking of its folder to its release.
+    """The files and dashboards of a run, from the locking of its folder to its release.
 
     Args:
         config: Settings of the run.
@@ -51,9 +51,9 @@ class Recording:
         overrides: Overrides as they were typed.
 
     Attributes:
-        record: What ``run.json`` holds.
+        record: Contents of ``run.json``.
         folder: Folder of the run.
-        is_finished: Whether the run was finished before it was opened; ``record`` is then what it left.
+        is_finished: Whether the run was finished before it was opened; ``record`` is then its record.
         dashboards: Dashboards.
         log: Messages of the run.
     """
@@ -147,7 +147,7 @@ class Recording:
             if not isinstance(error, StorageError):
                 record.state, record.error = "failed", f"{type(error).__name__}: {error}"
         if record.state != "completed":
-            with suppress(StorageError):  # the error is reported, not what follows from it
+            with suppress(StorageError):  # the first error is reported, not one that follows from it
                 self.write()
         metrics = {f"metrics/{k}": v for k, v in record.metrics.items()}
         summary, completed = {**record.final_losses, **metrics}, record.state == "completed"
@@ -179,7 +179,7 @@ def _has_its_picture(record: RunRecord, folder: Path) -> bool:
 
 
 def _other_machine(before: RunRecord, now: RunRecord) -> str:
-    """Return what a run was begun on, if it was another device, number of threads or PyTorch."""
+    """Return the device and threads, or the PyTorch, with which a run began, if they were others."""
     if (before.device, before.threads) != (now.device, now.threads):
         return f"{before.device} with {before.threads} threads"
     torch_before = before.versions.get("torch")
@@ -187,7 +187,7 @@ def _other_machine(before: RunRecord, now: RunRecord) -> str:
 
 
 def _provenance(record: RunRecord) -> dict[str, str]:
-    """Return what a picture says of its making. Nothing in it depends on when or where it was made."""
+    """Return the metadata of a picture, which do not depend on the time or the machine."""
 
     return {
         "Software": f"nstbench {record.versions['nstbench']}",

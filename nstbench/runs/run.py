@@ -121,7 +121,7 @@ class Run:
         recording: Folder, record, dashboards and log.
 
     Attributes:
-        stages_left: Stages that are still to be ended.
+        stages_left: Stages that have not ended.
         company: Names of the runs in the batch whose checkpoint is continued; None: the stage is begun anew.
     """
 
@@ -156,7 +156,7 @@ class Run:
         if not recording.is_finished:
             try:
                 with opened.log.attached():
-                    opened._take_up(callbacks)
+                    opened._prepare_callbacks(callbacks)
             except BaseException as error:
                 opened.fail(error)
                 raise
@@ -178,8 +178,8 @@ class Run:
         assert self._member is not None
         return self._member
 
-    def _take_up(self, callbacks: Sequence[pl.Callback]) -> None:
-        """Take up the checkpoint if there is one, and make the callbacks."""
+    def _prepare_callbacks(self, callbacks: Sequence[pl.Callback]) -> None:
+        """Read the checkpoint if there is one, and make the callbacks."""
         record, stages = self.recording.record, self.prepared.stages
         saved = usable_checkpoint(latest_checkpoint(self.folder, record.fingerprint), self.config, stages)
         if saved is not None:
@@ -272,15 +272,15 @@ class Run:
             show_starts(found)
 
     def end_stage(self) -> None:
-        """Check that the stage was made, and carry its canvas on.
+        """Check that the stage was made, and prepare the next.
 
         Raises:
             NonFiniteObjectiveError: The objective diverged; ``canvas.png`` is the last good canvas.
-            Exception: Whatever else ended the stage.
+            Exception: Another error ended the stage.
         """
         member, stage = self.member, self.stages_left[0]
         if member.error is not None:
-            if not isinstance(member.error, StorageError):  # there is no room for a picture, either
+            if not isinstance(member.error, StorageError):  # a picture could not be written, either
                 self._keep_last_good()
             raise member.error
         self._canvas.to(self.prepared.device)  # when a fit ends, Lightning moves the canvas to the CPU
@@ -337,7 +337,7 @@ class Run:
     def add_missing_metrics(self) -> Result:
         """Add the metrics that a finished run was not asked for when it ran."""
         record = self.recording.record
-        remove_checkpoints(self.folder)  # it may have been killed just before
+        remove_checkpoints(self.folder)  # the run may have been killed before they were removed
         if missing := missing_metrics(record, self.config.metrics):
             record.config["metrics"].update(missing)
             self._compute_metrics(missing)
@@ -356,7 +356,7 @@ class Run:
         self.recording.close(error)
 
     def _keep_last_good(self) -> None:
-        """Write the last canvas whose objective was finite; without one, leave what is there."""
+        """Write the last canvas whose objective was finite, if there is one."""
         if self.member.last_good is not None:
             write_png(self.folder / "canvas.png", self.member.last_good.clamp(0, 1).cpu())
 

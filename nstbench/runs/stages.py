@@ -43,7 +43,7 @@ def make_canvas(config: Config) -> Canvas:
 
 
 def usable_checkpoint(saved: Saved | None, config: Config, stages: Sequence[StagePlan]) -> Saved | None:
-    """Return a checkpoint if it fits the schedule and the canvas, which its fingerprint promises."""
+    """Return a checkpoint if it fits the schedule and the canvas; equal fingerprints imply that it does."""
     if saved is None:
         return None
     if 0 <= saved.stage < len(stages) and 0 <= saved.stage_step <= stages[saved.stage].steps:
@@ -67,7 +67,7 @@ def make_member(
         prepared: Parts of the run.
         stage: Stage of the schedule.
         canvas: Canvas, painted with what the stage starts from.
-        progress: How far the run has come.
+        progress: Progress of the run.
 
     Raises:
         UserError: The canvas and the optimiser do not fit together.
@@ -124,7 +124,7 @@ class StageTargets:
         self.pictures = pictures_of(config, prepared, stage)
         self.guides = guides_of(config, prepared, stage)
         self.blend, self.encoded = prepared.inputs.blend, encoded
-        # A unit of gradients is measured once, on the initial canvas; a checkpoint carries it on.
+        # The unit `gradient` is measured once, on the initial canvas; later stages and checkpoints keep it.
         self.unit = config.weights.unit
         self.sets_units = stage.number == 0 or self.unit != "gradient"
 
@@ -137,7 +137,7 @@ class StageTargets:
                 set_units(member.terms, self.unit, member.encode, canvas, member.measure)
 
     def compute_rounded(self, member: Member) -> None:
-        """Compute the targets for bfloat16 besides, where the stage begins in it."""
+        """Also compute the targets in bfloat16, if the stage begins in it."""
         if member.encoding.phase(member.device) == "bf16":
             exact = member.targets
             self._compute(member)
@@ -148,10 +148,10 @@ class StageTargets:
 
 
 def optimize(runs: Sequence[Run]) -> None:
-    """Make the steps that are left of the present stage: of one run, or of several as one batch.
+    """Make the remaining steps of the present stage, of one run or of several as one batch.
 
-    Why a run did not finish the stage is then in its `Member.error`, which `Run.end_stage` raises. A batch
-    for which memory does not suffice is halved.
+    If a run does not finish the stage, `Member.error` is the reason, which `Run.end_stage` raises. A batch
+    that does not fit in memory is halved.
 
     Args:
         runs: Runs of one `nstbench.runs.batch.batch_key`.
@@ -199,7 +199,7 @@ def _fits_in_memory(runs: Sequence[Run], members: Sequence[Member]) -> bool:
             for member in module.members:
                 member.error = error
             if not enough and len(runs) > 1:
-                error.__traceback__ = None  # it holds the batch
+                error.__traceback__ = None  # it refers to tensors of the batch
                 for member, state in zip(members, states, strict=True):
                     member.optimizer_state = state
             return enough
@@ -207,14 +207,14 @@ def _fits_in_memory(runs: Sequence[Run], members: Sequence[Member]) -> bool:
 
 
 def free_cached_memory() -> None:
-    """Give back what is no longer used, so that it counts as free memory."""
+    """Return unused memory to the system, so that it counts as free."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def describe_stage(member: Member, stage: StagePlan) -> dict[str, Any]:
-    """Return what the record says of a stage that has ended."""
+    """Return the record's entry of a stage that has ended."""
     progress = member.progress
     steps = progress.stage_step
     return {

@@ -1,4 +1,4 @@
-"""Targets: what every term computes once, from the content and style pictures, for a stage."""
+"""Targets of terms, computed once per stage from the content and style pictures."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nstbench.objective.term import Guides, Term
 Pictures = Mapping[str, Sequence[Tensor]]
 """Content and style pictures by role, each ``(1, 3, H, W)``."""
 
-_MOST = 4  # pictures at a time: runs of a sweep that share one mostly follow each other, and maps are large
+_MOST_KEPT = 4  # pictures: runs that share one mostly follow each other, and feature maps are large
 
 
 class EncodedPictures:
@@ -38,8 +38,8 @@ class EncodedPictures:
             member.phase,
         )
         found = self._kept.pop(key, None) or member.encode(picture)
-        self._kept[key] = found  # the last to be forgotten
-        for oldest in list(self._kept)[:-_MOST]:
+        self._kept[key] = found  # moved to the end: the first is removed
+        for oldest in list(self._kept)[:-_MOST_KEPT]:
             del self._kept[oldest]
         return found
 
@@ -91,7 +91,7 @@ def compute_targets(
 
 
 def _role_of_target(term: Term, pictures: Pictures) -> str:
-    """Return the role of the pictures that a term needs: its own, or those that a regulariser names."""
+    """Return the role of a term's target pictures: its own role, or the one that a regulariser names."""
     if term.role != "regularizer":
         return term.role
     return term.loss.target_picture if pictures[term.loss.target_picture] else "style"

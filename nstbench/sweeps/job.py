@@ -25,9 +25,9 @@ if TYPE_CHECKING:  # these load torch
     from nstbench.runs.targets import EncodedPictures
 
 Criteria = float | tuple[float, ...]
-"""The criterion's value or values; NaN if there is none."""
+"""Value or values of the criterion; NaN if there is none."""
 NameSetting = Callable[[UserError, DictConfig], UserError]
-"""From an error to one that names the setting as it is typed."""
+"""Function from an error to one that names the setting as it is typed."""
 
 
 class SweepJob:
@@ -39,7 +39,7 @@ class SweepJob:
         name_setting: Function that names the setting of an error as it is typed.
 
     Attributes:
-        value: Criterion's value, or values, of the run when it is completed.
+        value: Value or values of the criterion; NaN until the run is completed.
     """
 
     def __init__(self, composed: DictConfig, ledger: Ledger, name_setting: NameSetting) -> None:
@@ -52,7 +52,7 @@ class SweepJob:
 
     @property
     def run(self) -> Run:
-        """The run, once it is open."""
+        """Run, once it is open."""
         assert self._run is not None
         return self._run
 
@@ -64,7 +64,7 @@ class SweepJob:
         """
         if stop_requested():
             raise KeyboardInterrupt
-        HydraConfig.instance().set_config(self.hydra)  # to which ${hydra:…} refers
+        HydraConfig.instance().set_config(self.hydra)  # the values of ${hydra:…}
         self.ledger.note(self.entry)
         begun = False
         with self._errors_recorded():
@@ -89,13 +89,13 @@ class SweepJob:
         return begun
 
     def close(self) -> None:
-        """Close the run where it can be continued, if it is open."""
+        """Close the run, if it is open, so that it can be continued."""
         if self._run is not None:
             self._run.fail(KeyboardInterrupt())
 
     def _open(self) -> None:
         config = validate(self.composed)
-        # torch takes seconds to load, Lightning more: each only once what comes before is good.
+        # torch and Lightning take seconds to load: each is imported only after the checks before it.
         from nstbench.runs.preparation import prepare
 
         prepared = prepare(config)
@@ -126,7 +126,7 @@ class SweepJob:
 
     @contextmanager
     def _errors_recorded(self) -> Iterator[None]:
-        """Record an error in the run and in the ledger; the other runs of the sweep go on."""
+        """Record an error in the run and in the ledger; the other runs of the sweep continue."""
         try:
             yield
         except BusyError as error:
@@ -166,9 +166,9 @@ def copy_without_hydra(composed: DictConfig) -> DictConfig:
 
 
 def summary_line(result: Result) -> str:
-    """Return the line that is printed of a finished run of a sweep: its time and its metrics."""
+    """Return the line that is printed for a finished run of a sweep: its time and its metrics."""
     seconds = result.record.timings.get("optimize_s", 0.0)
     state = "done before" if result.skipped else f"{seconds:.1f} s"
-    # Of metrics that are many numbers, the one that sums them up.
+    # Of metrics with several numbers, only the summary is shown.
     shown = {n: v for n, v in result.record.metrics.items() if "/" not in n or n.endswith("/others")}
     return f"{state}  {' '.join(f'{name} {value:.3g}' for name, value in shown.items())}"

@@ -1,4 +1,4 @@
-"""A sweep, as the process that started it sees it: what is to be done, and what came of it."""
+"""A sweep in the process that started it: the launch of its runs, and their outcomes."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from nstbench.sweeps.view import View
 from nstbench.tracking.ledger import ENDED, Entry, Ledger, State
 from nstbench.tracking.lock import is_held
 
-# These look at `nstbench.runtime.interruption.stop_requested`; others know nothing but KeyboardInterrupt.
-_POLITE = frozenset({"BasicLauncher", "BatchedLauncher", "PoolLauncher"})
+# Launchers whose runs check `nstbench.runtime.interruption.stop_requested`; others need a KeyboardInterrupt.
+_STOP_ON_REQUEST = frozenset({"BasicLauncher", "BatchedLauncher", "PoolLauncher"})
 
-_GLANCE = 1.0  # seconds between looks at runs that other processes are at work on
+_POLL_SECONDS = 1.0  # between checks of runs on which other processes are at work
 _NO_SPACE = 2**16  # bytes
 
 
 class Sweep:
-    """What came of the runs of one command, whatever launched them.
+    """The runs of one command and their outcomes, with any launcher.
 
     Args:
-        command: that was typed, for whoever wants to repeat it.
+        command: Command that was typed, which is kept for repeating it.
         notes: Clauses for the first line of the sweep: "style has 6 values from paintings/*.jpg".
 
     Attributes:
-        outcomes: of all runs so far, by number.
-        config: of the sweep, once it is launched.
-        stopped: whether the user stopped it.
+        outcomes: Ledger entries of all runs so far, by number.
+        config: Configuration of the sweep, once it is launched.
+        stopped: Whether the user stopped the sweep.
     """
 
     def __init__(self, command: Sequence[str], notes: Sequence[str] = ()) -> None:
@@ -53,14 +53,14 @@ class Sweep:
         self._began = time.monotonic()
 
     def follow(self, sweeper: Sweeper, config: Any) -> None:
-        """Have what a sweeper launches launched by `launch`: Hydra has no callback that tells of it.
+        """Replace the launcher of a sweeper by one that calls `launch`: Hydra has no callback for this.
 
         Args:
             sweeper: Sweeper that was set up.
             config: Configuration of the sweep.
 
         Raises:
-            UserError: The sweeper keeps its launcher where it cannot be found.
+            UserError: The sweeper has no attribute with its launcher.
         """
         owner: Any = sweeper
         # Hydra's plugins for searches are thin classes around a sweeper.
@@ -69,18 +69,18 @@ class Sweep:
         if getattr(owner, "launcher", None) is None:
             reason = "its runs cannot be followed: it has no attribute launcher"
             raise UserError("hydra/sweeper", type(sweeper).__name__, reason, "Type hydra/sweeper=optuna.")
-        owner.launcher = _Followed(owner.launcher, config, self)
+        owner.launcher = _FollowedLauncher(owner.launcher, config, self)
 
     def launch(
         self, launcher: Launcher, config: Any, job_overrides: Sequence[Sequence[str]], first: int
     ) -> Sequence[JobReturn]:
-        """Launch a batch of runs; whatever becomes of them, each has an outcome afterwards."""
+        """Launch a batch of runs; each has an outcome afterwards, also if the launcher fails."""
         batch = {first + i: list(overrides) for i, overrides in enumerate(job_overrides)}
         folder = Path(str(config.hydra.sweep.dir))
         ledger = Ledger.new(folder)
         if self.config is None:
             try:
-                _note_command(folder, self.command)
+                _record_command(folder, self.command)
             except StorageError:
                 ledger.close()
                 raise
@@ -96,21 +96,21 @@ class Sweep:
         try:
             with (
                 View(ledger, _total(config, len(batch)), self.outcomes, common, began=self._began),
-                stop_on_first_interrupt() if type(launcher).__name__ in _POLITE else nullcontext(),
+                stop_on_first_interrupt() if type(launcher).__name__ in _STOP_ON_REQUEST else nullcontext(),
             ):
                 reason = ""
                 try:
                     for result, number in zip(launcher.launch(job_overrides, first), batch, strict=True):
                         values[number] = result.return_value
                     values |= self._wait_for_others(launcher, ledger, batch)
-                except UserError:  # none was run
+                except UserError:  # no run was started
                     refused = True
                     raise
                 except StorageError as error:
                     reason = str(error)
-                except Exception as error:  # joblib's worker that dies takes all other runs with it
+                except Exception as error:  # a worker of joblib that dies ends all other runs
                     reason = f"the launcher failed: {type(error).__name__}: {_first_line(error)}"
-                reason = reason or _without_a_word(folder)
+                reason = reason or _reason_of_lost_run(folder)
                 for number, overrides in batch.items():
                     ledger.lost(number, overrides, reason)
         except KeyboardInterrupt:
@@ -130,9 +130,9 @@ class Sweep:
     def _wait_for_others(
         self, launcher: Launcher, ledger: Ledger, batch: Mapping[int, list[str]]
     ) -> dict[int, Any]:
-        """Run again what another process was at work on, when that has ended: it may have died.
+        """Run again the runs on which another process was at work, when it has ended: it may have died.
 
-        Mostly there is nothing left to do but to read the result.
+        Mostly the run is finished, and only its result is read.
         """
         values = {}
         while busy := [e for e in ledger.entries().values() if e.state == "busy" and e.number in batch]:
@@ -140,46 +140,46 @@ class Sweep:
                 raise KeyboardInterrupt
             free = next((entry for entry in busy if not is_held(Path(entry.folder))), None)
             if free is None:
-                time.sleep(_GLANCE)
+                time.sleep(_POLL_SECONDS)
                 continue
             (result,) = launcher.launch([batch[free.number]], free.number)
             values[free.number] = result.return_value
         return values
 
 
-class _Followed(Launcher):
-    """A launcher that does what another does, in a sweep."""
+class _FollowedLauncher(Launcher):
+    """A launcher that passes batches of runs to its sweep, which calls the original launcher."""
 
     def __init__(self, launcher: Launcher, config: Any, sweep: Sweep) -> None:
         self.launcher, self.config, self.sweep = launcher, config, sweep
 
     def setup(self, **arguments: Any) -> None:
-        """Was done by Hydra."""
+        """Do nothing: Hydra has set up the original launcher."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Launch a batch of runs."""
         return self.sweep.launch(self.launcher, self.config, job_overrides, initial_job_idx)
 
 
-def _note_command(folder: Path, command: str) -> None:
+def _record_command(folder: Path, command: str) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     append_text(folder / "commands.txt", f"{now}\t{command}\n")
 
 
 def _total(config: Any, batch: int) -> int | None:
-    """Return how many runs there will be; None where batches follow each other until there is no more."""
+    """Return the number of runs of the sweep; None if it is launched in several batches."""
     if trials := OmegaConf.select(config, "hydra.sweeper.n_trials", default=None):
         return int(trials)
     return None if OmegaConf.select(config, "hydra.sweeper.max_batch_size", default=None) else batch
 
 
-def _without_a_word(folder: Path) -> str:
-    """Return why a run has no last word: it may have found no room for it."""
+def _reason_of_lost_run(folder: Path) -> str:
+    """Return the reason of a run that reported no end: the disk may have been full."""
     try:
         full = shutil.disk_usage(folder).free < _NO_SPACE
     except OSError:
         return f"the folder {folder} was removed or moved"
-    return f"no space is left in {folder}" if full else "its process ended without a word"
+    return f"no space is left in {folder}" if full else "its process ended and reported no reason"
 
 
 def _returned(overrides: Sequence[str], value: Any) -> JobReturn:

@@ -66,7 +66,7 @@ def test_the_race_ends_when_a_canvas_is_as_good(capsys: pytest.CaptureFixture[st
     assert ours < plain  # 8 steps against one
     assert (tmp_path / "nstbench.png").is_file()
     assert time_to_quality.main([*TINY, "--plain-steps", "30", "steps=1", "schedule=single"]) is None
-    assert "did not get as far" in capsys.readouterr().out
+    assert "did not reach" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -112,7 +112,7 @@ def test_encoders_that_see_everywhere_are_refused() -> None:
         check_blocks(vgg("circular"), ["relu1_1"], "blockwise.tile", 64)
     squeezing = TorchvisionModel("efficientnet_b0", "none")
     layer = next(name for name, info in squeezing.layers.items() if info.receptive_field is None)
-    with pytest.raises(UserError, match="sees all of the picture"):
+    with pytest.raises(UserError, match="depends on the whole picture"):
         check_blocks(squeezing, [layer], "blockwise.tile", 64)
 
 

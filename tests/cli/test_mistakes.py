@@ -160,7 +160,7 @@ def test_pictures_that_cannot_be_blended(complain: Complain, pair: dict[str, str
 def test_a_regulariser_that_needs_the_style_picture_without_one(complain: Complain) -> None:
     said = complain("loss/style=none", "pictures.style=null", "loss/regularizer=[pixel_histogram]")
     assert said.startswith("nstbench: loss.regularizer.pixel_histogram")
-    assert "it compares with the style picture, and there is none. Give pictures.style" in said
+    assert "it compares the canvas with the style picture, and there is none. Give pictures.style" in said
 
 
 def test_a_loss_of_two_layers_that_gets_one(complain: Complain) -> None:

@@ -18,11 +18,11 @@ from conftest import TINY
 from nstbench.cli import main
 from nstbench.config.instantiate import build
 from nstbench.config.schema import Config, StageSettings
-from nstbench.cost import memory as room_module
+from nstbench.cost import memory as memory_module
 from nstbench.cost import prediction as cost_module
 from nstbench.cost.memory import check_memory, raise_if_too_large, settings_that_fit
 from nstbench.cost.prediction import Cost, predict
-from nstbench.cost.trials import Trial, encoded_at_once
+from nstbench.cost.trials import Trial, count_largest_block_pixels
 from nstbench.errors import UserError
 from nstbench.modules.footprint import memory_of
 from nstbench.runs.plan import canvas_shape
@@ -78,15 +78,15 @@ def test_auto_has_two_precisions_and_a_plateau_no_part_in_it(
         config: Config, parts: Prepared, stage: StageSettings, seconds: float, *, metrics: bool
     ) -> list[Trial]:
         tried.append(stage.precision)
-        return [trial(48, step=1.0 if tried[-1] == "bf16" else 2.0)]
+        return [trial(48, step_seconds=1.0 if tried[-1] == "bf16" else 2.0)]
 
-    monkeypatch.setattr(cost_module, "trials_of", trials)
+    monkeypatch.setattr(cost_module, "make_trials", trials)
     monkeypatch.setattr(cost_module, "fast_bf16", lambda device: True)
     config, parts = prepared(compose_config("optimizer=adam", "schedule.precision=auto", "steps=10"))
-    assert predict(config, parts).stages[0].step == pytest.approx(0.8 * 1.0 + 0.2 * 2.0)
+    assert predict(config, parts).stages[0].step_seconds == pytest.approx(0.8 * 1.0 + 0.2 * 2.0)
     assert tried == ["bf16", "fp32"]
     monkeypatch.setattr(cost_module, "fast_bf16", lambda device: False)
-    assert predict(config, parts).stages[0].step == 2.0
+    assert predict(config, parts).stages[0].step_seconds == 2.0
 
 
 # ------------------------------------------------------------------------------ extrapolated
@@ -98,13 +98,13 @@ def trial(size: int, **told: float) -> Trial:
         size=size,
         pixels=pixels,
         flops=1000.0 * pixels,
-        step=1e-6 * pixels,
-        before=1.0,
-        after=0.5,
+        step_seconds=1e-6 * pixels,
+        setup_seconds=1.0,
+        metrics_seconds=0.5,
         memory=500_000_000 + 1000 * pixels,
         kept=0,
         parameters=3 * pixels,
-        remembered=0,
+        history=0,
     )
     return replace(usual, **told)
 
@@ -112,7 +112,7 @@ def trial(size: int, **told: float) -> Trial:
 def extrapolated(
     trials: list[Trial], settings: tuple[str, ...], compose_config: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> Cost:
-    monkeypatch.setattr(cost_module, "trials_of", lambda *_, **__: trials)
+    monkeypatch.setattr(cost_module, "make_trials", lambda *_, **__: trials)
     config, parts = prepared(compose_config("optimizer=adam", "steps=10", *settings))
     size = config.size
     assert math.prod(parts.inputs.content.pixels.shape[-2:]) > 0  # type: ignore[union-attr]
@@ -126,9 +126,9 @@ def test_what_grows_with_pixels_is_extrapolated_along_them(
 ) -> None:
     cost = extrapolated([trial(100), trial(200)], ("size=400",), compose_config, monkeypatch)
     (stage,) = cost.stages
-    assert stage.step == pytest.approx(0.16)
+    assert stage.step_seconds == pytest.approx(0.16)
     assert stage.memory == pytest.approx(500_000_000 + 1000 * 400**2)
-    assert (stage.was_measured, stage.sizes, stage.slope) == (False, [100, 200], 1000)
+    assert (stage.was_measured, stage.sizes, stage.bytes_per_pixel) == (False, [100, 200], 1000)
     assert cost.seconds == pytest.approx(7.0 + 1.0 + 10 * 0.16 + 0.5)
 
 
@@ -138,7 +138,7 @@ def test_losses_that_compare_pairs_grow_with_the_square(
     trials = [trial(n, flops=1000.0 * n**2 + n**4) for n in (100, 200)]
     cost = extrapolated(trials, ("size=400",), compose_config, monkeypatch)
     grown = (1000.0 * 400**2 + 400**4) / (1000.0 * 200**2 + 200**4)
-    assert cost.stages[0].step == pytest.approx(0.04 * grown)
+    assert cost.stages[0].step_seconds == pytest.approx(0.04 * grown)
 
 
 def test_gaps_in_the_heap_are_not_extrapolated(
@@ -152,12 +152,12 @@ def test_gaps_in_the_heap_are_not_extrapolated(
 def test_the_history_of_lbfgs_is_added_as_it_fills(
     compose_config: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cost_module, "_per_remembered", lambda *_: 0.01)
-    trials = [trial(200, remembered=6), trial(400, remembered=6)]
+    monkeypatch.setattr(cost_module, "_seconds_per_pair", lambda *_: 0.01)
+    trials = [trial(200, history=6), trial(400, history=6)]
     settings = ("size=400", "optimizer=lbfgs", "optimizer.history_size=50", "steps=100")
     (stage,) = extrapolated(trials, settings, compose_config, monkeypatch).stages
     filled = sum(min(i, 50) for i in range(100)) / 100
-    assert stage.step == pytest.approx(0.16 + 0.01 * (filled - 3))
+    assert stage.step_seconds == pytest.approx(0.16 + 0.01 * (filled - 3))
     assert stage.memory == trials[-1].memory + 44 * 2 * 4 * 3 * 400**2
     (short,) = extrapolated(trials, (*settings, "steps=8"), compose_config, monkeypatch).stages
     assert short.memory == trials[-1].memory + 2 * 2 * 4 * 3 * 400**2
@@ -172,11 +172,11 @@ def world(
     """Return what trials would say if maps took 2000 bytes a pixel, of a block or of the canvas."""
     made = []
     for size in (stage.size // 2, stage.size):
-        encoded = encoded_at_once(config, parts, size, config.blockwise.tile)
+        encoded = count_largest_block_pixels(config, parts, size, config.blockwise.tile)
         pixels = math.prod(canvas_shape(config.pictures, parts.inputs, size))
         vectors = (6 * 2 * 4 + 32) * 3 * pixels
         memory = 1_000_000_000 + 2000 * encoded + vectors
-        made.append(trial(size, pixels=pixels, memory=memory, parameters=3 * pixels, remembered=6))
+        made.append(trial(size, pixels=pixels, memory=memory, parameters=3 * pixels, history=6))
     return made
 
 
@@ -201,15 +201,15 @@ def test_a_run_that_does_not_fit_is_refused_with_settings_that_do(
     config, parts = prepared(compose_config(*settings))
     pixels = math.prod(canvas_shape(config.pictures, parts.inputs, 2048))
     free = int((1e9 + per_pixel * pixels) / 0.85) if per_pixel else 10**9
-    monkeypatch.setattr(cost_module, "trials_of", world)
+    monkeypatch.setattr(cost_module, "make_trials", world)
     monkeypatch.setattr(cost_module, "held_memory", lambda device: 0)
     monkeypatch.setattr(cost_module, "free_memory", lambda device: free)
-    monkeypatch.setattr(room_module, "_AT_MOST", 1e6)
+    monkeypatch.setattr(memory_module, "_MAX_BYTES_PER_PIXEL", 1e6)
     begin = "size=2048: it would take about "
     with pytest.raises(UserError, match=begin) as refused:
         run(config, prepared=parts, on_begin=lambda _: check_memory(config, parts))
     assert list(tmp_path.rglob("run.json")) == []
-    told = str(refused.value).partition("What fits: ")[2].partition(". With")[0]
+    told = str(refused.value).partition("Settings that fit: ")[2].partition(". With")[0]
     found = [each for each in told.split(", or ") if each]
     assert [" ".join(s.split("=")[0] for s in each.split()) for each in found] == offered
     for each in found:
@@ -222,7 +222,7 @@ def test_blocks_are_not_offered_to_losses_that_cannot_be_computed_so(
     compose_config: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, parts = prepared(compose_config("loss/style=histogram", "optimizer=adam", "size=96"))
-    monkeypatch.setattr(cost_module, "trials_of", world)
+    monkeypatch.setattr(cost_module, "make_trials", world)
     cost = replace(predict(config, parts), free=1000)
     assert settings_that_fit(config, parts, cost) == []
     with pytest.raises(UserError, match=r"is free\. Give a smaller size\. With trainer\.check_memory"):
@@ -233,8 +233,8 @@ def test_a_run_that_fits_narrowly_is_begun_with_a_warning(
     compose_config: Compose, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     config, parts = prepared(compose_config())
-    monkeypatch.setattr(room_module, "_AT_MOST", 1e9)
-    monkeypatch.setattr(cost_module, "trials_of", world)
+    monkeypatch.setattr(memory_module, "_MAX_BYTES_PER_PIXEL", 1e9)
+    monkeypatch.setattr(cost_module, "make_trials", world)
     needed = predict(config, parts).memory
     monkeypatch.setattr(cost_module, "free_memory", lambda device: int(1.1 * needed))
     monkeypatch.setattr(cost_module, "held_memory", lambda device: 0)
@@ -244,7 +244,7 @@ def test_a_run_that_fits_narrowly_is_begun_with_a_warning(
 
 
 def test_small_runs_are_not_tried(compose_config: Compose, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room_module, "predict", lambda *_, **__: pytest.fail("it was tried"))
+    monkeypatch.setattr(memory_module, "predict", lambda *_, **__: pytest.fail("it was tried"))
     check_memory(*prepared(compose_config()))
 
 

@@ -115,7 +115,7 @@ def test_one_formulation_with_other_settings_is_another() -> None:
 
 
 def test_there_are_as_many_canvases_as_objectives() -> None:
-    with pytest.raises(ValueError, match="an objective of 1 canvases is given 2"):
+    with pytest.raises(ValueError, match="an objective of 1 canvases was called with 2"):
         Objective([[term("regularizer/tv", "tv", CANVAS, 0, 1.0)]])({}, torch.rand(2, 3, 8, 8))
 
 

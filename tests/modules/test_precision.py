@@ -113,21 +113,21 @@ def test_auto_settles_on_a_plateau_and_at_the_latest_near_the_end(
     encoder: RandomVGG, fast_bf16: None
 ) -> None:
     late = Encoding(encoder, "auto")
-    assert [step for step in range(100) if late.settles(step, 100)] == [80]
+    assert [step for step in range(100) if late.end_bf16_if_due(step, 100)] == [80]
     assert late.phases(100, CPU) == {"bf16": 80, "fp32": 20}
     stalled = Encoding(encoder, "auto")
     for _ in range(precision.AUTO_EVALUATIONS + 1):
         assert stalled.phase(CPU) == "bf16"
         stalled.plateau.update(1.0)
-    assert stalled.settles(30, 100)
-    assert not stalled.settles(31, 100)
+    assert stalled.end_bf16_if_due(30, 100)
+    assert not stalled.end_bf16_if_due(31, 100)
     assert stalled.phase(CPU) == "fp32"
 
 
 def test_tf32_is_allowed_during_a_step_only(encoder: RandomVGG) -> None:
     before = torch.backends.cudnn.allow_tf32
     for chosen in ("tf32", "fp32", "bf16"):
-        with contextlib.suppress(KeyError), Encoding(encoder, chosen).in_force(torch.device("cuda")):  # type: ignore[arg-type]
+        with contextlib.suppress(KeyError), Encoding(encoder, chosen).tf32_allowed(torch.device("cuda")):  # type: ignore[arg-type]
             assert torch.backends.cudnn.allow_tf32 is (chosen == "tf32")
             raise KeyError
         assert torch.backends.cudnn.allow_tf32 is before

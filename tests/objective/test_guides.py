@@ -373,9 +373,7 @@ def test_a_loss_that_takes_no_guides_is_refused_before_the_run(
     monkeypatch.setitem(sys.modules, "deaf", sys.modules[__name__])
     node = "+loss.style.deaf={_target_: deaf.Deaf, layers: [relu2_1]}"
     assert run(compose_config("loss/style=none", node, "steps=1")).record.state == "completed"
-    with pytest.raises(
-        UserError, match=r"loss\.style\.deaf: it cannot take the guide of region left"
-    ) as told:
+    with pytest.raises(UserError, match=r"loss\.style\.deaf: it cannot use the guide of region left") as told:
         prepare(compose_config("loss/style=none", node, guide_of(masks, "left photo")))
     assert "it is of the whole picture" in str(told.value)
 
@@ -422,7 +420,7 @@ def guide_of(masks: dict[str, str], mask: str) -> str:
                 "loss/style=mrf",
                 "loss.style.mrf.layers=[relu1_1]",
             ],
-            r"loss\.style\.mrf: it cannot take the guide of region sky at relu1_1: .* no centre of a 3×3",
+            r"loss\.style\.mrf: it cannot use the guide of region sky at relu1_1: .* centre of a 3×3 patch",
         ),
     ],
 )

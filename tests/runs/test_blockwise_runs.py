@@ -132,7 +132,7 @@ def test_runs_without_blocks_are_what_they_were_before_there_were_any(compose_co
     [
         (
             (BLOCKS, "loss/style=mrf"),
-            r"loss\.style\.mrf: it is no sum over positions.*Those that can:.* gram,",
+            r"loss\.style\.mrf: it is not a sum over positions.*Those that can:.* gram,",
         ),
         ((BLOCKS, "loss/style=sliced_wasserstein"), r"loss\.style\.sliced_wasserstein: it is no sum"),
         ((BLOCKS, "loss/content=self_similarity"), r"self_similarity: .*that can: features, laplacian\."),

@@ -230,7 +230,7 @@ def test_what_sbatch_does_not_take_is_told(tmp_path: Path, pair: dict[str, str],
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 2, printed
     assert printed.count("no-such-partition") == 1  # not sbatch's own words as well
-    assert "sbatch does not take it: invalid partition specified: no-such-partition" in printed
+    assert "sbatch does not accept the jobs: invalid partition specified: no-such-partition" in printed
     assert "Traceback" not in printed
     assert not [*(tmp_path / "out" / "refused" / ".sweep" / ".submitit").iterdir()]
 
@@ -435,6 +435,6 @@ def test_what_sbatch_says_is_printed_once(
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
     settings = checked(_GIVEN | {"submitit_folder": str(tmp_path / "jobs")})
-    with pytest.raises(UserError, match="sbatch does not take it: no such queue"):
+    with pytest.raises(UserError, match="sbatch does not accept the jobs: no such queue"):
         on_slurm(print, [(["seed=1"], 0, None), (["seed=2"], 1, None)], settings)
     assert "no such queue" not in capsys.readouterr().err

@@ -58,7 +58,7 @@ def test_each_run_that_ends_has_its_line_once(ledger: Ledger, capsys: pytest.Cap
     assert printed.err.splitlines() == ["failed: seed=1: it broke"]
 
 
-def test_a_run_that_ended_without_a_word_has_a_reason_and_its_log(ledger: Ledger, tmp_path: Path) -> None:
+def test_a_run_that_reported_no_end_has_a_reason_and_its_log(ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.log").write_text("…")
     ledger.note(Entry(0, ["seed=0"], "running", folder=str(tmp_path / "run")))

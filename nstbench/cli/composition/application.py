@@ -32,10 +32,10 @@ _MOST_KEPT = 256
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's loader of configurations, which composes each but once.
+    """Hydra's loader of configurations, which composes each only once.
 
     Hydra composes each run of a sweep twice: to check all of them before the first is launched, and to
-    launch it. What was composed for the check is handed out at the launch.
+    launch it. The configuration that was composed for the check is returned at the launch.
     """
 
     def __init__(self, given: Namespace) -> None:
@@ -47,7 +47,7 @@ class Loader(ConfigLoaderImpl):
         self._kept: dict[object, DictConfig] = {}
 
     def keep(self, config: DictConfig, name: str | None, overrides: Sequence[str], mode: RunMode) -> None:
-        """Hand out a configuration, once, where it is asked for by its name, overrides and mode."""
+        """Keep a configuration, to return it once for the same name, overrides and mode."""
         self._kept[name, tuple(overrides), mode] = config
 
     def load_configuration(
@@ -77,12 +77,12 @@ class Loader(ConfigLoaderImpl):
         return config
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave what is kept to this process: the workers of a sweep compose for themselves."""
+        """Return the state without kept configurations: the workers of a sweep compose their own."""
         return {**self.__dict__, "_kept": {}}
 
 
 class Application(Hydra):
-    """What Hydra does for one command.
+    """Hydra's part of one command.
 
     Args:
         program: Command that was typed.
@@ -101,7 +101,7 @@ class Application(Hydra):
         """Return the configuration, in which ``hydra.mode`` says whether it is that of a sweep.
 
         Raises:
-            Exception: What Hydra raises where it cannot be composed.
+            Exception: The configuration cannot be composed; it is Hydra's own error.
         """
         multirun: bool = self.given.multirun
         typed = list(overrides)

@@ -130,7 +130,7 @@ def _runs(given: Namespace) -> bool:
 
 
 def _checked(application: Application, overrides: Sequence[str]) -> DictConfig:
-    """Return the composed configuration, once what Hydra would build of it is known to be harmless."""
+    """Return the composed configuration, with the classes that Hydra would build from it checked."""
     composed = application.compose([*overrides, _STAY])
     if can_build_anything(application.given, overrides):
         check_hydra_settings(composed.hydra)

@@ -1,4 +1,4 @@
-"""Which runs a command would make, without making them."""
+"""The runs that a command would make, without making them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Jobs:
         """Compose the runs.
 
         Raises:
-            UserError: One cannot be composed.
+            UserError: A run cannot be composed.
         """
         for overrides in self.overrides:
             config = self.composed
@@ -62,12 +62,12 @@ class Jobs:
 
 
 def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> Jobs | None:
-    """Return the runs of a command, or of a sweep; None of a search, where they depend on each other.
+    """Return the runs of a command; None for a search, whose runs depend on earlier results.
 
     Nothing is written.
 
     Raises:
-        UserError: it cannot be composed.
+        UserError: The configuration cannot be composed.
     """
     composed, loader = compose(flags, overrides)
     is_search = "BasicSweeper" not in str(composed.hydra.sweeper._target_)

@@ -1,4 +1,4 @@
-"""Runs of a sweep in batches: those that have enough in common are optimised as one."""
+"""Runs of a sweep in batches: those with equal common settings are optimised together."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from nstbench.errors import UserError
 from nstbench.sweeps.job import Criteria, SweepJob
 
-# What runs of a batch share. The rest (pictures, losses, weights, seeds, start) each has for itself;
-# that layers and shapes agree as well is seen when the pictures have been read.
+# Settings that are equal for all runs of a batch. Pictures, losses, weights, seeds and start may differ.
+# Layers and shapes must be equal, too, which is checked when the pictures have been read.
 _COMMON = (
     "encoder",
     "layers",
@@ -43,7 +43,7 @@ def checked_size(size: Any) -> int | None:
 
 
 class SweepTask(Protocol):
-    """What Hydra calls for every configuration of a sweep."""
+    """The function that Hydra calls for every configuration of a sweep."""
 
     def job(self, composed: DictConfig) -> SweepJob:
         """Return a run of the sweep, not yet begun, from its configuration with the node ``hydra``."""
@@ -62,7 +62,7 @@ class BatchedSweep:
         self.context, self.config, self.task = context, config, task
 
     def launch(self, overrides: Sequence[Sequence[str]], first: int, size: int | None) -> list[Criteria]:
-        """Carry out all runs; return the values of their criteria, NaN for those that failed.
+        """Make all runs; return the values of their criteria, NaN for those that failed.
 
         Args:
             overrides: Overrides of each run.
@@ -97,12 +97,12 @@ class BatchedSweep:
 
 
 def _common(config: DictConfig) -> str:
-    """Return what must be equal for runs to be tried in one batch."""
+    """Return the settings that must be equal for runs to be in one batch."""
     found = []
     for name in _COMMON:
         try:
             node = OmegaConf.select(config, name)
             found.append(OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node)
-        except OmegaConfBaseException:  # the run itself will say so
+        except OmegaConfBaseException:  # the run itself reports the error
             found.append(None)
     return repr(found)

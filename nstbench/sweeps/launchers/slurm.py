@@ -1,4 +1,4 @@
-"""Runs of a sweep as jobs of a Slurm cluster: submitting an array, and telling how each job ended."""
+"""Runs of a sweep as jobs of a Slurm cluster: an array is submitted, and the end of each job reported."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from nstbench.tracking.record import mark_failed
 if TYPE_CHECKING:
     from submitit import Job
 
-_GLANCES = (0.5, 10.0)  # seconds between looks at the jobs: at first, and at most
-_LAST_WORDS = 15.0  # seconds until a result is seen through a shared file system
-_STOPPING = 90.0  # seconds for jobs that were cancelled
+_POLL_SECONDS = (0.5, 10.0)  # between checks of the jobs: at first, and at most
+_RESULT_DELAY = 15.0  # seconds until a result is visible in a shared file system
+_STOPPING = 90.0  # seconds that cancelled jobs may take to end
 _MEMORY = re.compile(r"exceeded (job |step )?memory limit|oom.kill", re.IGNORECASE)
 _CONTINUES = "the same command continues it"
 
@@ -38,7 +38,7 @@ _Count = Annotated[int, Field(ge=1)]
 
 @dataclass(config=ConfigDict(extra="forbid"), kw_only=True)
 class Settings:
-    """Of ``hydra/launcher=slurm``: see ``conf/hydra/launcher/slurm.yaml``."""
+    """Settings of ``hydra/launcher=slurm``: see ``conf/hydra/launcher/slurm.yaml``."""
 
     timeout_min: _Count
     max_num_timeout: Annotated[int, Field(ge=0)]
@@ -58,28 +58,28 @@ class Settings:
 
     @property
     def warning(self) -> int:
-        """Seconds before the end of an attempt at which a run is told to stop.
+        """Seconds before the end of an attempt at which a run receives the signal to stop.
 
-        Slurm may be a minute early; and what comes before 5/6 of the time submitit takes for a preemption,
-        which may happen any number of times.
+        Slurm may send it a minute early. submitit takes a signal before 5/6 of the time for a preemption, of
+        which it allows any number.
         """
         return min(self.signal_delay_s, self.timeout_min * 10)
 
     @property
     def grace(self) -> float:
-        """Seconds from then until a run that still goes on is ended."""
+        """Seconds from the signal until a run that has not stopped is ended."""
         return self.warning / 2
 
     @property
     def out_of_time(self) -> str:
-        """What is said of a run that used up all its time."""
+        """Reason that is reported for a run that used all its time."""
         given = f"timeout_min={self.timeout_min}, max_num_timeout={self.max_num_timeout}"
         return f"it ran out of time ({given}); {_CONTINUES}"
 
     def parameters(self) -> dict[str, Any]:
-        """Return them as submitit has them."""
+        """Return the settings under the names of submitit."""
         threads = [f"export {name}={self.cpus_per_task}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")]
-        # Since Slurm 22.05 srun does not take it over from sbatch.
+        # Since Slurm 22.05 srun does not inherit it from sbatch.
         cpus = f"export SRUN_CPUS_PER_TASK={self.cpus_per_task}"
         given = {
             "name": "nstbench",
@@ -105,7 +105,7 @@ def checked(given: Mapping[str, Any]) -> Settings:
     """Return the settings of the launcher, where Slurm can be used.
 
     Raises:
-        UserError: one cannot be used, or there is no Slurm here, or the extra is not installed.
+        UserError: A setting cannot be used, or Slurm or the extra is not installed.
     """
     if find_spec("submitit") is None or find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         hint = 'Type pip install "nstbench[slurm]".'
@@ -129,14 +129,14 @@ def checked(given: Mapping[str, Any]) -> Settings:
 def on_slurm(
     work: Callable[..., Any], jobs: Sequence[tuple[list[str], int, Any]], settings: Settings
 ) -> list[Any]:
-    """Do ``work`` for jobs ``(overrides, number, …)`` on the cluster, and return what it returns.
+    """Call ``work`` for jobs ``(overrides, number, …)`` on the cluster, and return its results.
 
     Returns:
-        A value for each job; NaN for those that were lost, of which the sweep's ledger is told.
+        A value for each job; NaN for those that were lost, which are recorded in the sweep's ledger.
 
     Raises:
-        UserError: Slurm did not take the jobs.
-        KeyboardInterrupt: the user asked to stop, and the jobs are cancelled.
+        UserError: Slurm did not accept the jobs.
+        KeyboardInterrupt: The user asked to stop, and the jobs are cancelled.
     """
     root = Path(settings.submitit_folder).expanduser().absolute()
     runs = [overrides for overrides, *_ in jobs]
@@ -146,10 +146,10 @@ def on_slurm(
     submitted = _submit(work, jobs, settings, folder)
     watch = Watch([job.job_id for job in submitted])
     where = submitted[0].paths.stdout.parent
-    print(f"Slurm job {watch.array}: {len(jobs)} runs; what they print: {where}", file=sys.stderr)
+    print(f"Slurm job {watch.array}: {len(jobs)} runs; their output is in {where}", file=sys.stderr)
     waiting = dict(enumerate(submitted))
     values: list[Any] = [math.nan] * len(jobs)
-    pause, most = _GLANCES
+    pause, most = _POLL_SECONDS
     try:
         while waiting:
             time.sleep(pause)
@@ -161,11 +161,11 @@ def on_slurm(
                     values[i] = _conclude(job, ended.get(job.job_id), overrides, number, settings)
                     del waiting[i]
     except KeyboardInterrupt:
-        print("cancelling the jobs; Ctrl-C again leaves them to it", file=sys.stderr)
+        print("cancelling the jobs; Ctrl-C again ends this command without waiting for them", file=sys.stderr)
         subprocess.run(["scancel", watch.array], check=False)
         deadline = time.monotonic() + _STOPPING
         while len(watch.ended()) < len(submitted) and time.monotonic() < deadline:
-            time.sleep(0.5)  # while they stop they write to the ledger
+            time.sleep(0.5)  # the jobs write to the ledger until they end
         folder.close()
         raise
     folder.close()
@@ -173,18 +173,18 @@ def on_slurm(
 
 
 def _wait_for_others(root: Path, runs: Sequence[list[str]]) -> None:
-    """Wait for jobs that do some of these runs already: their command was killed, or goes on elsewhere."""
+    """Wait for jobs that already make some of these runs: their command was killed, or runs elsewhere."""
     for jobs in others_at_work(root, runs):
         watch = Watch(jobs)
         those = f"{len(jobs)} of these runs" if len(jobs) < len(runs) else "these runs"
         print(f"Slurm job {watch.array} is at work on {those}: waiting for it first", file=sys.stderr)
-        pause, most = _GLANCES
+        pause, most = _POLL_SECONDS
         try:
             while len(watch.ended()) < len(jobs):
                 time.sleep(pause)
                 pause = min(pause * 1.2, most)
         except KeyboardInterrupt:
-            print(f"Slurm job {watch.array} goes on; scancel {watch.array} stops it", file=sys.stderr)
+            print(f"Slurm job {watch.array} continues; scancel {watch.array} stops it", file=sys.stderr)
             raise
 
 
@@ -199,22 +199,22 @@ def _submit(
     )
     executor.update_parameters(**settings.parameters())
     try:
-        # submitit prints what sbatch said before it raises it; the sweep's view holds a stream of its own.
+        # submitit prints the output of sbatch before it raises it; the sweep's view has its own stream.
         with redirect_stderr(StringIO()) as printed:
             submitted: list[Job[Any]] = executor.map_array(work, *zip(*jobs, strict=True))
     except (utils.FailedJobError, subprocess.CalledProcessError) as error:
         folder.discard()
-        told = re.search(r"sbatch: error: (?:Batch job submission failed: )?(.*)", str(error))
-        reason = f"sbatch does not take it: {told[1] if told else error}"
-        hint = "`sinfo` lists the partitions and their limits; sbatch is told what hydra.launcher.… says"
+        match = re.search(r"sbatch: error: (?:Batch job submission failed: )?(.*)", str(error))
+        reason = f"sbatch does not accept the jobs: {match[1] if match else error}"
+        hint = "`sinfo` lists the partitions and their limits; hydra.launcher.… sets what sbatch is given"
         raise UserError("hydra/launcher", "slurm", reason, hint) from error
     sys.stderr.write(printed.getvalue())
     return submitted
 
 
 def _conclude(job: Job[Any], end: End | None, overrides: list[str], number: int, settings: Settings) -> Any:
-    """Return what a job that ended returned; or tell the ledger why it did not."""
-    deadline = time.monotonic() + _LAST_WORDS
+    """Return the result of a job that ended; if it has none, record the reason in the ledger."""
+    deadline = time.monotonic() + _RESULT_DELAY
     result = job.paths.result_pickle
     while not result.exists() and end and end.state == "COMPLETED" and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -222,11 +222,11 @@ def _conclude(job: Job[Any], end: End | None, overrides: list[str], number: int,
     if outcome == "success":
         return returned
     log = job.paths.stdout
-    reason, for_good = _why(end, returned, _tail(log), settings)
+    reason, for_good = _reason_of(end, returned, _tail(log), settings)
     ledger = Ledger.here()
     before = ledger.of(number) if ledger else None
     begun = before and before.state == "running" and before.folder
-    # A run that crashed says in its own log where; that is what ledger.lost looks for.
+    # The log of a run that crashed has the traceback; `Ledger.lost` finds it.
     where = str(log) if log.is_file() and not (begun and for_good) else ""
     if ledger:
         ledger.lost(number, overrides, reason, where)
@@ -236,7 +236,7 @@ def _conclude(job: Job[Any], end: End | None, overrides: list[str], number: int,
 
 
 def _load(result: Path) -> tuple[str, Any]:
-    """Return how submitit says that a job ended, and its value or traceback; ("", None) if it does not."""
+    """Return the outcome of a job by submitit, and its value or traceback; ("", None) if there is none."""
     from submitit.core.utils import pickle_load
 
     if not result.exists():
@@ -248,9 +248,9 @@ def _load(result: Path) -> tuple[str, Any]:
     return outcome, returned
 
 
-def _why(end: End | None, traceback: str | None, log: str, settings: Settings) -> tuple[str, bool]:
-    """Return why a job has no result, and whether to expect the same of another try."""
-    if traceback:  # of what comes before and after the run itself: that does not raise
+def _reason_of(end: End | None, traceback: str | None, log: str, settings: Settings) -> tuple[str, bool]:
+    """Return why a job has no result, and whether another attempt would end in the same way."""
+    if traceback:  # from code around the run; the run itself does not raise
         return traceback.strip().splitlines()[-1], False
     assert end is not None
     if end.state == "TIMEOUT" or end.state == "DEADLINE":
@@ -265,7 +265,7 @@ def _why(end: End | None, traceback: str | None, log: str, settings: Settings) -
     if end.state == "PREEMPTED":
         return f"it was preempted; {_CONTINUES}", False
     if end.state == GONE:
-        return f"it ended, and Slurm has forgotten how; {_CONTINUES}", False
+        return f"it ended, and Slurm no longer has its state; {_CONTINUES}", False
     if end.killed_by:
         return f"it was killed by {end.killed_by}", True
     return f"its process ended with status {end.status}", False
