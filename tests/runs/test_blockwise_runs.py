@@ -134,7 +134,7 @@ def test_runs_without_blocks_are_what_they_were_before_there_were_any(compose_co
             (BLOCKS, "loss/style=mrf"),
             r"loss\.style\.mrf: it is not a sum over positions.*Those that can:.* gram,",
         ),
-        ((BLOCKS, "loss/style=sliced_wasserstein"), r"loss\.style\.sliced_wasserstein: it is no sum"),
+        ((BLOCKS, "loss/style=sliced_wasserstein"), r"loss\.style\.sliced_wasserstein: it is not a sum"),
         ((BLOCKS, "loss/content=self_similarity"), r"self_similarity: .*that can: features, laplacian\."),
         ((BLOCKS, "encoder.padding=circular"), r"blockwise\.tile=16: with circular padding"),
         ((BLOCKS, "record.diagnostics_every=1"), r"record\.diagnostics_every=1: .*blockwise\.tile"),
@@ -189,5 +189,5 @@ def test_a_loss_that_reads_no_layer_of_the_encoder_is_no_matter_for_blocks(compo
 
 def test_canvas_and_layers_seen_together_are_refused(compose_config: Compose) -> None:
     together = ("loss/style=cross_layer_gram", "loss.style.cross_layer_gram.layers=[canvas,relu1_1]")
-    with pytest.raises(UserError, match=r"cross_layer_gram: it is no sum"):
+    with pytest.raises(UserError, match=r"cross_layer_gram: it is not a sum"):
         run(compose_config(BLOCKS, *together))

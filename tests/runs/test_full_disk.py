@@ -273,7 +273,8 @@ class Breaking(EvaluationCallback):
     def on_evaluation(self, member: Member, evaluation: Evaluation) -> None:
         if evaluation.index == 3:
             (folder,) = Path("outputs").glob(f"*/*/{self.name}")
-            shutil.rmtree(folder)
+            while folder.exists():  # a thread of TensorBoard's may write to it meanwhile
+                shutil.rmtree(folder, ignore_errors=True)
             folder.write_text("in the way")
 
 
