@@ -155,7 +155,7 @@ def _row(
             apart, together = measure(runs, size, watch, given.rounds)
         finally:
             for run in runs:
-                run.fail(KeyboardInterrupt())
+                run.close(KeyboardInterrupt())
     ratios = [a / b for a, b in zip(apart, together, strict=True)]
     a, b = (1000 * statistics.median(x) / given.steps for x in (apart, together))
     spread = f"{min(ratios):.2f} … {max(ratios):.2f}"

@@ -52,7 +52,7 @@ class ImageOptimization(pl.LightningModule):
         self.members, self.make_optimizer = list(members), make_optimizer
         self.canvas = _joined([member.canvas for member in members])
         self.stopping = False
-        self._unread: tuple[BatchValues, Tensor] | None = None  # the last evaluation
+        self._last_evaluation: tuple[BatchValues, Tensor] | None = None  # not yet read from the device
 
     def train_dataloader(self) -> DataLoader[int]:
         """Return a loader that never ends: one epoch, stopped by ``max_steps``."""
@@ -69,7 +69,7 @@ class ImageOptimization(pl.LightningModule):
         return optimizer
 
     def on_train_start(self) -> None:
-        """Make the members' canvases rows of this one, and join their objectives."""
+        """Make the members' canvases rows of this one, join their objectives, and restore random numbers."""
         for member in self.members:
             member.batch = len(self.members)
         self._join_members()  # after Lightning has moved the canvas
@@ -88,7 +88,7 @@ class ImageOptimization(pl.LightningModule):
                 with first.encoding.tf32_allowed(self.device):
                     optimizer.step(closure=self._evaluate)
                     self._record_evaluation()
-            except TermError as failure:  # nothing has moved
+            except TermError as failure:  # before the step, or in a line search, which has no other members
                 self.leave(self._find_failing(failure))
             except _NoneLeftError:
                 return
@@ -129,7 +129,7 @@ class ImageOptimization(pl.LightningModule):
         self._join_members()
 
     def _evaluate(self) -> Tensor:
-        if self._unread is not None:  # a line search evaluates again
+        if self._last_evaluation is not None:  # a line search evaluates again
             self._record_evaluation()
         self.canvas.zero_grad(set_to_none=True)
         pictures = self.canvas()
@@ -142,7 +142,7 @@ class ImageOptimization(pl.LightningModule):
             unweighted, gradient = first.blocks(pictures)
             totals, values = first.values_of(unweighted)
             self.manual_backward(pictures, gradient)
-        self._unread = values, pictures.detach().clone()
+        self._last_evaluation = values, pictures.detach().clone()
         return totals.sum()
 
     def _record_evaluation(self) -> None:
@@ -153,8 +153,8 @@ class ImageOptimization(pl.LightningModule):
         Raises:
             _NoneLeftError: No member is left.
         """
-        assert self._unread is not None
-        (values, pictures), self._unread = self._unread, None
+        assert self._last_evaluation is not None
+        (values, pictures), self._last_evaluation = self._last_evaluation, None
         leaving: dict[int, Exception] = {}
         for row, (member, of_member) in enumerate(zip(self.members, values.read(), strict=True)):
             picture = pictures[row : row + 1]

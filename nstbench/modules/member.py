@@ -95,7 +95,7 @@ class Progress:
 
 
 class Member:
-    """A canvas with its objective, which `nstbench.modules.image_optimization` optimises, alone or with
+    """A canvas with its objective; `nstbench.modules.image_optimization` optimises the canvas, alone or with
     others.
 
     Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from nstbench.losses.base import CANVAS
 from nstbench.objective.term import Term
@@ -146,13 +146,18 @@ class _FeatureMaps:
         return single[rows[0]] if len(rows) == 1 else torch.cat([single[row] for row in rows])
 
 
+_OF_MODULES = frozenset(vars(nn.Module()))
+
+
 def _joint_key(term: Term) -> Any:
     """Return the key that terms evaluated together have in common; None: the term is evaluated alone."""
-    settings = {k: v for k, v in vars(term.loss).items() if not k.startswith("_") and k != "seed"}
-    if not term.loss.stackable or not _is_plain(list(settings.values())) or term.regions:
+    # Private attributes too: a loss may keep a setting in one.
+    own = {k: v for k, v in vars(term.loss).items() if k not in _OF_MODULES and k != "seed"}
+    has_modules = any(vars(term.loss).get(name) for name in ("_parameters", "_buffers", "_modules"))
+    if not term.loss.stackable or has_modules or not _is_plain(list(own.values())) or term.regions:
         return None
     scales = {key: scale.shape for key, scale in term.scales.items()}
-    return repr((term.name, type(term.loss), settings, term.layers, scales, _form(term.targets)))
+    return repr((term.name, type(term.loss), own, term.layers, scales, _form(term.targets)))
 
 
 def _is_plain(value: Any) -> bool:

@@ -75,7 +75,7 @@ def _begin_batch(todo: deque[Job], begun: list[Job], size: int | None) -> None:
             begun.remove(job)
         elif limit is None:
             limit = max_batch_size(job.run)
-            places = (places - 1) % limit + 1  # whole batches before it are finished
+            places = (places - 1) % limit + 1  # finished runs before this one filled whole batches
 
 
 def _optimize_all(jobs: list[Job]) -> None:

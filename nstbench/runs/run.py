@@ -91,7 +91,8 @@ def run(
     Raises:
         BusyError: Another process is at work on the run.
         FailedBeforeError: It failed before, and is not to be tried again.
-        UserError: A setting or an input cannot be used; nothing was written.
+        UserError: A setting or an input cannot be used. Nothing was written, unless it is a loss that cannot
+            use a picture, which shows when targets are computed.
         NonFiniteObjectiveError: The objective diverged; the record says so, and ``canvas.png`` is
             the last good canvas.
         StorageError: A file of the run cannot be written; the same command continues the run.
@@ -112,7 +113,7 @@ class Run:
 
     `open`, then for every stage `begin_stage`, `nstbench.runs.stages.optimize` and `end_stage`, then
     `finish`. Several runs can be open, whose stages are optimised as one batch. A run that ends in any other
-    way than by `finish` can be continued by opening it again; `fail`, or an error that leaves its ``with``
+    way than by `finish` can be continued by opening it again; `close`, or an error that leaves its ``with``
     block, records why it ended.
 
     Args:
@@ -158,7 +159,7 @@ class Run:
                 with opened.log.attached():
                     opened._prepare_callbacks(callbacks)
             except BaseException as error:
-                opened.fail(error)
+                opened.close(error)
                 raise
         return opened
 
@@ -216,8 +217,9 @@ class Run:
         return callbacks
 
     def begin_stage(self, encoded: EncodedPictures | None = None) -> None:
-        """Paint the canvas, and compute targets and units for the next stage, or take those of the
-        checkpoint.
+        """Paint the canvas, and compute targets and units for the next stage.
+
+        Where a checkpoint is continued, its canvas and units take their place.
 
         Args:
             encoded: Feature maps of pictures that other runs of a batch have computed.
@@ -350,8 +352,12 @@ class Run:
         judgement = compute_metrics(metrics, self.folder, self.prepared, formulations)
         store_metrics(self.recording.record, judgement)
 
-    def fail(self, error: BaseException | None) -> None:
-        """Record why the run ended, and close it; None: it was finished."""
+    def close(self, error: BaseException | None = None) -> None:
+        """Record how the run ended, and release its folder; closing it again changes nothing.
+
+        Args:
+            error: Reason why it did not finish; None: it did, or it is to be continued later.
+        """
         self._while_optimizing.close()
         self.recording.close(error)
 
@@ -366,4 +372,4 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.fail(error)
+        self.close(error)

@@ -124,7 +124,7 @@ class StageTargets:
         self.pictures = pictures_of(config, prepared, stage)
         self.guides = guides_of(config, prepared, stage)
         self.blend, self.encoded = prepared.inputs.blend, encoded
-        # The unit `gradient` is measured once, on the initial canvas; later stages and checkpoints keep it.
+        # The unit `gradient` is measured on the initial canvas; later stages keep it.
         self.unit = config.weights.unit
         self.sets_units = stage.number == 0 or self.unit != "gradient"
 
@@ -151,7 +151,7 @@ def optimize(runs: Sequence[Run]) -> None:
     """Make the remaining steps of the present stage, of one run or of several as one batch.
 
     If a run does not finish the stage, `Member.error` is the reason, which `Run.end_stage` raises. A batch
-    that does not fit in memory is halved.
+    that does not fit in memory is halved, if that shows before a canvas was evaluated.
 
     Args:
         runs: Runs of one `nstbench.runs.batch.batch_key`.
@@ -161,13 +161,13 @@ def optimize(runs: Sequence[Run]) -> None:
         SystemExit: The process was asked to end.
     """
     members = [run.member for run in runs]
-    first = members[0].progress
-    if first.is_at_end:
+    if members[0].progress.is_at_end:
         return
     for run in runs:
         warn_of_other_company(run.name, run.company, [member.name for member in members])
-    before = first.evaluations
-    if not _fits_in_memory(runs, members) and len(runs) > 1 and first.evaluations == before:
+    before = [member.progress.evaluations for member in members]
+    fits = _optimize_batch(runs, members)
+    if not fits and len(runs) > 1 and before == [member.progress.evaluations for member in members]:
         for member in members:
             member.error = None
         free_cached_memory()
@@ -176,8 +176,8 @@ def optimize(runs: Sequence[Run]) -> None:
         optimize(runs[half:])
 
 
-def _fits_in_memory(runs: Sequence[Run], members: Sequence[Member]) -> bool:
-    """Optimise; return False if there was not enough memory."""
+def _optimize_batch(runs: Sequence[Run], members: Sequence[Member]) -> bool:
+    """Make the remaining steps; return whether there was enough memory."""
     config, progress = runs[0].config, members[0].progress
     states = [member.optimizer_state for member in members]
     module = ImageOptimization(members, build(config.optimizer))

@@ -91,7 +91,7 @@ def compute_targets(
 
 
 def _role_of_target(term: Term, pictures: Pictures) -> str:
-    """Return the role of a term's target pictures: its own role, or the one that a regulariser names."""
+    """Return the role of a term's target pictures: its own, or the one a regulariser names, or style."""
     if term.role != "regularizer":
         return term.role
     return term.loss.target_picture if pictures[term.loss.target_picture] else "style"

@@ -91,7 +91,7 @@ class SweepJob:
     def close(self) -> None:
         """Close the run, if it is open, so that it can be continued."""
         if self._run is not None:
-            self._run.fail(KeyboardInterrupt())
+            self._run.close(KeyboardInterrupt())
 
     def _open(self) -> None:
         config = validate(self.composed)
@@ -117,7 +117,7 @@ class SweepJob:
 
     def _complete(self, result: Result) -> None:
         """Report a finished run."""
-        self.run.fail(None)
+        self.run.close(None)
         values = values_of(result.record, self.run.config.criterion)
         self.value = values[0] if len(values) == 1 else values
         state: State = "skipped" if result.skipped else "completed"
@@ -133,7 +133,7 @@ class SweepJob:
             self.ledger.note(replace(self.entry, state="busy", folder=str(error.folder)))
         except Exception as error:
             if self._run is not None:
-                self._run.fail(error)
+                self._run.close(error)
             self.ledger.note(self._failed(error))
 
     def _failed(self, error: Exception) -> Entry:

@@ -114,6 +114,25 @@ def test_one_formulation_with_other_settings_is_another() -> None:
     check([[own] for own in terms], pictures(3, 9))
 
 
+class Power(TotalVariation):
+    """A loss that keeps a setting in a private attribute."""
+
+    def __init__(self, power: float) -> None:
+        super().__init__()
+        self._power = power
+
+    def forward(self, features: Tensor, target: Tensor | None, guide: Tensor | None = None) -> Tensor:
+        return super().forward(features, target) ** self._power
+
+
+def test_settings_in_private_attributes_are_settings() -> None:
+    terms = [[Term("regularizer/power", Power(power), {CANVAS: 1.0}, 1.0)] for power in (1.0, 3.0, 3.0)]
+    for (own,) in terms:
+        own.compute_targets([[pictures(1, 0)]])
+    assert [j.rows for j in Objective(terms).joint] == [[0], [1, 2]]
+    check(terms, pictures(3, 9))
+
+
 def test_there_are_as_many_canvases_as_objectives() -> None:
     with pytest.raises(ValueError, match="an objective of 1 canvases was called with 2"):
         Objective([[term("regularizer/tv", "tv", CANVAS, 0, 1.0)]])({}, torch.rand(2, 3, 8, 8))

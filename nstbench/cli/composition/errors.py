@@ -52,9 +52,8 @@ def as_user_error(error: Exception, overrides: Sequence[str], program: Program =
                 hint = f"Type it without the +: {key[1:]}={value}"
                 return UserError(key, value, "this setting exists already", hint)
     if match := re.search(r"merging override \+*(schedule\.stages\.\d+\.\w+)=(.*)", text):
-        hint = (
-            "Stages are counted from 0; schedule.stages=[{size: 50%}, {size: 100%}] gives a list of your own."
-        )
+        own = "'schedule.stages=[{size: 50%}, {size: 100%}]'"
+        hint = f"Stages are counted from 0. For a list of your own, type {own}."
         return UserError(match[1], match[2], "the schedule has no such stage", hint)
     # Hydra wraps some of OmegaConf's errors in one of its own without a message.
     text = next((str(cause) for cause in _causes(error) if str(cause).strip()), "")
