@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -113,20 +113,18 @@ class RunTask:
         if HydraConfig.get().mode == RunMode.MULTIRUN and Ledger.here() is not None:
             from nstbench.runs.batch import run_jobs
 
-            with_hydra_node = OmegaConf.merge({"hydra": HydraConfig.get()}, composed)
-            assert isinstance(with_hydra_node, DictConfig)
-            job = self.job(with_hydra_node)
+            job = self.job(composed, cast("DictConfig", HydraConfig.instance().cfg))
             run_jobs([job])
             return job.value
         self._run_alone(composed)
         return None
 
-    def job(self, composed: DictConfig) -> SweepJob:
-        """Return a run of a sweep, not yet begun, from its configuration with the node ``hydra``."""
+    def job(self, composed: DictConfig, hydra: DictConfig) -> SweepJob:
+        """Return a run of a sweep, not yet begun; see `SweepJob`."""
         ledger = Ledger.here()
         assert ledger is not None
         register_resolvers()
-        return SweepJob(composed, ledger, where_typed)
+        return SweepJob(composed, hydra, ledger, where_typed)
 
     def _run_alone(self, composed: DictConfig) -> None:
         try:

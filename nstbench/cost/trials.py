@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import itertools
 import math
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,7 +28,13 @@ from nstbench.objective.objective import Objective
 from nstbench.runs.plan import canvas_shape, plan_stages
 from nstbench.runs.preparation import Prepared, check_sizes
 from nstbench.runs.run import run
-from nstbench.runtime.device import free_memory, held_memory, peak_memory, reset_peak_memory
+from nstbench.runtime.device import (
+    free_cached_memory,
+    free_memory,
+    held_memory,
+    peak_memory,
+    reset_peak_memory,
+)
 
 _SMALLEST = 96  # pixels: below, most of the time does not depend on the size
 _SHARE = 0.7  # share of the free memory that a trial may take
@@ -207,13 +210,6 @@ def _make_trial(
         parameters=measurement.parameters,
         history=min(steps, history_size_of(config)),
     )
-
-
-def free_cached_memory() -> None:
-    """Return free memory to the system, so that it is not counted in the next trial."""
-    gc.collect()
-    with suppress(OSError, AttributeError):  # the C library is not glibc
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def growth_per_pixel(trials: Sequence[Trial], what: str) -> float:

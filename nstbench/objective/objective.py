@@ -28,11 +28,13 @@ class JointTerm:
         rows: Places of the canvases in the batch.
         weights: Weight of the term in the objective of each, ``(len(rows),)``; one number for a single
             canvas.
+        index: The same places, on the device.
     """
 
     term: Term
     rows: list[int]
     weights: Tensor | float
+    index: Tensor
 
 
 class TermError(Exception):
@@ -105,8 +107,7 @@ class Objective:
             if len(joint.rows) == len(canvases):
                 total = total + weighted
             else:
-                rows = torch.tensor(joint.rows, device=total.device)
-                total = total.index_add(0, rows, weighted.to(total))
+                total = total.index_add(0, joint.index, weighted.to(total))
             values.append(TermValues(joint.term.name, joint.rows, unweighted.detach(), weighted.detach()))
         return total, BatchValues(total.detach(), values, self.names)
 
@@ -181,15 +182,16 @@ def _form(target: Any) -> Any:
 def _join(group: Sequence[tuple[int, Term]], device: torch.device) -> JointTerm:
     """Return one term with the targets and units of several."""
     rows, terms = [row for row, _ in group], [term for _, term in group]
-    first = terms[0]
+    first, index = terms[0], torch.tensor(rows, device=device)
     if len(terms) == 1:
-        return JointTerm(first, rows, first.weight)
+        return JointTerm(first, rows, first.weight, index)
     joined = replace(
         first,
         targets={key: _stack([t.targets[key] for t in terms]) for key in first.targets},
         scales={key: torch.cat([t.scales[key] for t in terms]).to(device) for key in first.scales},
     )
-    return JointTerm(joined, rows, torch.tensor([term.weight for term in terms], device=device))
+    weights = torch.tensor([term.weight for term in terms], device=device)
+    return JointTerm(joined, rows, weights, index)
 
 
 def _stack(targets: Sequence[Any]) -> Any:

@@ -83,7 +83,7 @@ class Recording:
             else:
                 self._start(before, on_begin)
                 stack.callback(self.log.close)
-                stack.push(self._record_error)
+                stack.push(self._record_end)
                 write_config(self.folder, self.config.plain)
                 self.write()
                 reset_peak_memory(self.prepared.device)
@@ -139,7 +139,7 @@ class Recording:
             self.dashboards.finish({}, step=0, success=False)
             raise
 
-    def _record_error(self, _: object, error: BaseException | None, __: object) -> None:
+    def _record_end(self, _: object, error: BaseException | None, __: object) -> None:
         record = self.record
         if isinstance(error, Exception):
             self.log.write_error(error)
@@ -188,7 +188,6 @@ def _other_machine(before: RunRecord, now: RunRecord) -> str:
 
 def _provenance(record: RunRecord) -> dict[str, str]:
     """Return the metadata of a picture, which do not depend on the time or the machine."""
-
     return {
         "Software": f"nstbench {record.versions['nstbench']}",
         "nstbench:run": record.run_id,

@@ -152,8 +152,8 @@ class Run:
         See `run` for the arguments and errors.
         """
         recording = Recording(config, prepared, overrides)
-        recording.open(retry_failed, on_begin)
         opened = cls(config, prepared, recording)
+        recording.open(retry_failed, on_begin)
         if not recording.is_finished:
             try:
                 with opened.log.attached():
@@ -356,7 +356,7 @@ class Run:
         """Record how the run ended, and release its folder; closing it again changes nothing.
 
         Args:
-            error: Reason why it did not finish; None: it did, or it is to be continued later.
+            error: Reason why it did not finish; None: it did.
         """
         self._while_optimizing.close()
         self.recording.close(error)

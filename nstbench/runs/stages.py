@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -27,6 +26,7 @@ from nstbench.runs.inputs import content_to_match, styles_to_match
 from nstbench.runs.plan import StagePlan
 from nstbench.runs.preparation import Prepared
 from nstbench.runs.targets import EncodedPictures, Pictures, compute_targets
+from nstbench.runtime.device import free_cached_memory
 from nstbench.runtime.trainer import fit
 
 if TYPE_CHECKING:
@@ -204,13 +204,6 @@ def _optimize_batch(runs: Sequence[Run], members: Sequence[Member]) -> bool:
                     member.optimizer_state = state
             return enough
     return True
-
-
-def free_cached_memory() -> None:
-    """Return unused memory to the system, so that it counts as free."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def describe_stage(member: Member, stage: StagePlan) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import resource
 import sys
 from contextlib import suppress
@@ -71,6 +73,15 @@ def held_memory(device: torch.device) -> int:
         return torch.cuda.memory_allocated(device)
     held: int = psutil.Process().memory_info().rss
     return held
+
+
+def free_cached_memory() -> None:
+    """Return memory that is no longer used to the device and the system, so that it counts as free."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # the C library is not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def free_memory(device: torch.device) -> int:

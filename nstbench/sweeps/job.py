@@ -34,7 +34,8 @@ class SweepJob:
     """A run of a sweep, as a `nstbench.runs.batch.Job`.
 
     Args:
-        composed: Composed configuration, with the node ``hydra``.
+        composed: Composed configuration, without Hydra's settings.
+        hydra: Configuration with the node ``hydra``, to which ``${hydra:…}`` refers.
         ledger: Ledger of the sweep.
         name_setting: Function that names the setting of an error as it is typed.
 
@@ -42,11 +43,13 @@ class SweepJob:
         value: Value or values of the criterion; NaN until the run is completed.
     """
 
-    def __init__(self, composed: DictConfig, ledger: Ledger, name_setting: NameSetting) -> None:
-        self.hydra, self.composed = composed, copy_without_hydra(composed)
+    def __init__(
+        self, composed: DictConfig, hydra: DictConfig, ledger: Ledger, name_setting: NameSetting
+    ) -> None:
+        self.composed, self.hydra = composed, hydra
         self.ledger, self.name_setting = ledger, name_setting
-        overrides: list[str] = OmegaConf.to_container(composed.hydra.overrides.task)  # type: ignore[assignment]
-        self.entry = Entry(composed.hydra.job.num, overrides, "running")
+        overrides: list[str] = OmegaConf.to_container(hydra.hydra.overrides.task)  # type: ignore[assignment]
+        self.entry = Entry(hydra.hydra.job.num, overrides, "running")
         self.value: Criteria = math.nan
         self._run: Run | None = None
 

@@ -86,10 +86,10 @@ def same(one: Path, other: Path, tolerance: float = 1e-3) -> None:
         mine, theirs = record_of(a), record_of(b)
         for key in ("state", "fingerprint", "steps", "evaluations", "inputs", "layers"):
             assert getattr(mine, key) == getattr(theirs, key)
-        mine_, theirs_ = (
+        ours, others = (
             [o for o in record.overrides if not o.startswith("study=")] for record in (mine, theirs)
         )
-        assert mine_ == theirs_
+        assert ours == others
         for name, start in theirs.starts.items():
             assert mine.starts[name] == pytest.approx(start, rel=1e-3)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from nstbench.cli.composition.application import Loader
 from nstbench.cli.composition.compose import compose, mistakes_explained
+from nstbench.sweeps.job import copy_without_hydra
 
 Job = tuple[list[str], DictConfig]
 """The overrides and the configuration of a run."""
@@ -49,7 +49,7 @@ class Jobs:
             if self.is_sweep:
                 with mistakes_explained(self.typed):
                     config = self.loader.load_sweep_config(self.composed, overrides)
-            yield overrides, _without_hydra(config)
+            yield overrides, copy_without_hydra(config)
 
     def _swept(self) -> list[list[str]]:
         settings = self.composed.hydra.sweeper
@@ -74,10 +74,3 @@ def jobs_of(flags: Sequence[str], overrides: Sequence[str]) -> Jobs | None:
     if composed.hydra.mode == RunMode.MULTIRUN and is_search:
         return None
     return Jobs(overrides, composed, loader)
-
-
-def _without_hydra(composed: DictConfig) -> DictConfig:
-    rest = copy.deepcopy(composed)
-    with open_dict(rest):
-        del rest["hydra"]
-    return rest

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from nstbench.errors import UserError
-from nstbench.sweeps.job import Criteria, SweepJob
+from nstbench.sweeps.job import Criteria, SweepJob, copy_without_hydra
 
 # Settings that are equal for all runs of a batch. Pictures, losses, weights, seeds and start may differ.
 # Layers and shapes must be equal, too, which is checked when the pictures have been read.
@@ -45,8 +45,8 @@ def checked_size(size: Any) -> int | None:
 class SweepTask(Protocol):
     """The function that Hydra calls for every configuration of a sweep."""
 
-    def job(self, composed: DictConfig) -> SweepJob:
-        """Return a run of the sweep, not yet begun, from its configuration with the node ``hydra``."""
+    def job(self, composed: DictConfig, hydra: DictConfig) -> SweepJob:
+        """Return a run of the sweep, not yet begun; see `SweepJob`."""
 
 
 class BatchedSweep:
@@ -83,7 +83,9 @@ class BatchedSweep:
         try:
             for numbers in groups.values():
                 numbers.sort(key=lambda number: str(composed[number].pictures.get("content")))
-                jobs |= {number: self.task.job(composed[number]) for number in numbers}
+                for number in numbers:
+                    config = composed[number]
+                    jobs[number] = self.task.job(copy_without_hydra(config), config)
                 run_jobs([jobs[number] for number in numbers], size)
         finally:
             HydraConfig.instance().cfg = before
