@@ -12,7 +12,7 @@ from conftest import random_features
 from nstbench.config.files import conf_dir, groups
 from nstbench.config.schema import Config
 from nstbench.encoders.procedural.weights import write_weights
-from nstbench.encoders.weights import REGISTRY
+from nstbench.encoders.registry import REGISTRY
 from nstbench.runs.run import run
 from nstbench.training.network import TextureNet
 

@@ -223,7 +223,8 @@ def _check_configuration() -> Iterator[Finding]:
 
 
 def _check_weights() -> Iterator[Finding]:
-    from nstbench.encoders.weights import REGISTRY, copies, locate, weights_folder
+    from nstbench.encoders.registry import REGISTRY
+    from nstbench.encoders.weights import copies, locate, weights_folder
 
     good: list[str] = []
     for name, weights in REGISTRY.items():

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nstbench.config.schema import Config
 
 # The authors' own file first; pystiche's holds the same convolutions, and has a published hash.
-_NETWORKS = ("vgg19-gatys", "vgg19-caffe")
+_NETWORKS = ("vgg19_gatys", "vgg19_caffe")
 
 _DESCRIPTION = """\
 Run a recipe as its authors did, on their pictures with their network, and compare its loss curve with
@@ -83,7 +83,8 @@ def main(args: argparse.Namespace) -> int:
 
 def missing(config: Config) -> list[str]:
     """Return the commands that fetch the weights and papers' pictures that a run needs and are missing."""
-    from nstbench.encoders.weights import REGISTRY, find
+    from nstbench.encoders.registry import REGISTRY
+    from nstbench.encoders.weights import find
     from nstbench.pictures.papers.files import copy_of, entry
 
     commands = []

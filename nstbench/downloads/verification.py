@@ -11,10 +11,13 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from uuid import uuid4
 
 from nstbench.errors import UserError
+
+if TYPE_CHECKING:
+    from nstbench.downloads.wheels import Wheel
 
 
 class RegisteredFile(Protocol):
@@ -31,6 +34,10 @@ class RegisteredFile(Protocol):
     @property
     def urls(self) -> tuple[str, ...]:
         """Mirrors of the same bytes, the best first."""
+
+    @property
+    def wheel(self) -> Wheel | None:
+        """Wheel that the file is made from, if it has no mirrors."""
 
     @property
     def sha256(self) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nstbench.encoders.normalization import PRIOR, ChannelCounts, activation_scale, count_channels
 from nstbench.encoders.preprocessing import Preprocessing, PreprocessingName
 from nstbench.errors import UserError, did_you_mean
 
@@ -46,6 +47,7 @@ class Encoder(nn.Module):
         default_layers: Layers of ``layers=default``, under "content" and "style", and of
             ``layers=patches``, under "patches", for losses that compare each position with every other.
         weights_sha256: Hash of the weights in use, for the run record.
+        channel_counts: Channels that hardly fire, by layer, where activations are normalised.
     """
 
     layers: Mapping[str, LayerInfo]
@@ -56,6 +58,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.preprocessing = Preprocessing(preprocessing)
         self._scales: dict[str, Tensor] = {}
+        self.channel_counts: dict[str, ChannelCounts] = {}
 
     def _features(self, x: Tensor, layers: Sequence[str]) -> Features:
         """Return the feature maps of preprocessed pictures, computing nothing beyond the deepest layer."""
@@ -98,17 +101,19 @@ class Encoder(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def normalize_activations(self, pictures: Tensor) -> None:
-        """Scale every channel of every layer to a mean activation of 1 over ``pictures``.
+    def normalize_activations(self, pictures: Tensor, prior: float = PRIOR) -> None:
+        """Scale the channels of every layer to a mean activation of about 1 over ``pictures``.
 
         Gatys et al. rescale the weights of VGG-19 so that each filter's mean activation over
         images and positions is 1, which leaves the function of a ReLU network unchanged but for
         the scale of its feature maps (CVPR 2016, §2). Scaling the maps that `forward` returns is
         equivalent, and does not depend on how the layers are connected. Convolutions and pools have the
-        scale of the ReLU they belong to. Channels that are always 0 keep their scale.
+        scale of the ReLU they belong to. `activation_scale` has the formula, which differs from the paper's
+        in not trusting channels that hardly fire in these few pictures.
 
         Args:
             pictures: Pictures ``(B, 3, H, W)`` in [0, 1]; the published weights used ImageNet photographs.
+            prior: Number of pictures that the prior counts for; 0 is the paper's formula.
         """
         self._scales = {}
         means = {
@@ -116,9 +121,8 @@ class Encoder(nn.Module):
             for layer, f in self(pictures, list(self.layers)).items()
         }
         for layer, owner in self._scale_owners().items():
-            mean = means[owner]
-            scale = torch.where(mean > 0, 1 / mean.clamp_min(1e-12), torch.ones_like(mean))
-            self._scales[layer] = scale.view(1, -1, 1, 1)
+            self._scales[layer] = activation_scale(means[owner], len(pictures), prior).view(1, -1, 1, 1)
+            self.channel_counts[layer] = count_channels(means[owner])
 
     def _scale_owners(self) -> dict[str, str]:
         """Return, for each layer, the layer whose mean activation scales it."""

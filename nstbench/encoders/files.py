@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from nstbench.encoders.preprocessing import PreprocessingName
-from nstbench.encoders.weights import REGISTRY, check_finite, locate, own_file
+from nstbench.encoders.registry import REGISTRY
+from nstbench.encoders.state_dict import check_finite
+from nstbench.encoders.weights import locate, own_file
 from nstbench.errors import UserError
 
 

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-PreprocessingName = Literal["torch", "caffe255", "caffe256", "rgb255_meanonly", "none"]
+PreprocessingName = Literal["torch", "caffe255", "caffe256", "hed255", "rgb255_meanonly", "signed128", "none"]
 
 
 class _Preset(NamedTuple):
@@ -27,6 +27,10 @@ PRESETS: dict[str, _Preset] = {
     "caffe255": _Preset(True, 255.0, _CAFFE_BGR, (1.0, 1.0, 1.0)),
     # The Lua neural-style and CNNMRF multiply by 256; kept apart because it changes the features.
     "caffe256": _Preset(True, 256.0, _CAFFE_BGR, (1.0, 1.0, 1.0)),
+    # HED (Xie & Tu 2015), whose mean colour has other decimals.
+    "hed255": _Preset(True, 255.0, (104.00699, 116.66877, 122.67892), (1.0, 1.0, 1.0)),
+    # TensorFlow's EfficientNet-Lite: RGB, about -1 to 1.
+    "signed128": _Preset(False, 255.0, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
     # torchvision weights fed with RGB·255 - mean and no division by the standard deviation.
     "rgb255_meanonly": _Preset(False, 255.0, (123.675, 116.28, 103.53), (1.0, 1.0, 1.0)),
     "none": _Preset(False, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),

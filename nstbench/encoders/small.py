@@ -8,7 +8,8 @@ from torch import nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, disable_in_place, pool_like, set_padding
 from nstbench.encoders.files import load_into, own_or_registered
-from nstbench.encoders.weights import file_sha256, load_state_dict
+from nstbench.encoders.state_dict import load_state_dict
+from nstbench.encoders.weights import file_sha256
 from nstbench.errors import UserError
 
 # The names of torchvision's `features`, in order; dropout and flattening are not features.

@@ -23,7 +23,9 @@ from nstbench.encoders.base import (
     side,
 )
 from nstbench.encoders.files import load_into
-from nstbench.encoders.weights import Weights, file_sha256, load_state_dict, locate, own_file
+from nstbench.encoders.registry import Weights
+from nstbench.encoders.state_dict import load_state_dict
+from nstbench.encoders.weights import file_sha256, locate, own_file
 from nstbench.errors import UserError, did_you_mean
 
 # Input size for finding channels and strides of the graph; every classifier accepts it.

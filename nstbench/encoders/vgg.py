@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
 from nstbench.encoders.files import own_or_registered
 from nstbench.encoders.preprocessing import PreprocessingName
-from nstbench.encoders.weights import check_finite, file_sha256, load_state_dict
+from nstbench.encoders.state_dict import check_finite, load_state_dict
+from nstbench.encoders.weights import file_sha256
 from nstbench.errors import UserError
 
 Architecture = Literal["vgg11", "vgg13", "vgg16", "vgg19"]

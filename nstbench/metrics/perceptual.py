@@ -9,7 +9,8 @@ from typing import ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from nstbench.encoders.weights import check_finite, find, load_state_dict, locate
+from nstbench.encoders.state_dict import check_finite, load_state_dict
+from nstbench.encoders.weights import find, locate
 from nstbench.errors import UserError
 from nstbench.metrics.base import Metric, Subject, Unavailable, content_of
 

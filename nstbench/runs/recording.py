@@ -158,6 +158,8 @@ def _new_record(config: Config, prepared: Prepared, overrides: Sequence[str]) ->
     inputs = prepared.inputs
     hashes = {**inputs.hashes(), "weights": prepared.encoder.weights_sha256}
     identity = fingerprint(config.plain, hashes)
+    counts = prepared.encoder.channel_counts
+    layers = dict.fromkeys(layer for term in prepared.terms for layer in term.layers_needed)
     return RunRecord(
         run_id=run_id([*inputs.names(), *config.loss.style, f"s{config.seed}"], identity),
         state="running",
@@ -170,6 +172,7 @@ def _new_record(config: Config, prepared: Prepared, overrides: Sequence[str]) ->
         device=device_name(prepared.device),
         threads=torch.get_num_threads(),
         layers={term.name: term.layers_needed for term in prepared.terms},
+        channels={layer: counts[layer]._asdict() for layer in layers if layer in counts},
         timings={"setup_s": prepared.seconds},
     )
 

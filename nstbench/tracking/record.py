@@ -47,6 +47,8 @@ class RunRecord:
             lower is, as its class said. Readers of records use this, and import no class that a record names.
         unavailable_metrics: Reason why a metric has no value, by its name.
         layers: Names of the layers of each term, by the term's name.
+        channels: Number of channels, of those that never fired (``dead``) and of those that rarely did
+            (``rare``) in the calibration pictures, by layer; empty without ``encoder.normalize_activations``.
         starts: Weight, value and weighted gradient norm of each term on the initial canvas, by its name
             (`nstbench.objective.units.Start`).
         stages: Facts of each stage: its size, the steps and evaluations made, the steps in each
@@ -75,6 +77,7 @@ class RunRecord:
     directions: dict[str, Direction] = field(default_factory=dict)
     unavailable_metrics: dict[str, str] = field(default_factory=dict)
     layers: dict[str, list[str]] = field(default_factory=dict)
+    channels: dict[str, dict[str, int]] = field(default_factory=dict)
     starts: dict[str, dict[str, float]] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     canvas_sha256: str = ""

@@ -241,7 +241,7 @@ def test_the_optimizers_of_the_readme_are_compared(
     ("group", "options", "names"),
     [
         ("encoder", ["procedural", "random"], ["ProceduralVGG", "RandomVGG"]),
-        ("encoder", ["vgg16", "vgg19", "vgg19_caffe"], ["vgg16", "vgg19", "vgg19-caffe"]),
+        ("encoder", ["vgg16", "vgg19", "vgg19_caffe"], ["vgg16", "vgg19", "vgg19_caffe"]),
         ("canvas", ["pixels", "spectral"], ["Pixels", "Spectral"]),
         ("canvas", ["noise", "spectral"], ["Pixels", "Spectral"]),
         ("canvas", ["spectral", "spectral_noise"], ["content", "noise"]),

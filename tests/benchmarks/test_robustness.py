@@ -38,6 +38,7 @@ def count(printed: str, name: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.slow  # a minute; runs and sweeps are killed one at a time in tests/runs and tests/sweeps
 def test_a_few_kills_and_damaged_checkpoints_and_records(tmp_path: Path) -> None:
     # In one process: what it imports takes as long as the trials.
     printed = robustness(tmp_path, "kills", "checkpoints", "records", "--count", "6", "--seed", "1")

@@ -17,7 +17,7 @@ import torch
 
 from nstbench.cli import doctor, main
 from nstbench.cli.doctor import Finding, examine
-from nstbench.encoders.weights import REGISTRY
+from nstbench.encoders.registry import REGISTRY
 from nstbench.tracking import record
 
 Usage = namedtuple("Usage", "total used free")

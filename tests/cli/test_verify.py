@@ -46,7 +46,7 @@ def test_without_the_authors_files_it_names_the_two_commands_that_fetch_them(
 ) -> None:
     assert main(["verify", "gatys2016"]) == 2
     out, err = capsys.readouterr()
-    fetch = "`nstbench weights fetch vgg19-caffe` and `nstbench images fetch neckarfront starry_night`"
+    fetch = "`nstbench weights fetch vgg19_caffe` and `nstbench images fetch neckarfront starry_night`"
     assert (out, err) == ("", f"{NEEDS}{fetch}.\n")
     assert [*tmp_path.glob("outputs*")] == []
 
@@ -65,7 +65,7 @@ def test_only_the_network_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtu
     for key in ("neckarfront", "starry_night"):
         put(tmp_path / "pictures" / f"{key}.jpg")
     assert main(["verify", "gatys2016"]) == 2
-    assert capsys.readouterr().err == f"{NEEDS}`nstbench weights fetch vgg19-caffe`.\n"
+    assert capsys.readouterr().err == f"{NEEDS}`nstbench weights fetch vgg19_caffe`.\n"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import torch
 
 import nstbench
 from nstbench.cli.weights import add_parser
-from nstbench.encoders.weights import REGISTRY, Weights
+from nstbench.encoders.registry import REGISTRY, Weights
 from nstbench.errors import UserError
 
 
@@ -112,7 +112,7 @@ assert "torch" not in sys.modules
     environment = os.environ | {"PYTHONPATH": str(Path(nstbench.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for part in ("vgg19-dcbb9e9d.pth", "575 MB", "vgg19-gatys", "caffe255"):
+    for part in ("vgg19-dcbb9e9d.pth", "575 MB", "vgg19_gatys", "caffe255"):
         assert part in done.stdout
 
 

@@ -184,7 +184,7 @@ def world(
     ("per_pixel", "offered"),
     [
         (2600, ["optimizer.history_size", "blockwise.tile", "size"]),
-        (1900, ["blockwise.tile", "size"]),
+        pytest.param(1900, ["blockwise.tile", "size"], marks=pytest.mark.slow),
         pytest.param(900, ["blockwise.tile optimizer.history_size", "size"], marks=pytest.mark.slow),
         (0, []),
     ],

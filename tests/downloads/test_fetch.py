@@ -28,7 +28,7 @@ import nstbench
 from nstbench.downloads import fetch as fetch_module
 from nstbench.downloads.fetch import fetch, store
 from nstbench.downloads.verification import verify
-from nstbench.encoders.weights import Weights
+from nstbench.encoders.registry import Weights
 from nstbench.errors import UserError
 
 PAGE = b"<!DOCTYPE html>\n<html><body>Please log in</body></html>"
@@ -326,7 +326,7 @@ _FETCH_IN_A_PROCESS = """
 import sys
 from pathlib import Path
 from nstbench.downloads.fetch import fetch
-from nstbench.encoders.weights import Weights
+from nstbench.encoders.registry import Weights
 url, sha256, folder = sys.argv[1:]
 fetch(Weights("toy", "toy.pth", (url,), sha256, None, "torch", "vgg19", "MIT"), Path(folder))
 assert "torch" not in sys.modules

@@ -15,7 +15,7 @@ from torchvision import models
 
 from nstbench.config.files import conf_dir
 from nstbench.config.instantiate import build
-from nstbench.encoders.weights import load_state_dict
+from nstbench.encoders.state_dict import load_state_dict
 from nstbench.errors import UserError
 
 

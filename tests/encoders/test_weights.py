@@ -19,16 +19,9 @@ from torch import nn
 
 from nstbench.downloads import verification
 from nstbench.downloads.verification import verify
-from nstbench.encoders.weights import (
-    REGISTRY,
-    Weights,
-    entry,
-    file_sha256,
-    find,
-    load_state_dict,
-    locate,
-    weights_folder,
-)
+from nstbench.encoders.registry import REGISTRY, Weights, entry
+from nstbench.encoders.state_dict import load_state_dict
+from nstbench.encoders.weights import file_sha256, find, locate, weights_folder
 from nstbench.errors import UserError
 from nstbench.tracking.fingerprint import is_path
 
@@ -98,7 +91,7 @@ def test_every_entry_can_be_fetched_and_checked() -> None:
         assert all(url.startswith("https://") and url.endswith(weights.file) for url in weights.urls)
         assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}|", weights.sha256)
         # Torch's habit: the name tells the hash; Gatys' file alone was published without one.
-        assert (weights.sha256 and f"-{weights.sha256}." in weights.file) or name == "vgg19-gatys"
+        assert (weights.sha256 and f"-{weights.sha256}." in weights.file) or name == "vgg19_gatys"
         assert weights.architecture == name.split("-")[0] or name == "squeezenet"
         assert weights.preprocessing == ("caffe255" if "-" in name else "torch")
 

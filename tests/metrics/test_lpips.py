@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder
-from nstbench.encoders.weights import REGISTRY
+from nstbench.encoders.registry import REGISTRY
 from nstbench.metrics.base import Subject, Unavailable
 from nstbench.metrics.evaluate import _metric, judge
 from nstbench.metrics.perceptual import LPIPS, SMALLEST, TRUNKS, Net

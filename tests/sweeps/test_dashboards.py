@@ -266,6 +266,7 @@ def test_a_table_that_does_not_fit_is_refused() -> None:
         table_of_pictures([], ["b"], {})
 
 
+@pytest.mark.slow
 def test_a_hundred_runs_are_quick(sweep: Sweep) -> None:
     entries = sweep(weights=tuple(float(i + 1) for i in range(34)))
     for entry in entries:

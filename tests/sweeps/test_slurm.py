@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ _GIVEN = {
 }
 
 
+@cache  # sinfo waits 9 s for a Slurm that is installed and does not run
 def why_no_slurm() -> str:
     """Return why jobs cannot be tried here; "" if they can."""
     for program in ("sbatch", "scontrol", "sinfo"):
@@ -430,7 +432,11 @@ def test_what_sbatch_says_is_printed_once(
     pytest.importorskip("submitit")
     programs = tmp_path / "bin"
     programs.mkdir()
-    for name, script in (("srun", "exit 0"), ("sbatch", "echo sbatch: error: no such queue >&2; exit 1")):
+    for name, script in (
+        ("srun", "exit 0"),
+        ("squeue", "exit 0"),
+        ("sbatch", "echo sbatch: error: no such queue >&2; exit 1"),
+    ):
         (programs / name).write_text(f"#!/bin/sh\n{script}\n")
         (programs / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)

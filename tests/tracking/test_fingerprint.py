@@ -148,7 +148,7 @@ def test_equal_files_are_one_input_wherever_they_are(compose_config: Compose, pa
 
 
 @pytest.mark.parametrize(
-    ("encoder", "names"), [("vgg19", ["vgg19", "vgg19-caffe"]), ("torchvision", ["none"])]
+    ("encoder", "names"), [("vgg19", ["vgg19", "vgg19_caffe"]), ("torchvision", ["none"])]
 )
 def test_the_path_of_weights_does_not_matter_but_their_name_does(
     compose_config: Compose, encoder: str, names: list[str]

@@ -168,7 +168,7 @@ def test_two_trainings_with_one_seed_are_the_same(
 
 @pytest.mark.usefixtures("textures_drawn")
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("at", [[2], [5, 9]], ids=str)
+@pytest.mark.parametrize("at", [pytest.param([2], marks=pytest.mark.slow), [5, 9]], ids=str)
 def test_stopped_and_given_again_it_ends_with_the_same_bytes(
     compose_training: Compose, tmp_path: Path, at: list[int], precision: str
 ) -> None:

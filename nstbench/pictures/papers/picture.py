@@ -65,6 +65,7 @@ class PaperPicture:
     variable: ClassVar[str] = "NSTBENCH_PICTURES"
     largest: ClassVar[int | None] = 100_000_000
     resumable: ClassVar[bool] = False
+    wheel: ClassVar[None] = None
 
     @property
     def name(self) -> str:
