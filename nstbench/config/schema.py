@@ -355,8 +355,9 @@ class TermSettings:
     """The settings of a term that are not arguments of its loss.
 
     Attributes:
-        layers: Names of layers, ``canvas`` for the pixels themselves, or the encoder's choice: ``default``
-            for the role, ``patches`` for losses that compare each position with every other.
+        layers: Names of layers, patterns of them (``relu3_*``), ``canvas`` for the pixels themselves, or the
+            encoder's choice: ``default`` for the role, ``patches`` for losses that compare each position with
+            every other.
         layer_weights: Weights of the layers: ``mean`` (1/L each), ``sum`` (1 each) or one number per layer.
         weight: Weight of the term within its role, or one for each value of ``weights.unit``; 1 where none
             is given. In the unit ``unit`` it compensates for how far the loss can fall; in ``paper`` it is

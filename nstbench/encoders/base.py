@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -111,18 +111,26 @@ class Encoder(nn.Module):
         scale of the ReLU they belong to. `activation_scale` has the formula, which differs from the paper's
         in not trusting channels that hardly fire in these few pictures.
 
+        The mean is that of the network as trained, whatever ``pooling`` is now: the paper normalises the
+        published network, "without changing its output", and then replaces its pooling. So with average
+        pooling the means are lower than 1, the more so in deeper layers: in VGG-16 at relu4_1 a third, and
+        the Gram term there a fiftieth, of what they would be. The paper's α/β belongs to this.
+
         Args:
             pictures: Pictures ``(B, 3, H, W)`` in [0, 1]; the published weights used ImageNet photographs.
             prior: Number of pictures that the prior counts for; 0 is the paper's formula.
         """
         self._scales = {}
-        means = {
-            layer: f.float().relu().mean(dim=(0, 2, 3))
-            for layer, f in self(pictures, list(self.layers)).items()
-        }
+        maps = self._maps_as_trained(pictures)
+        means = {layer: f.float().relu().mean(dim=(0, 2, 3)) for layer, f in maps.items()}
         for layer, owner in self._scale_owners().items():
             self._scales[layer] = activation_scale(means[owner], len(pictures), prior).view(1, -1, 1, 1)
             self.channel_counts[layer] = count_channels(means[owner])
+
+    def _maps_as_trained(self, pictures: Tensor) -> Features:
+        """Return all feature maps of the network with the pooling that it was trained with."""
+        maps: Features = self(pictures, list(self.layers))
+        return maps
 
     def _scale_owners(self) -> dict[str, str]:
         """Return, for each layer, the layer whose mean activation scales it."""
@@ -132,11 +140,16 @@ class Encoder(nn.Module):
 class ChainEncoder(Encoder):
     """An encoder whose layers are modules applied one after the other.
 
+    Attributes:
+        trained_pooling: Pooling that the weights were trained with; None: whichever the encoder has.
+
     Args:
         modules: Layers by name, in order. None may work in place.
         preprocessing: Preprocessing that the first module expects.
         default_layers: Layers of ``layers=default`` and ``layers=patches``, as for `Encoder`.
     """
+
+    trained_pooling: ClassVar[Pooling | None] = None
 
     def __init__(
         self,
@@ -161,6 +174,16 @@ class ChainEncoder(Encoder):
                 if len(found) == len(wanted):
                     break
         return {layer: found[layer] for layer in layers}
+
+    def _maps_as_trained(self, pictures: Tensor) -> Features:
+        pools = {n: m for n, m in self.chain.items() if isinstance(m, nn.AvgPool2d)}
+        if self.trained_pooling == "max":
+            for name, pool in pools.items():
+                self.chain[name] = nn.MaxPool2d(pool.kernel_size, pool.stride, pool.padding)
+        try:
+            return super()._maps_as_trained(pictures)
+        finally:
+            self.chain.update(pools)
 
     def smallest_picture(self, layers: Iterable[str]) -> int:
         """Return the shortest edge, in pixels, that fits every window up to the deepest layer."""

@@ -1,10 +1,11 @@
-"""The photographs on which encoders are normalised: fixed, so that an encoder is the same in every run."""
+"""The pictures on which encoders are normalised: fixed, so that an encoder is the same in every run."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
+from nstbench.pictures import procedural
 from nstbench.pictures.io import read_picture
 from nstbench.pictures.resize import resize
 from nstbench.pictures.samples import SAMPLES
@@ -12,9 +13,12 @@ from nstbench.pictures.samples import SAMPLES
 # A face, fur, a still life, sky, points of light and stones, all shipped with scikit-image.
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "hubble", "gravel")
 
+# What is in paintings and not in these photographs: bright and pure colours, hard and soft edges, dots.
+PAINTINGS = ("glass", "mosaic", "pointillism", "woodcut", "watercolour", "gold")
 
-def calibration_pictures(size: int) -> Tensor:
-    """Return the calibration photographs ``(B, 3, size, size)``, cropped to their middle square."""
+
+def calibration_photographs(size: int) -> Tensor:
+    """Return the calibration photographs ``(6, 3, size, size)``, cropped to their middle square."""
     squares = []
     for name in PHOTOGRAPHS:
         picture = read_picture(SAMPLES[name].path)
@@ -22,3 +26,9 @@ def calibration_pictures(size: int) -> Tensor:
         top, left = ((n - side) // 2 for n in picture.shape[-2:])
         squares.append(resize(picture[..., top : top + side, left : left + side], (size, size)))
     return torch.cat(squares)
+
+
+def calibration_pictures(size: int) -> Tensor:
+    """Return the calibration photographs, and six procedural paintings, ``(12, 3, size, size)``."""
+    paintings = [procedural.generate(name, size=size) for name in PAINTINGS]
+    return torch.cat([calibration_photographs(size), *paintings])

@@ -57,7 +57,7 @@ class EfficientNetLite0(Encoder):
             raise UserError("encoder.padding", padding, reason, "Use zeros, reflect or replicate.")
         file, _ = own_or_registered(weights, "signed128", download)
         super().__init__("signed128")
-        network = _Network(_PADDINGS[padding])
+        network = Network(_PADDINGS[padding])
         state = load_state_dict(file, parameters=sum(p.numel() for p in network.parameters()) + 2_000_000)
         head = ("_conv_head.", "_bn1.", "_fc.")  # the classifier
         load_into(network, {k: v for k, v in state.items() if not k.startswith(head)}, file.name)
@@ -112,7 +112,7 @@ class _Block(nn.Module):
         return x + y if self.adds else y
 
 
-class _Network(nn.Module):
+class Network(nn.Module):
     """The network up to its head, with the names of the file's tensors."""
 
     def __init__(self, mode: str) -> None:
@@ -122,6 +122,7 @@ class _Network(nn.Module):
         self._blocks = nn.ModuleList(_Block(*arguments, mode) for arguments in _blocks())
 
     def forward(self, x: Tensor, layers: Sequence[str]) -> Features:
+        """Return the maps of ``layers`` for preprocessed pictures."""
         x = self._bn0(self._conv_stem(x)).clamp(0, 6)
         found: Features = {"stem": x}
         wanted = set(layers)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-PRIOR = 2.0
-"""Pictures that the prior counts for. With none, a channel that hardly fires in six photographs and fires
-in the style picture holds all of a Gram term (VGG-16: 14e9 at the start where other layers have 20)."""
+PRIOR = 12.0
+"""Pictures that the prior counts for: as many as there are calibration pictures. With none, a channel that
+hardly fires in these and fires in the style picture holds all of a Gram term (docs/encoders.md)."""
 
 _RARE = 0.01
 """A channel is rare whose mean activation is below this share of its layer's mean over channels."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling
-from nstbench.encoders.calibration import calibration_pictures
+from nstbench.encoders.calibration import calibration_photographs
 from nstbench.encoders.vgg import DEFAULT_LAYERS, Architecture, vgg_layers
 
 
@@ -50,7 +50,7 @@ class RandomVGG(ChainEncoder):
             conv.bias.data.zero_()
         super().__init__(layers, "torch", DEFAULT_LAYERS)
         if normalize:
-            self._normalize_channels(self.preprocessing(calibration_pictures(size=96)))
+            self._normalize_channels(self.preprocessing(calibration_photographs(size=96)))
         # A hash of the recipe, not of the tensors: their last bits differ between processors, and a sweep
         # continued on another node must find the same fingerprints.
         recipe = f"RandomVGG 1: {shape} width={width} seed={seed} normalize={normalize}"

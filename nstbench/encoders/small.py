@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from torch import nn
 
@@ -25,6 +26,8 @@ SQUEEZENET = (
 
 class _Small(ChainEncoder):
     """Base of both networks: torchvision's `features`, renamed, with weights from a file."""
+
+    trained_pooling: ClassVar[Pooling] = "max"
 
     def __init__(
         self,

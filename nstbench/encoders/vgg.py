@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,8 @@ class VGG(ChainEncoder):
     Raises:
         UserError: If the weights are missing, damaged, or of another network.
     """
+
+    trained_pooling: ClassVar[Pooling] = "max"
 
     def __init__(
         self,

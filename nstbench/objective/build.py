@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from nstbench.config.instantiate import TERM_KEYS, build
@@ -81,8 +83,21 @@ def _layers(settings: TermSettings, role: str, encoder: Encoder, path: str) -> l
         raise UserError(
             f"{path}.layers", settings.layers, "a term needs layers, each once", "Type [relu4_2]."
         )
-    encoder.check([layer for layer in settings.layers if layer != CANVAS], f"{path}.layers")
-    return list(settings.layers)
+    layers = _match(settings.layers, encoder)
+    encoder.check([layer for layer in layers if layer != CANVAS], f"{path}.layers")
+    return layers
+
+
+def _match(layers: Sequence[str], encoder: Encoder) -> list[str]:
+    """Return the layers with every pattern, such as ``relu3_*``, replaced by the encoder's layers it matches.
+
+    A pattern that matches none is left, for the message.
+    """
+    found: list[str] = []
+    for layer in layers:
+        matching = [name for name in encoder.layers if fnmatchcase(name, layer)] if "*" in layer else []
+        found += matching or [layer]
+    return list(dict.fromkeys(found))
 
 
 def _layer_weights(settings: TermSettings, layers: list[str], path: str) -> list[float]:

@@ -31,8 +31,10 @@ class LBFGS(torch.optim.Optimizer):
         history_size: Number m of pairs that are kept.
         tolerance_grad: Largest derivative at which a canvas counts as converged.
         tolerance_change: Slope along the step below which a canvas no longer moves.
-        relative_curvature: Smallest curvature ε: pairs with ``y·s > ε·‖y‖·‖s‖`` are kept. None: those with
-            ``y·s > 1e-10``, as in PyTorch, which keeps no pair of an objective with tiny values.
+        relative_curvature: Smallest curvature ε: pairs with ``y·s > ε·‖y‖·‖s‖`` are kept, and each step is
+            twice as long as the last until there is one, as a line search would find. None: pairs with
+            ``y·s > 1e-10`` are kept, and steps before the first have the length ``lr·‖g‖``, as in PyTorch.
+            That depends on the scale of the objective: on a tiny one it goes nowhere.
 
     Raises:
         ValueError: A setting is too small, or parameters differ in their first dimension.
@@ -90,6 +92,9 @@ class LBFGS(torch.optim.Optimizer):
         if not all(state["steps"]):
             first = torch.tensor([n == 0 for n in state["steps"]], device=t.device)
             t = torch.where(first, t * (1 / g.abs().sum(dim=1)).clamp(max=1), t)
+        if relative is not None and min(state["newest"]) < 0:
+            pairless = [n > 0 > k for n, k in zip(state["steps"], state["newest"], strict=True)]
+            t = torch.where(torch.tensor(pairless, device=t.device), 2 * state["length"], t)
         for name, new in (("direction", d), ("gradient", g), ("length", t)):
             where = moves.view(-1, *[1] * (new.dim() - 1))
             state[name] = new if all(moving) else torch.where(where, new, state[name])

@@ -126,6 +126,7 @@ class Recording:
             if on_begin:
                 on_begin(self.folder)
             self.record.starts = before.starts if before else {}
+            self.record.warnings = before.warnings if before else []
             if before and (other := _other_machine(before, self.record)):
                 what = "%s was begun on %s: its last bits will be those of neither"
                 log.warning(what, self.folder.name, other)

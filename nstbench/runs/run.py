@@ -19,6 +19,7 @@ from nstbench.callbacks.curves import Curves, scalars_of
 from nstbench.callbacks.diagnostics import Diagnostics
 from nstbench.callbacks.progress import ProgressBar, show_starts
 from nstbench.callbacks.snapshots import Snapshots, write_animation
+from nstbench.callbacks.stall import StallWatch
 from nstbench.config.schema import Config, Node
 from nstbench.errors import NonFiniteObjectiveError, StorageError
 from nstbench.modules.member import Member, Progress, check_finite
@@ -206,7 +207,9 @@ class Run:
     def _own_callbacks(self, fingerprint: str) -> list[pl.Callback]:
         settings, evaluations = self.config.record, self._curves.evaluations
         dashboards = self.recording.dashboards
-        callbacks: list[pl.Callback] = []
+        record = self.recording.record
+        stall = StallWatch(self._warn, self.config.optimizer, told=bool(record.warnings))
+        callbacks: list[pl.Callback] = [stall]
         if every := settings.diagnostics_every:
             path = self.folder / "diagnostics.csv"
             callbacks.append(Diagnostics(path, dashboards, every, evaluations=evaluations))
@@ -215,6 +218,11 @@ class Run:
         if every := settings.checkpoint_every:
             callbacks.append(Checkpoint(self.folder, every, self._curves, fingerprint))
         return callbacks
+
+    def _warn(self, message: str) -> None:
+        log.warning("%s: %s", self.name, message)
+        self.recording.record.warnings.append(message)
+        self.recording.write()
 
     def begin_stage(self, encoded: EncodedPictures | None = None) -> None:
         """Paint the canvas, and compute targets and units for the next stage.

@@ -54,6 +54,7 @@ class RunRecord:
         stages: Facts of each stage: its size, the steps and evaluations made, the steps in each
             ``precision``, the number of runs that were optimised together at its end (``batch``), and the
             reason why it ``stopped``: its ``steps`` were made, or the objective was on a ``plateau``.
+        warnings: What the run told while it was optimised, such as that it stalls.
         canvas_sha256: SHA-256 of ``canvas.png`` as it was written when the run was completed; empty before.
         error: Reason of a failure; None if the run has not failed.
     """
@@ -80,6 +81,7 @@ class RunRecord:
     channels: dict[str, dict[str, int]] = field(default_factory=dict)
     starts: dict[str, dict[str, float]] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     canvas_sha256: str = ""
     error: str | None = None
 

