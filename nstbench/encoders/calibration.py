@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -28,7 +30,11 @@ def calibration_photographs(size: int) -> Tensor:
     return torch.cat(squares)
 
 
+@lru_cache(maxsize=1)
 def calibration_pictures(size: int) -> Tensor:
-    """Return the calibration photographs, and six procedural paintings, ``(12, 3, size, size)``."""
+    """Return the calibration photographs, and six procedural paintings, ``(12, 3, size, size)``.
+
+    They are painted once in a process, which takes some seconds.
+    """
     paintings = [procedural.generate(name, size=size) for name in PAINTINGS]
     return torch.cat([calibration_photographs(size), *paintings])
