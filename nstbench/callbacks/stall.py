@@ -31,8 +31,8 @@ class StallWatch(EvaluationCallback):
     A flat curve alone is no stall: it is also what an optimisation at its minimum has. So where the
     objective has moved by less than 1 % over 50 evaluations, steps of several lengths are tried against the
     gradient. It is a stall if one of them lowers the objective by 0.5 %, and ten times as far as it moved in
-    those 50. A trial costs an evaluation of the
-    gradient and six of the objective, on a copy of the canvas, and draws no random numbers.
+    those 50. A trial costs an evaluation of the gradient and six of the objective, on a copy of the canvas,
+    and draws no random numbers.
 
     What causes a stall: L-BFGS that keeps no pair since the objective's values are tiny (``y·s ≤ 1e-10``), or
     whose first, unscaled steps are far too short or too long; a learning rate that is far too small.
