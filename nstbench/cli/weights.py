@@ -9,7 +9,7 @@ from pathlib import Path
 from nstbench.downloads.fetch import fetch, store
 from nstbench.downloads.verification import verify
 from nstbench.encoders.registry import REGISTRY, Weights, entry
-from nstbench.encoders.weights import copies, find, weights_folder
+from nstbench.encoders.weights import copies, find, own_file, weights_folder
 from nstbench.errors import UserError
 
 
@@ -112,8 +112,7 @@ def _good_copy(weights: Weights) -> Path | None:
 
 def _add(name: str, file: Path) -> int:
     weights = entry(name)
-    source = find(weights, file, setting="FILE")
-    assert source is not None  # find raises when there is no such file
+    source = own_file(file, "there is no such file", "Give the path of a file.", setting="FILE")
     print(f"{name}: {store(weights, source, weights_folder())}")
     return 0
 

