@@ -123,7 +123,7 @@ def _leading(value: str) -> int:
 
     0 if it begins otherwise, -1 if a bracket or quote is not closed.
     """
-    spaces = len(value) - len(value.lstrip())
+    spaces = len(value) - len(value.lstrip(" \t"))  # what Hydra's grammar skips
     body = value[spaces:]
     function = _FUNCTION.match(body)
     if not function and body[:1] not in {"'", '"', "[", "{"}:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nstbench.cli.composition.overrides import overrides_from, split_arguments
@@ -147,12 +147,15 @@ def test_other_settings_are_never_touched(argument: str) -> None:
         )
 
 
-GRAMMAR = re.compile(r"['\"{\[].*|.*\$\{.*|null", re.DOTALL | re.IGNORECASE)
+GRAMMAR = re.compile(r"[ \t]*['\"{\[].*|.*\$\{.*|null", re.DOTALL | re.IGNORECASE)
 
 
 @given(
     anything.filter(lambda text: text and "," not in text and "\0" not in text and not text.startswith("~"))
 )
+@example("\r{")
+@example('\n"')
+@example("\x0b[a")
 def test_hydra_reads_the_very_text_that_was_typed(text: str) -> None:
     """Whatever it is: only quotes, brackets and references at the start are somebody's grammar."""
     if GRAMMAR.fullmatch(text) or re.match(r"(choice|glob|sort|shuffle|tag|str)\s?\(", text):
