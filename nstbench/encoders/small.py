@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, disable_in_place, pool_like, set_padding
-from nstbench.encoders.files import load_into, own_or_registered
+from nstbench.encoders.files import expected_preprocessing, load_into, own_or_registered
 from nstbench.encoders.state_dict import load_state_dict
 from nstbench.encoders.weights import file_sha256
 from nstbench.errors import UserError
@@ -39,7 +39,7 @@ class _Small(ChainEncoder):
         padding: Padding,
         download: bool,
     ) -> None:
-        file, preprocessing = own_or_registered(weights, None, download)
+        file = own_or_registered(weights, download)
         network = model(weights=None)
         features = network.features
         assert isinstance(features, nn.Sequential)
@@ -52,8 +52,9 @@ class _Small(ChainEncoder):
         }
         disable_in_place(features)
         set_padding(features, padding)
-        super().__init__(layers, preprocessing, default_layers)
-        self.weights_sha256 = file_sha256(file)
+        sha256 = file_sha256(file)
+        super().__init__(layers, expected_preprocessing(weights, sha256), default_layers)
+        self.weights_sha256 = sha256
 
 
 class AlexNet(_Small):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
-from nstbench.encoders.files import own_or_registered
+from nstbench.encoders.files import expected_preprocessing, own_or_registered
 from nstbench.encoders.preprocessing import PreprocessingName
 from nstbench.encoders.state_dict import check_finite, load_state_dict
 from nstbench.encoders.weights import file_sha256
@@ -73,8 +73,8 @@ class VGG(ChainEncoder):
         weights: Name in the registry (``nstbench weights list``), or path of a file. A file
             may use torchvision's keys (``features.0.weight``), the layers' names
             (``conv1_1.weight``) or bare indices (``0.weight``).
-        preprocessing: Preprocessing that the weights expect; needed only for a file that is not in the
-            registry.
+        preprocessing: Preprocessing that the weights expect; needed only for a file that is not the
+            registry's.
         pooling: Kind of pooling, ``max`` or ``average``.
         padding: Padding of the convolutions.
         download: Whether to fetch registered weights that are not on this machine.
@@ -94,12 +94,13 @@ class VGG(ChainEncoder):
         padding: Padding = "zeros",
         download: bool = False,
     ) -> None:
-        file, preprocessing = own_or_registered(weights, preprocessing, download)
+        file = own_or_registered(weights, download)
         layers = vgg_layers(shape, pooling=pooling, padding=padding)
         parameters = CLASSIFIER + sum(p.numel() for layer in layers.values() for p in layer.parameters())
         load_convolutions(layers, load_state_dict(file, parameters=parameters), file.name)
-        super().__init__(layers, preprocessing, DEFAULT_LAYERS)
-        self.weights_sha256 = file_sha256(file)
+        sha256 = file_sha256(file)  # after reading, which refuses files that are too large
+        super().__init__(layers, preprocessing or expected_preprocessing(weights, sha256), DEFAULT_LAYERS)
+        self.weights_sha256 = sha256
 
 
 _KEY = re.compile(r"^(?:features\.)?(?P<place>\d+|conv\d_\d)\.(?P<kind>weight|bias)$")

@@ -32,9 +32,9 @@ class LBFGS(torch.optim.Optimizer):
         tolerance_grad: Largest derivative at which a canvas counts as converged.
         tolerance_change: Slope along the step below which a canvas no longer moves.
         relative_curvature: Smallest curvature ε: pairs with ``y·s > ε·‖y‖·‖s‖`` are kept, and each step is
-            twice as long as the last until there is one, as a line search would find. None: pairs with
-            ``y·s > 1e-10`` are kept, and steps before the first have the length ``lr·‖g‖``, as in PyTorch.
-            That depends on the scale of the objective: on a tiny one it goes nowhere.
+            twice as long as the last until there is one. None: pairs with ``y·s > 1e-10`` are kept, and
+            steps before the first have the length ``lr·‖g‖``, as in PyTorch. That depends on the scale of the
+            objective: a tiny one hardly falls.
 
     Raises:
         ValueError: A setting is too small, or parameters differ in their first dimension.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -385,3 +386,13 @@ def test_a_registered_file_by_its_path_has_the_preprocessing_of_its_name(
     monkeypatch.setitem(REGISTRY, "vgg16_hed", known)
     assert VGG("vgg11", str(path)).preprocessing.name == "hed255"
     assert VGG("vgg11", str(path), preprocessing="torch").preprocessing.name == "torch"
+
+
+def test_a_file_that_is_too_large_is_refused_before_it_is_hashed(tmp_path: Path) -> None:
+    path = tmp_path / "large.pth"
+    with path.open("wb") as file:
+        file.truncate(2**36)  # of which nothing is on the disk
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"large\.pth"):
+        VGG("vgg11", str(path))
+    assert time.monotonic() - began < 10
