@@ -13,7 +13,12 @@ class Canvas(nn.Module):
 
     A subclass defines how parameters become a picture (`forward`) and how a picture becomes
     parameters (`paint`). Canvases hold a batch; each picture of it is a run of its own.
+
+    Attributes:
+        bounds: Least and largest value that the optimiser may give a parameter; None: any.
     """
+
+    bounds: tuple[float, float] | None = None
 
     def forward(self) -> Tensor:
         """Return the pictures ``(B, 3, H, W)``, sRGB; values may leave [0, 1] while optimising."""
@@ -27,11 +32,18 @@ class Canvas(nn.Module):
     def finished(self) -> Tensor:
         """Return the pictures clamped to [0, 1].
 
-        A copy is clamped, never the parameters: changing them between steps would make L-BFGS's
-        estimate of the curvature wrong.
+        A copy is clamped, not the parameters: changing them between steps would make L-BFGS's
+        estimate of the curvature wrong. (An L-BFGS that is told of `bounds` takes them into account.)
         """
         pictures: Tensor = self()
         return pictures.clamp(0, 1)
+
+    @torch.no_grad()
+    def confine(self) -> None:
+        """Move the parameters within `bounds`, after a step of an optimiser that does not know of them."""
+        if self.bounds is not None:
+            for parameter in self.parameters():
+                parameter.clamp_(*self.bounds)
 
     @torch.no_grad()
     def resized(self, shape: tuple[int, int]) -> Tensor:

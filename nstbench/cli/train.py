@@ -19,7 +19,9 @@ from nstbench.errors import UserError
 from nstbench.training.schema import TrainConfig
 from nstbench.training.validation import validate_training
 
-TRAIN = Program("nstbench train", "train", TrainConfig, frozenset({"logger", "trainer"}), sweeps=False)
+TRAIN = Program(
+    "nstbench train", "train", TrainConfig, frozenset({"logger", "trainer", "training"}), sweeps=False
+)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from nstbench.modules.member import Member
 from nstbench.modules.not_finite import not_finite_at_start
 from nstbench.objective.objective import Objective, TermError
 from nstbench.objective.values import BatchValues
+from nstbench.optimizers.lbfgs import LBFGS
 from nstbench.optimizers.rows import State, join_states, keep_rows, state_of_row
 from nstbench.runtime.interruption import stop_requested
 from nstbench.runtime.tensor_file import digest
@@ -52,6 +53,7 @@ class ImageOptimization(pl.LightningModule):
         self.members, self.make_optimizer = list(members), make_optimizer
         self.canvas = _joined([member.canvas for member in members])
         self.stopping = False
+        self.searches = False  # whether the optimiser needs the objective of every canvas
         self._last_evaluation: tuple[BatchValues, Tensor] | None = None  # not yet read from the device
 
     def train_dataloader(self) -> DataLoader[int]:
@@ -61,6 +63,9 @@ class ImageOptimization(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser of the canvases, in the state of their checkpoints if there are any."""
         optimizer = self.make_optimizer(self.canvas.parameters())
+        if isinstance(optimizer, LBFGS):
+            optimizer.bounds = self.canvas.bounds
+            self.searches = optimizer.param_groups[0]["line_search"] is not None
         states = [member.optimizer_state for member in self.members]
         if all(state is not None for state in states):
             optimizer.load_state_dict(join_states(cast("list[State]", states)))
@@ -88,6 +93,7 @@ class ImageOptimization(pl.LightningModule):
                 with first.encoding.tf32_allowed(self.device):
                     optimizer.step(closure=self._evaluate)
                     self._record_evaluation()
+                    self.canvas.confine()
             except TermError as failure:  # before the step, or in a line search, which has no other members
                 self.leave(self._find_failing(failure))
             except _NoneLeftError:
@@ -143,7 +149,8 @@ class ImageOptimization(pl.LightningModule):
             totals, values = first.values_of(unweighted)
             self.manual_backward(pictures, gradient)
         self._last_evaluation = values, pictures.detach().clone()
-        return totals.sum()
+        # PyTorch's own optimisers expect one number.
+        return totals.detach() if self.searches else totals.sum()
 
     def _record_evaluation(self) -> None:
         """Record the last evaluation with every member; those that fail leave the batch.

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 _CURVATURE = 1e-10  # torch.optim.LBFGS skips an update below it
+_DECREASE = 1e-4  # Armijo's constant: part of the decrease by the slope that a step has to bring
+_SHORTEST, _LONGEST = 0.1, 0.5  # of a step that was too long, by that of the one tried instead
+_SHORTENED = 20  # times, at most, in a row
 
 
 class LBFGS(torch.optim.Optimizer):
-    """Limited-memory BFGS without a line search, for parameters ``(B, …)`` whose rows are canvases.
+    """Limited-memory BFGS with one evaluation per step, for parameters ``(B, …)`` whose rows are canvases.
 
     ``x ← x - t·H·g``, where H·g comes from each canvas's own last m pairs of steps s and changes of the
     gradient y, by the two-loop recursion, vectorised over the batch. For one canvas it is
@@ -22,6 +25,16 @@ class LBFGS(torch.optim.Optimizer):
     ``tolerance_grad``, or that would no longer descend, stays where it is.
 
     In every step, one small transfer to the host decides which canvases move and which pairs are kept.
+
+    With ``line_search=backtracking``, a canvas whose objective did not fall by the step before, by Armijo's
+    test, returns along it: to the minimum of the parabola through both values and the slope, but to a tenth
+    of the step at least and half of it at most. Every trial is a step of its own, so that canvases of
+    a batch search independently. Nocedal & Wright, algorithm 3.1 and equation 3.58.
+
+    With ``bounds``, the parameters are kept within them, as by L-BFGS-B: a parameter on a bound whose
+    derivative pushes it outwards takes no part in the step (which is H·g of the others), and one that would
+    cross a bound stops there. s is then the step that was taken. Two-metric projection: Bertsekas, Projected
+    Newton methods (1982); unlike L-BFGS-B it has no search along the projected path.
 
     Nocedal & Wright, Numerical Optimization (2006), algorithm 7.4.
 
@@ -35,6 +48,12 @@ class LBFGS(torch.optim.Optimizer):
             twice as long as the last until there is one. None: pairs with ``y·s > 1e-10`` are kept, and
             steps before the first have the length ``lr·‖g‖``, as in PyTorch. That depends on the scale of the
             objective: a tiny one hardly falls.
+        line_search: None or ``backtracking``. For objectives that are one function of the canvas: not where
+            a term draws samples anew at every step.
+
+    Attributes:
+        bounds: Least and largest value of the parameters; None: there are no bounds. Not a setting, but a
+            property of what is optimised (`nstbench.canvas.base.Canvas.bounds`).
 
     Raises:
         ValueError: A setting is too small, or parameters differ in their first dimension.
@@ -48,6 +67,7 @@ class LBFGS(torch.optim.Optimizer):
         tolerance_grad: float = 0.0,
         tolerance_change: float = 0.0,
         relative_curvature: float | None = None,
+        line_search: Literal["backtracking"] | None = None,
     ) -> None:
         if lr < 0:
             raise ValueError(f"Invalid learning rate: {lr}")
@@ -55,21 +75,30 @@ class LBFGS(torch.optim.Optimizer):
             raise ValueError(f"history_size is 1 or more, not {history_size}")
         if relative_curvature is not None and relative_curvature < 0:
             raise ValueError(f"relative_curvature is 0 or more, not {relative_curvature}")
+        if line_search not in (None, "backtracking"):
+            raise ValueError(f"line_search is null or backtracking, not {line_search}")
         settings = {
             "lr": lr,
             "history_size": history_size,
             "tolerance_grad": tolerance_grad,
             "tolerance_change": tolerance_change,
             "relative_curvature": relative_curvature,
+            "line_search": line_search,
         }
         super().__init__(params, settings)
+        self.bounds: tuple[float, float] | None = None
         self._parameters: list[Tensor] = self.param_groups[0]["params"]
         if len({len(p) for p in self._parameters}) > 1:
             raise ValueError("the parameters of a batch have one first dimension")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any]) -> Any:  # type: ignore[override]
-        """Evaluate once, and take one step with every canvas; return what ``closure`` returns."""
+        """Evaluate once, and take one step with every canvas; return what ``closure`` returns.
+
+        Args:
+            closure: Function that computes gradients and returns the objective: with a line search, that of
+                every canvas, ``(B,)``.
+        """
         with torch.enable_grad():
             value = closure()
         settings = self.param_groups[0]
@@ -82,26 +111,67 @@ class LBFGS(torch.optim.Optimizer):
         least = _CURVATURE
         if (relative := settings["relative_curvature"]) is not None:
             least = relative * y.norm(dim=1) * s.norm(dim=1)
-        moves = g.abs().amax(dim=1) > settings["tolerance_grad"]
-        moving, curved = torch.stack([moves, ys > least]).tolist()
-        begun = [m and n > 0 for m, n in zip(moving, state["steps"], strict=True)]
+        free = self._free(g)
+        downhill = g if free is None else g * free
+        moves = downhill.abs().amax(dim=1) > settings["tolerance_grad"]
+        values = value.detach().reshape(-1) if isinstance(value, Tensor) else torch.tensor([value])
+        back = self._too_long(values, state)
+        moving, curved, returning = torch.stack([moves, ys > least, back]).tolist()
+        begun = [m and n > 0 and not r for m, n, r in zip(moving, state["steps"], returning, strict=True)]
         H.add(s, y, ys, [b and c for b, c in zip(begun, curved, strict=True)])
 
-        d = H.times(-g)
+        d = H.times(-downhill)
+        if free is not None:
+            d = d * free
         t = torch.full_like(ys, settings["lr"])
         if not all(state["steps"]):
             first = torch.tensor([n == 0 for n in state["steps"]], device=t.device)
-            t = torch.where(first, t * (1 / g.abs().sum(dim=1)).clamp(max=1), t)
+            t = torch.where(first, t * (1 / downhill.abs().sum(dim=1)).clamp(max=1), t)
         if relative is not None and min(state["newest"]) < 0:
             pairless = [n > 0 > k for n, k in zip(state["steps"], state["newest"], strict=True)]
             t = torch.where(torch.tensor(pairless, device=t.device), 2 * state["length"], t)
-        for name, new in (("direction", d), ("gradient", g), ("length", t)):
+        descends = ~(_dot(g, d) > -settings["tolerance_change"])
+        t_moved = torch.where(moves & descends, t, 0.0)
+        changed = {"direction": d, "gradient": g, "length": t}
+        if settings["line_search"] is not None:
+            shorter = self._shorter(values, state)
+            t_moved = torch.where(back, shorter - state["length"], t_moved)
+            d = torch.where(back[:, None], state["direction"], d)
+            state["length"] = torch.where(back, shorter, state["length"])
+            state["shortened"] = torch.where(back, state["shortened"] + 1, 0)
+            changed["value"] = values
+            moves, moving = moves & ~back, [m and not r for m, r in zip(moving, returning, strict=True)]
+        changed["direction"] = self._move(t_moved, d)
+        for name, new in changed.items():
             where = moves.view(-1, *[1] * (new.dim() - 1))
             state[name] = new if all(moving) else torch.where(where, new, state[name])
         state["steps"] = [n + m for n, m in zip(state["steps"], moving, strict=True)]
-        descends = ~(_dot(g, d) > -settings["tolerance_change"])
-        self._move(torch.where(moves & descends, t, 0.0), d)
         return value
+
+    def _too_long(self, values: Tensor, state: dict[str, Any]) -> Tensor:
+        """Return which canvases are to return along their last step."""
+        if self.param_groups[0]["line_search"] is None:
+            return torch.zeros_like(state["length"], dtype=torch.bool)
+        slope = _dot(state["gradient"], state["direction"])
+        allowed: Tensor = state["value"] + _DECREASE * state["length"] * slope
+        shortened: Tensor = state["shortened"]
+        return ~(values <= allowed) & (shortened < _SHORTENED)
+
+    def _shorter(self, values: Tensor, state: dict[str, Any]) -> Tensor:
+        """Return the length of a step to take in place of the last one, for each canvas."""
+        t: Tensor = state["length"]
+        slope = _dot(state["gradient"], state["direction"])
+        minimum = -slope * t / (2 * (values - state["value"] - slope * t))
+        part: Tensor = minimum.nan_to_num(_SHORTEST, _LONGEST, _SHORTEST).clamp(_SHORTEST, _LONGEST)
+        return t * part
+
+    def _free(self, g: Tensor) -> Tensor | None:
+        """Return 0 for parameters on a bound that the gradient pushes outwards and 1 for others."""
+        if self.bounds is None:
+            return None
+        x = torch.cat([_rows(p) for p in self._parameters], dim=1)
+        low, high = self.bounds
+        return 1.0 - (((x <= low) & (g > 0)) | ((x >= high) & (g < 0))).to(g.dtype)
 
     def _begin(self, g: Tensor, history: int) -> dict[str, Any]:
         """Return the state before the first step; every entry has the batch as its first dimension."""
@@ -114,15 +184,23 @@ class LBFGS(torch.optim.Optimizer):
         state["rho"] = g.new_zeros(B, history)  # 1 / y·s; 0 where there is no pair, which then adds nothing
         state["scale"], state["length"] = g.new_ones(B), g.new_zeros(B)
         state["direction"], state["gradient"] = torch.zeros_like(g), torch.zeros_like(g)
+        state["value"], state["shortened"] = g.new_full((B,), torch.inf), g.new_zeros(B)
         return state
 
-    def _move(self, t: Tensor, d: Tensor) -> None:
-        offset = 0
+    def _move(self, t: Tensor, d: Tensor) -> Tensor:
+        """Move the parameters by ``t·d``, and return the direction in which they moved within the bounds."""
+        offset, moved = 0, []
         for p in self._parameters:
             count = p[0].numel()
             part = d[:, offset : offset + count].view(p.shape)
+            before = None if self.bounds is None else p.clone()
             p.addcmul_(part, t.view(-1, *[1] * (p.dim() - 1)))
+            if self.bounds is not None and before is not None:
+                moved.append(_rows(p.clamp_(*self.bounds) - before))
             offset += count
+        if not moved:
+            return d
+        return torch.cat(moved, dim=1) / torch.where(t == 0, 1.0, t)[:, None]
 
 
 class _History:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from nstbench.encoders.build import build_encoder
 from nstbench.encoders.preprocessing import Preprocessing
+from nstbench.training.distillation import FeatureMatching, photograph_crops, photographs
 from nstbench.training.network import TextureNet
 from nstbench.training.schema import PhaseSettings, TrainConfig
 from nstbench.training.tasks import Heads
@@ -18,10 +22,14 @@ from nstbench.training.textures.collage import Collage, collage
 from nstbench.training.textures.fields import Array
 
 _WARM_UP = 0.03  # fraction of the steps over which the learning rate rises
+_WORKERS = 12  # processes that draw batches for a GPU, at most
+
+Batch = dict[str, Tensor]
+"""``pictures``, ``labels`` (see `Collage`) and ``random``: the state of the generator that drew them."""
 
 
 class TextureTraining(pl.LightningModule):
-    """Trains a network to classify textures, everywhere in a collage, at three depths.
+    """Trains a network to classify textures, everywhere in a collage, or to have a teacher's features.
 
     Every step draws its batch with a seed of its own, so that a resumed training equals one without
     interruption, and two trainings with one seed are equal on a CPU.
@@ -37,6 +45,10 @@ class TextureTraining(pl.LightningModule):
         self.preprocessing = Preprocessing("torch")
         self.net = TextureNet(config.network.widths).to(memory_format=torch.channels_last)
         self.heads = Heads(config.network.widths, config.bank.programs, config.tasks)
+        self.matching: FeatureMatching | None = None
+        if config.tasks.features:
+            assert config.teacher is not None
+            self.matching = FeatureMatching(build_encoder(config.teacher), config.network.widths)
         self.measured: dict[str, Tensor] = {}
 
     @property
@@ -52,8 +64,9 @@ class TextureTraining(pl.LightningModule):
             step -= phase.steps
         return self.config.phases[-1]
 
-    def losses(self, phase: PhaseSettings, step: int) -> dict[str, Tensor]:
-        """Return the values of a step by name; ``loss`` is the one to minimise."""
+    def draw(self, step: int) -> Batch:
+        """Return the batch of a step, on the CPU."""
+        phase = self.phase_at(step)
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_000_007 + step)
         drawn = collage(
             self.bank,
@@ -64,14 +77,31 @@ class TextureTraining(pl.LightningModule):
             textures=self.config.textures,
             recolour=self.config.recolour,
         )
-        drawn = Collage(drawn.pictures.to(self.device), drawn.labels.to(self.device))
+        pictures = drawn.pictures
+        if count := round(self.config.photographs * phase.batch):
+            crops = photograph_crops(count, phase.crop, generator)
+            pictures = torch.cat([crops, pictures[count:]])
+        return {"pictures": pictures, "labels": drawn.labels, "random": generator.get_state()}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the values of a batch by name; ``loss`` is the one to minimise."""
+        generator = torch.Generator()
+        generator.set_state(batch["random"].cpu())
+        drawn = Collage(batch["pictures"].to(self.device), batch["labels"].to(self.device))
         x = self.preprocessing(drawn.pictures).contiguous(memory_format=torch.channels_last)
-        values: dict[str, Tensor] = self.heads(self.net(x), drawn, x, generator)
+        maps = self.net.layers(x)
+        values: dict[str, Tensor] = {"loss": x.new_zeros(())}
+        if self.heads.weights.any_of_textures:
+            values = self.heads(self.net.last_of_blocks(maps), drawn, x, generator)
+        if self.matching is not None:
+            matched = self.matching(maps, drawn.pictures)
+            values = {**values, **matched}
+            values["loss"] = values["loss"] + self.config.tasks.features * matched["features"]
         return values
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of one step."""
-        values = self.losses(self.phase_at(self.global_step), self.global_step)
+        values = self.losses(batch)
         self.measured = {name: value.detach() for name, value in values.items()}
         return values["loss"]
 
@@ -93,6 +123,48 @@ class TextureTraining(pl.LightningModule):
         rising = min(1.0, (step + 1) / max(1.0, _WARM_UP * self.steps))
         return rising * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.steps)))
 
-    def train_dataloader(self) -> DataLoader[int]:
-        """Return a loader of step numbers: steps draw their own batches."""
-        return DataLoader(range(self.steps), batch_size=None)  # type: ignore[arg-type]
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return a loader of the batches of the steps to come; for a GPU, other processes draw them."""
+        workers = drawing_processes(self.device)
+        if self.config.photographs:
+            photographs()  # decoded and painted here, once
+        return DataLoader(
+            _Batches(self),
+            batch_size=None,
+            sampler=_StepsToCome(self),
+            num_workers=workers,
+            # Forked, so that the textures, gigabytes that are mapped from a file, are not copied.
+            multiprocessing_context="fork" if workers else None,
+            pin_memory=workers > 0,
+        )
+
+
+def drawing_processes(device: torch.device) -> int:
+    """Return the number of processes that draw batches for a device; 0: the training itself draws them."""
+    return max(1, min(_WORKERS, (os.cpu_count() or 1) - 2)) if device.type == "cuda" else 0
+
+
+class _Batches(Dataset[Batch]):
+    """The batches of a training, by the numbers of their steps."""
+
+    def __init__(self, module: TextureTraining) -> None:
+        self.module = module
+
+    def __getitem__(self, step: int) -> Batch:
+        return self.module.draw(step)
+
+    def __len__(self) -> int:
+        return self.module.steps
+
+
+class _StepsToCome(Sampler[int]):
+    """The numbers of the steps that a training, which may be a resumed one, has before it."""
+
+    def __init__(self, module: TextureTraining) -> None:
+        self.module = module
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.module.global_step, self.module.steps))
+
+    def __len__(self) -> int:
+        return self.module.steps

@@ -34,11 +34,23 @@ class TextureNet(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Return the last feature map of each block for normalised pictures ``(B, 3, H, W)``."""
-        maps = []
+        return self.last_of_blocks(self.layers(x))
+
+    def layers(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the maps ``relu1_1``, …, in their order, for normalised pictures ``(B, 3, H, W)``."""
+        maps = {}
         for i, block in enumerate(self.blocks):
-            x = block(F.avg_pool2d(x, 2) if i else x)
-            maps.append(x)
+            x = F.avg_pool2d(x, 2) if i else x
+            assert isinstance(block, nn.Sequential)
+            for k, layer in enumerate(block):
+                x = layer(x)
+                if isinstance(layer, nn.ReLU):
+                    maps[f"relu{i + 1}_{k // 3 + 1}"] = x
         return maps
+
+    def last_of_blocks(self, maps: dict[str, Tensor]) -> list[Tensor]:
+        """Return the last map of each block, of those that `layers` returned."""
+        return list({name[4]: x for name, x in maps.items()}.values())
 
     @torch.no_grad()
     def folded(self) -> dict[str, Tensor]:

@@ -51,11 +51,19 @@ class NetworkSettings:
 
 @dataclass(config=_STRICT)
 class TaskSettings:
-    """Weight of each task; 0 leaves it out. See `nstbench.training.tasks.Heads`."""
+    """Weight of each task; 0 leaves it out. See `nstbench.training.tasks.Heads` and, of ``features``,
+    `nstbench.training.distillation.FeatureMatching`.
+    """
 
     texture: _Weight
     histogram: _Weight
     reconstruction: _Weight
+    features: _Weight = 0.0
+
+    @property
+    def any_of_textures(self) -> bool:
+        """Whether there is a task other than ``features``."""
+        return bool(self.texture or self.histogram or self.reconstruction)
 
 
 @dataclass(config=_STRICT)
@@ -83,6 +91,8 @@ class TrainConfig:
         seed: Seed of the weights and the batches.
         textures: Number of textures in a collage.
         recolour: Whether to rotate the colours of crops.
+        teacher: Encoder whose feature maps are the task ``features``.
+        photographs: Fraction of the pictures that are crops of samples and procedural paintings.
         precision: Precision; ``auto`` is bf16 where the device computes it in hardware.
     """
 
@@ -94,6 +104,8 @@ class TrainConfig:
     textures: Annotated[Positive, Field(le=5)]
     recolour: bool
     tasks: TaskSettings
+    teacher: Node | None
+    photographs: Annotated[float, Field(ge=0, le=1)]
     phases: Annotated[list[PhaseSettings], Field(min_length=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: _Weight

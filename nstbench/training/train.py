@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from nstbench.tracking.loggers import RunInfo
 from nstbench.tracking.record import remove_checkpoints, versions
 from nstbench.training.evaluation import Accuracy, held_out_accuracy
 from nstbench.training.export import exported
-from nstbench.training.module import TextureTraining
+from nstbench.training.module import TextureTraining, drawing_processes
 from nstbench.training.schema import TrainConfig
 from nstbench.training.textures.bank import bank_bytes, bank_file, open_bank, render
 
@@ -192,22 +193,27 @@ def _predict(module: TextureTraining, device: torch.device, precision: str, done
     trial = deepcopy(module, {id(module.bank): module.bank}).to(device).train()
     optimizer = trial.configure_optimizers()["optimizer"]
     seconds = 0.0
-    for phase in module.config.phases:
+    ends = accumulate(phase.steps for phase in module.config.phases)
+    for phase, end in zip(module.config.phases, ends, strict=True):
+        first = end - phase.steps
         remaining = max(0, phase.steps - done)
         done = max(0, done - phase.steps)
         if not remaining:
             continue
         times = []
-        for step in range(3):
+        for step in range(min(3, phase.steps)):
             start = time.perf_counter()
+            batch = trial.draw(first + step)
+            drawn = time.perf_counter()
             with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                loss = trial.losses(phase, step)["loss"]
+                loss = trial.losses(batch)["loss"]
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            times.append(time.perf_counter() - start)
+            ended, workers = time.perf_counter(), drawing_processes(device)
+            times.append(max(ended - drawn, (drawn - start) / workers) if workers else ended - start)
         seconds += remaining * min(times)
     return seconds
 
@@ -249,8 +255,9 @@ class _Recorder(pl.Callback):
         if curves:
             values = {name: float(value) for name, value in pl_module.measured.items()}
             self._write(step, pl_module.phase_at(step - 1).crop, values)
-            accuracies = " ".join(f"{v:.2f}" for k, v in values.items() if k.startswith("accuracy"))
-            self.bar.update(self.task, values=f"loss {values['loss']:.2f} accuracy {accuracies}")
+            parts = [f"{v:.2f}" for k, v in values.items() if k.startswith(("accuracy", "unexplained"))]
+            what = "unexplained" if "features" in values else "accuracy"
+            self.bar.update(self.task, values=f"loss {values['loss']:.2f} {what} {' '.join(parts)}")
         self.bar.update(self.task, completed=step)
         if checkpoint:
             save_checkpoint(trainer, self.folder / "checkpoint.ckpt")
@@ -288,9 +295,10 @@ def _conclude(
 ) -> Trained:
     """Evaluate the network on held-out pictures, write its weights and the record."""
     few = min(_FEW_CLASSES, config.bank.programs)
+    asked = (few, config.bank.programs) if config.tasks.texture else ()
     accuracies = [
         held_out_accuracy(module, classes=classes, crop=crop)
-        for classes in dict.fromkeys((few, config.bank.programs))
+        for classes in dict.fromkeys(asked)
         for crop in dict.fromkeys(min(crop, config.bank.size // 16 * 16) for crop in _CROPS)
     ]
     made_by = {"config": settings_of_weights(config), "versions": versions()}

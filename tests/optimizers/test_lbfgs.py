@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from nstbench.canvas.pixels import Pixels
@@ -228,3 +230,79 @@ def test_what_a_batch_cannot_do_is_known() -> None:
 def test_settings_that_make_no_sense_are_refused(name: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LBFGS([zeros(1)], **{name: value})
+
+
+def descend_by_rows(optimizer: LBFGS, x: Tensor, objective: Objective, steps: int) -> Tensor:
+    """Take steps with the objective of every canvas, and return those values, ``(steps, B)``."""
+    values = []
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = objective(x)
+        value.sum().backward()
+        values.append(value.detach())
+        return values[-1]
+
+    for _ in range(steps):
+        optimizer.step(closure)
+    return torch.stack(values)
+
+
+def test_within_bounds_it_finds_the_minimum_that_lbfgsb_finds() -> None:
+    x = torch.nn.Parameter(torch.full((B, N), 0.5, dtype=torch.float64))
+    optimizer = LBFGS([x], history_size=10, relative_curvature=1e-8, line_search="backtracking")
+    optimizer.bounds = (0.0, 1.0)
+    objective = quadratic()
+    values = descend_by_rows(optimizer, x, objective, 200)
+    assert bool(((x >= 0) & (x <= 1)).all())
+    assert 0 < int(((x == 0) | (x == 1)).sum()) < x.numel()  # some bounds are active
+    for row in range(B):
+
+        def value_and_gradient(z: Any, row: int = row) -> tuple[float, Any]:
+            whole = x.detach().clone()
+            whole[row] = torch.from_numpy(z)
+            whole.requires_grad_()
+            value = objective(whole)[row]
+            value.backward()
+            assert whole.grad is not None
+            return value.item(), whole.grad[row].numpy()
+
+        found = minimize(
+            value_and_gradient,
+            [0.5] * N,
+            jac=True,
+            bounds=[(0.0, 1.0)] * N,
+            method="L-BFGS-B",
+            options={"ftol": 0.0, "gtol": 1e-14, "maxfun": 10_000},
+        )
+        assert float(values[-1][row]) == pytest.approx(found.fun, rel=1e-9)
+
+
+def steep(x: Tensor) -> Tensor:
+    """Return Rosenbrock's function of each row's pairs, whose curvature changes from place to place."""
+    a, b = x[:, ::2], x[:, 1::2]
+    return ((1 - a) ** 2 + 100 * (b - a**2) ** 2).sum(1)
+
+
+def test_a_line_search_undoes_steps_that_raise_the_objective() -> None:
+    x = torch.nn.Parameter(torch.linspace(-1.5, 1.5, B * N, dtype=torch.float64).view(B, N))
+    values = descend_by_rows(LBFGS([x], line_search="backtracking"), x, steep, 300)
+    above = (values[1:] > values.cummin(0).values[:-1]).T.tolist()
+    longest = max(len(list(run)) for row in above for up, run in groupby(row) if up)
+    assert 1 <= longest <= 8  # a step that was too long is followed by shorter ones until one is good
+    assert float(steep(x).max()) < 1e-6
+
+
+def test_in_a_batch_each_canvas_searches_as_it_would_alone() -> None:
+    start = torch.linspace(-1.5, 1.5, B * N, dtype=torch.float64).view(B, N)
+    together = torch.nn.Parameter(start.clone())
+    values = descend_by_rows(LBFGS([together], line_search="backtracking"), together, steep, 60)
+    for row in range(B):
+        alone = torch.nn.Parameter(start[row : row + 1].clone())
+        alone_values = descend_by_rows(LBFGS([alone], line_search="backtracking"), alone, steep, 60)
+        torch.testing.assert_close(alone_values[:, 0], values[:, row], rtol=1e-6, atol=1e-12)
+
+
+def test_another_line_search_is_refused() -> None:
+    with pytest.raises(ValueError, match="null or backtracking"):
+        LBFGS([zeros()], line_search="strong_wolfe")  # type: ignore[arg-type]
