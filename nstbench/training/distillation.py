@@ -19,7 +19,7 @@ LAYERS = tuple(f"relu{name}" for name in ("1_1", "1_2", "2_1", "2_2", "3_1", "3_
 """Layers, of the teacher and of the network that is trained, whose maps are matched."""
 
 _LONG_EDGE = 512
-_PAINTING, _PAINTINGS = 384, 3  # side in pixels and number of each kind
+_PAINTING, _PAINTINGS = 384, 2  # side in pixels and number of each kind
 _SCALES = 0.4, 1.4  # side of the crop as shown, by that of the crop as cut
 
 
@@ -65,7 +65,7 @@ class FeatureMatching(nn.Module):
 
 @cache
 def photographs() -> list[Tensor]:
-    """Return all sample pictures, and three procedural paintings of each kind, ``(3, H, W)`` uint8.
+    """Return all sample pictures, and two procedural paintings of each kind, ``(3, H, W)`` uint8.
 
     The paintings have seeds of their own: those that ``procedural:<name>`` paints are not among them.
     """
