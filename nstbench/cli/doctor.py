@@ -223,8 +223,9 @@ def _check_configuration() -> Iterator[Finding]:
 
 
 def _check_weights() -> Iterator[Finding]:
+    from nstbench.downloads.folders import weights_folder
     from nstbench.encoders.registry import REGISTRY
-    from nstbench.encoders.weights import copies, locate, weights_folder
+    from nstbench.encoders.weights import copies, locate
 
     good: list[str] = []
     for name, weights in REGISTRY.items():

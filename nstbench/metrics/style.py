@@ -18,7 +18,7 @@ class GramDistance(Metric):
 
     Args:
         encoder: Node like the group ``encoder``; its weights must differ from the optimised encoder's.
-        layers: Names of layers, or ``default``.
+        layers: Names of layers, or ``default``: the encoder's choice for style.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -29,18 +29,14 @@ class GramDistance(Metric):
     ) -> None:
         self.judging = JudgingEncoder(encoder)
         self.layers = layers
-        if layers != "default" and self.judging.encoder is not None:
-            self.judging.encoder.check(layers, "metrics.gram_distance.layers")
+        self.judging.check(layers, "metrics.gram_distance.layers")
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
-        layers = list(self.layers)
-        if self.layers == "default":
-            judging = self.judging.encoder
-            layers = [] if judging is None else list(judging.default_layers["style"])
-        encoder = self.judging.encoder_for(subject, layers)
-        picture = encoder(subject.picture, layers)
-        styles = [encoder(style, layers) for style in styles_of(subject)]
+        pictures = [subject.picture, *styles_of(subject)]
+        layers = self.judging.layers_for("style", self.layers)
+        encoder = self.judging.encoder_for(pictures, subject.optimized, layers)
+        picture, *styles = [encoder(each, layers) for each in pictures]
         distances = []
         for layer in layers:
             G = gram_matrix(picture[layer])
