@@ -14,13 +14,7 @@ _TRAINED, _RANDOM = "EfficientNetLite0", "RandomVGG"
 
 
 def describe_judge(node: Mapping[str, Any]) -> str:
-    """Return the encoder of a metric's node in words; "" if the metric has none.
-
-    >>> describe_judge({"encoder": {"_target_": "encoders.vgg.VGG", "weights": "vgg16_hed"}})
-    'VGG (weights vgg16_hed)'
-    >>> describe_judge({"_target_": "nstbench.metrics.structure.SSIM"})
-    ''
-    """
+    """Return the encoder of a metric's node in words, such as ``VGG (weights vgg19)``; "" if it has none."""
     encoder = node.get("encoder")
     if not isinstance(encoder, Mapping):
         return ""

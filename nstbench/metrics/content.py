@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
+from nstbench.encoders.base import Encoder
 from nstbench.metrics.base import Metric, Subject, content_of
 from nstbench.metrics.judging import JudgingEncoder
 
@@ -37,6 +40,11 @@ class ContentDistance(Metric):
         content = content_of(subject)
         layers = self.judging.layers_for("content", self.layers)
         encoder = self.judging.encoder_for([subject.picture, content], subject.optimized, layers)
-        F, P = encoder(subject.picture, layers), encoder(content, layers)
-        distances = [float(((F[layer] - P[layer]) ** 2).sum() / (P[layer] ** 2).sum()) for layer in layers]
-        return sum(distances) / len(distances)
+        return content_distance(encoder, subject.picture, content, layers)
+
+
+def content_distance(encoder: Encoder, picture: Tensor, content: Tensor, layers: Sequence[str]) -> float:
+    """Return the mean over layers of ``‖F - P‖² / ‖P‖²``, of a picture and a content picture of one shape."""
+    F, P = encoder(picture, layers), encoder(content, layers)
+    distances = [float(((F[layer] - P[layer]) ** 2).sum() / (P[layer] ** 2).sum()) for layer in layers]
+    return sum(distances) / len(distances)
