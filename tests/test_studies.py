@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
@@ -221,3 +222,59 @@ def test_a_study_or_panel_that_there_is_not(
     assert main(["run", *typed, f"output={tmp_path}/o"]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
+
+
+def test_the_study_of_judges_pairs_each_photograph_with_one_painting() -> None:
+    file = file_of("judges")
+    photographs = file["hydra"]["sweeper"]["params"]["pictures.cast.photograph"].split(",")
+    pairs = set()
+    for name in photographs:
+        pictures = composed("experiment=judges", f"pictures.cast.photograph={name}").pictures
+        pairs.add((pictures.content, pictures.style))
+        assert pictures.content == f"sample:{name}"
+    assert len(pairs) == len({style for _, style in pairs}) == 3
+
+
+def test_ranks_of_judges_are_correlated_within_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without trained weights: random networks, and the encoder that the runs optimised, which is marked."""
+    for name in ("astronaut", "coffee"):
+        for loss in ("gram", "moments", "mrf"):
+            chosen = [f"pictures.cast.photograph={name}", f"loss/style={loss}", f"output={tmp_path}"]
+            run(composed("experiment=judges", *chosen, "size=64"))
+    folder = tmp_path / "ranks"
+    folder.mkdir()
+    page = ROOT / "experiments" / "judges" / "README.md"
+    (folder / "README.md").write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    script = ROOT / "experiments" / "judges" / "ranks.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path), str(folder)])
+    runpy.run_path(str(script), run_name="__main__")
+    measures = pd.read_csv(folder / "measures.csv")
+    judges = {"random", "random, seed 2000", "procedural*"}
+    assert set(measures.loc[measures["role"] == "style", "measure"]) == judges | {"colour_distance"}
+    assert set(measures.loc[measures["role"] == "content", "measure"]) == judges | {"1 - SSIM"}
+    assert len(measures) == 6 * 8
+    ranks = pd.read_csv(folder / "ranks.csv")
+    assert len(ranks) == 2 * 6 * 2  # style and content, couples of four measures, pairs of pictures
+    assert ranks["rho"].between(-1, 1).all()
+    one = measures[(measures["role"] == "style") & measures["content"].eq("sample:coffee")]
+    table = one.pivot(index="formulation", columns="measure", values="value").rank()
+    wanted = np.corrcoef(table["random"], table["procedural*"])[0, 1]
+    found = ranks[ranks["content"].eq("sample:coffee") & ranks["role"].eq("style")].set_index(
+        ["first", "second"]
+    )
+    assert found.loc[("random", "procedural*"), "rho"] == pytest.approx(wanted)
+    said = (folder / "README.md").read_text(encoding="utf-8")
+    assert "averaged over the pairs" in said
+    assert "`procedural*`" in said.split("<!-- content -->")[1].split("<!-- /content -->")[0]
+    assert "Not run yet" not in said
+
+
+def test_ranks_of_judges_need_a_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = ROOT / "experiments" / "judges" / "ranks.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    assert ended.value.code == 2
+    assert "nstbench run experiment=judges" in capsys.readouterr().err

@@ -150,7 +150,7 @@ def main() -> None:
     content = f"pictures.content={CONTENT}"
     for role, option in options():
         key = f"{role}/{option}"
-        transfers[key] = make([content, choice(role, option), "metrics=cross"])
+        transfers[key] = make([content, choice(role, option), "metrics=cross", "judge=random"])
         if role == "style":
             textures[key] = make([choice(role, option), *TEXTURE, "metrics=none"])
         print(key, f"{transfers[key][1].timings['optimize_s']:.0f} s", flush=True)

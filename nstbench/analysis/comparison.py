@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from nstbench.analysis import judges
 from nstbench.analysis import statistics as st
 from nstbench.analysis.crossed_factors import Sample
 from nstbench.analysis.grouping import PICTURES, Groups, known_settings, text
@@ -82,7 +83,7 @@ def compare(
         cells=len(cells),
         rows=_rows(sample, x, names, reference, tests, higher_is_better=higher_is_better),
         tests=tests,
-        notes=tuple(notes),
+        notes=(*judges.sentences(study, [criterion]), *notes),
     )
 
 
@@ -233,6 +234,8 @@ def _no_pairs(study: Study, groups: Groups, criterion: str, names: Sequence[str]
             reason = f"no two of its runs are equal in all other settings: {shown} differs too"
             instead = f" or compare by it: --by {shown}" if name in study.settings else ""
             return UserError("--by", groups.by, reason, f"Sweep {shown} and {groups.by} separately{instead}.")
+    if len(found := judges.judges(study, criterion)) > 1:
+        return UserError("--criterion", criterion, f"it {judges.differing(found)[:-1]}", judges.remedy(study))
     reason = "no combination of pictures, seed and other settings has a completed run of every value"
     return UserError("--by", groups.by, reason, "Finish the study first.")
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from nstbench.analysis import judges
 from nstbench.analysis.comparison import compare_couples, over_pictures
 from nstbench.analysis.criteria import higher_is_better
 from nstbench.analysis.crossed_factors import Sample
@@ -166,7 +167,7 @@ def tradeoff(study: Study, groups: Groups, style: str, content: str) -> Tradeoff
         tests=tests,
         reference=(float(corners[0][0] * signs[0]), float(corners[0][1] * signs[1])),
         best=(float(corners[1][0] * signs[0]), float(corners[1][1] * signs[1])),
-        notes=(*notes, *_warnings(groups, along, fronts)),
+        notes=(*judges.sentences(study, (style, content)), *notes, *_warnings(groups, along, fronts)),
     )
 
 
@@ -211,6 +212,10 @@ def _cells(
     wide = cells.loc[:, cells.columns.get_level_values("point").isin(points.index)]
     complete = wide.dropna()
     if complete.empty:
+        for name in metrics:
+            if len(found := judges.judges(study, name)) > 1:
+                reason = f"{name} {judges.differing(found)[:-1]}"
+                raise UserError("--tradeoff", " ".join(metrics), reason, judges.remedy(study))
         reason = f"no combination of pictures and seed has {' and '.join(metrics)} at all points"
         raise UserError("--tradeoff", " ".join(metrics), reason, "Finish the study first.")
     if dropped := int(wide[columns[0]].notna().to_numpy().sum()) - len(complete) * len(points):

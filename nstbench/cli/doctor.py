@@ -28,6 +28,8 @@ _NEEDED = (
     *("torch", "torchvision", "pytorch_lightning", "hydra", "wandb", "lpips", "numpy", "scipy", "skimage"),
     *("PIL", "pydantic", "rich", "requests", "yaml", "safetensors"),
 )
+# The weights of the encoder that judges, where they are: conf/judge/auto.yaml.
+_JUDGE = "efficientnet_lite0"
 # The LPIPS metric that needs each file of weights.
 _TRUNKS = {"alexnet": "lpips_alex", "vgg16": "lpips_vgg", "squeezenet": "lpips_squeeze"}
 
@@ -223,8 +225,9 @@ def _check_configuration() -> Iterator[Finding]:
 
 
 def _check_weights() -> Iterator[Finding]:
+    from nstbench.downloads.folders import weights_folder
     from nstbench.encoders.registry import REGISTRY
-    from nstbench.encoders.weights import copies, locate, weights_folder
+    from nstbench.encoders.weights import copies, locate
 
     good: list[str] = []
     for name, weights in REGISTRY.items():
@@ -241,6 +244,11 @@ def _check_weights() -> Iterator[Finding]:
     else:
         fix = "encoder=procedural needs none; nstbench weights fetch vgg19 downloads VGG-19."
         yield Finding("weights", "note", text, fix)
+    if _JUDGE in good:
+        yield Finding("judge", "ok", f"{_JUDGE} judges runs that do not optimise it")
+    else:
+        text, fix = "random weights judge", f"nstbench weights fetch {_JUDGE} downloads a trained network."
+        yield Finding("judge", "note", text, fix)
     able = [metric for name, metric in _TRUNKS.items() if name in good]
     if "alexnet" in good:
         yield Finding("lpips", "ok", f"{', '.join(able)} can be computed")

@@ -33,7 +33,7 @@ often set:
   seed=0 study=first output=outputs
   record.snapshot_every=20      PNGs along the way; record.animation=gif joins them
   record.diagnostics_every=20   loss per layer and gradient norm per term, in diagnostics.csv
-  metrics=cross                 every loss/style as a metric of the picture, with another encoder
+  metrics=cross                 every loss/style as a metric of the picture; judge=random: its encoder
   trainer.threads=2             CPU threads
 
 flags:

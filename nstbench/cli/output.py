@@ -28,9 +28,11 @@ def show_result(result: Result) -> None:
     console = _console()
     record, folder = result.record, result.folder
     if result.skipped:
+        done = "nothing was computed again"
+        if result.evaluated:
+            done = f"only metrics were computed ({', '.join(result.evaluated)})"
         console.print(
-            Text(f"This run was finished before: nothing was computed again. To repeat it, remove {folder}"),
-            soft_wrap=True,
+            Text(f"This run was finished before: {done}. To repeat it, remove {folder}"), soft_wrap=True
         )
     if record.metrics or record.unavailable_metrics:
         console.print(_metrics_table(result))
@@ -93,14 +95,18 @@ def _accuracies_table(trained: Trained) -> Table:
 
 
 def _metrics_table(result: Result) -> Table:
+    from nstbench.analysis.judges import describe_judge
     from nstbench.metrics.evaluate import direction  # loads torch
 
     table = Table("metric", "value", "better", "compared with", title="metrics", title_justify="left")
+    judges: dict[str, list[str]] = {}
     record = result.record
     names = [*record.metrics, *record.unavailable_metrics]
     for family in dict.fromkeys(name.split("/")[0] for name in names):
         # Only classes in the configuration of this run are imported, none that a record names.
         compared = direction(result.metrics[family])[1] if family in result.metrics else ""
+        if family in record.config["metrics"] and (judge := describe_judge(record.config["metrics"][family])):
+            judges.setdefault(judge, []).append(family)
         for each in (name for name in names if name.split("/")[0] == family):
             if each in record.metrics:
                 value = Text(f"{record.metrics[each]:.4f}", justify="right")
@@ -108,6 +114,9 @@ def _metrics_table(result: Result) -> Table:
                 value = Text(f"unavailable: {record.unavailable_metrics[each]}", style="dim")
             better = {"max": "higher", "min": "lower"}.get(record.directions.get(each, ""), "")
             table.add_row(Text(each), value, better, compared)
+    if judges:
+        table.caption = Text("\n".join(f"{', '.join(of)}: judged by {judge}" for judge, of in judges.items()))
+        table.caption_justify = "left"
     return table
 
 

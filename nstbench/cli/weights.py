@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from nstbench.downloads.fetch import fetch, store
+from nstbench.downloads.folders import weights_folder
 from nstbench.downloads.verification import verify
 from nstbench.encoders.registry import REGISTRY, Weights, entry
-from nstbench.encoders.weights import copies, find, own_file, weights_folder
+from nstbench.encoders.weights import copies, find, own_file
 from nstbench.errors import UserError
 
 

@@ -48,6 +48,7 @@ def _loss_kind(role: str) -> Kind:
 
 KINDS: Mapping[str, Kind] = {
     "encoder": Kind("an encoder", "nstbench.encoders.base.Encoder", "encoder=…", ("_features|forward",)),
+    "judge": Kind("an encoder", "nstbench.encoders.base.Encoder", "judge=…", ("_features|forward",)),
     "optimizer": Kind(
         *("an optimiser", "torch.optim.Optimizer", "optimizer=…", ("step",)), supplied="params", partial=True
     ),

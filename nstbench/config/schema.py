@@ -320,6 +320,7 @@ class Config:
         seed: Seed of all random numbers.
         size: Size of the last stage.
         steps: Steps of the last stage.
+        judge: Node like ``encoder``, to which the metrics that compare feature maps refer.
     """
 
     study: str
@@ -343,6 +344,7 @@ class Config:
     schedule: ScheduleSettings
     blockwise: BlockwiseSettings
     metrics: dict[str, Node]
+    judge: Node
     logger: dict[str, Node]
     trainer: TrainerSettings
     record: RecordSettings

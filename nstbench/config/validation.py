@@ -144,6 +144,7 @@ def _nodes_to_build(config: Config) -> Iterator[tuple[str, Node, frozenset[str]]
     for role, name, node in config.loss.terms():
         term_settings(node, role, f"loss.{role}.{name}")
         yield f"loss.{role}.{name}", node, TERM_KEYS
+    yield "judge", config.judge, frozenset({"normalize_activations"})
     for group in ("metrics", "logger"):
         for name, node in getattr(config, group).items():
             yield f"{group}.{name}", node, frozenset({"run"})

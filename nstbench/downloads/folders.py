@@ -5,11 +5,25 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+WEIGHTS_VARIABLE = "NSTBENCH_WEIGHTS"
+
 
 def own_folder(variable: str, name: str) -> Path:
     """Return the folder of an environment variable, else `nstbench/<name>` in the user's cache."""
     own = os.environ.get(variable)
     return Path(own).expanduser() if own else cache_folder() / "nstbench" / name
+
+
+def weights_folder() -> Path:
+    """Return nstbench's folder of weights: `$NSTBENCH_WEIGHTS`, or nstbench/weights in the user's cache."""
+    return own_folder(WEIGHTS_VARIABLE, "weights")
+
+
+def folders_of_weights() -> tuple[Path, Path]:
+    """Return the folders in which weights are looked for: nstbench's, then that of torch hub."""
+    torch_home = os.environ.get("TORCH_HOME")
+    torch_folder = Path(torch_home).expanduser() if torch_home else cache_folder() / "torch"
+    return weights_folder(), torch_folder / "hub" / "checkpoints"
 
 
 def cache_folder() -> Path:

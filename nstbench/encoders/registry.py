@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
+from nstbench.downloads.folders import WEIGHTS_VARIABLE
 from nstbench.downloads.verification import describe_head
 from nstbench.downloads.wheels import Wheel
 from nstbench.errors import UserError, did_you_mean
@@ -52,7 +53,7 @@ class Weights:
     wheel: Wheel | None = None
 
     # The protocol of files that `nstbench.downloads` handles: `verification.RegisteredFile`.
-    variable: ClassVar[str] = "NSTBENCH_WEIGHTS"
+    variable: ClassVar[str] = WEIGHTS_VARIABLE
     largest: ClassVar[int | None] = None
     resumable: ClassVar[bool] = True
 

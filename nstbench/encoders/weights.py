@@ -10,20 +10,15 @@ import stat
 from pathlib import Path
 
 from nstbench.downloads.fetch import fetch
-from nstbench.downloads.folders import cache_folder, own_folder
+from nstbench.downloads.folders import folders_of_weights, weights_folder
 from nstbench.downloads.verification import hash_file, recorded_hash, verify
 from nstbench.encoders.registry import REGISTRY, Weights, entry
 from nstbench.errors import UserError
 
 
-def weights_folder() -> Path:
-    """Return nstbench's folder of weights: `$NSTBENCH_WEIGHTS`, or nstbench/weights in the user's cache."""
-    return own_folder(Weights.variable, "weights")
-
-
 def copies(weights: Weights) -> list[Path]:
     """Return the paths of a file on this machine, unverified: nstbench's folder first, then torch's cache."""
-    return [path for folder in (weights_folder(), _hub()) if (path := folder / weights.file).is_file()]
+    return [path for folder in folders_of_weights() if (path := folder / weights.file).is_file()]
 
 
 def find(
@@ -119,10 +114,5 @@ def _how_to_get(weights: Weights, folder: Path) -> str:
 def file_sha256(path: str | Path) -> str:
     """Return the sha256 of a file in hex, without reading it if `locate` has just verified it."""
     path = Path(path)
-    ours = path.parent in (weights_folder(), _hub())
+    ours = path.parent in folders_of_weights()
     return (recorded_hash(path, weights_folder()) if ours else "") or hash_file(path)
-
-
-def _hub() -> Path:
-    torch_home = os.environ.get("TORCH_HOME")
-    return (Path(torch_home).expanduser() if torch_home else cache_folder() / "torch") / "hub" / "checkpoints"

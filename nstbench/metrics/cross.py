@@ -66,7 +66,9 @@ class CrossEvaluation(Metric):
     def __call__(self, subject: Subject) -> dict[str, float | Unavailable]:
         """Return the distance by every formulation, and the mean over the others."""
         found: dict[str, float | Unavailable] = {}
-        features = _SubjectFeatures.of(subject, self.judging.encoder_for(subject, self._layers), self._layers)
+        pictures = [subject.picture, *styles_of(subject)]
+        encoder = self.judging.encoder_for(pictures, subject.optimized, self._layers)
+        features = _SubjectFeatures.of(subject, encoder, self._layers)
         for name, terms in self.terms.items():
             try:
                 found[name] = self._distance(name, terms, features)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
+from torch import Tensor
+
+from nstbench.encoders.base import Encoder
 from nstbench.losses.functional.gram import gram_matrix
 from nstbench.losses.functional.maps import weighted_mean
 from nstbench.metrics.base import Metric, Subject, styles_of
@@ -18,7 +21,7 @@ class GramDistance(Metric):
 
     Args:
         encoder: Node like the group ``encoder``; its weights must differ from the optimised encoder's.
-        layers: Names of layers, or ``default``.
+        layers: Names of layers, or ``default``: the encoder's choice for style.
     """
 
     higher_is_better: ClassVar[bool] = False
@@ -29,21 +32,24 @@ class GramDistance(Metric):
     ) -> None:
         self.judging = JudgingEncoder(encoder)
         self.layers = layers
-        if layers != "default" and self.judging.encoder is not None:
-            self.judging.encoder.check(layers, "metrics.gram_distance.layers")
+        self.judging.check(layers, "metrics.gram_distance.layers")
 
     def __call__(self, subject: Subject) -> float:
         """Return the distance."""
-        layers = list(self.layers)
-        if self.layers == "default":
-            judging = self.judging.encoder
-            layers = [] if judging is None else list(judging.default_layers["style"])
-        encoder = self.judging.encoder_for(subject, layers)
-        picture = encoder(subject.picture, layers)
-        styles = [encoder(style, layers) for style in styles_of(subject)]
-        distances = []
-        for layer in layers:
-            G = gram_matrix(picture[layer])
-            A = weighted_mean([gram_matrix(features[layer]) for features in styles], subject.blend)
-            distances.append(float(((G - A) ** 2).sum() / (A**2).sum()))
-        return sum(distances) / len(distances)
+        pictures = [subject.picture, *styles_of(subject)]
+        layers = self.judging.layers_for("style", self.layers)
+        encoder = self.judging.encoder_for(pictures, subject.optimized, layers)
+        return gram_distance(encoder, *pictures, blend=subject.blend, layers=layers)
+
+
+def gram_distance(
+    encoder: Encoder, picture: Tensor, *styles: Tensor, blend: Sequence[float], layers: Sequence[str]
+) -> float:
+    """Return the mean over layers of ``Σ(G - A)² / ΣA²``, A the mean of the styles' matrices by blend."""
+    features, *of_styles = [encoder(each, layers) for each in (picture, *styles)]
+    distances = []
+    for layer in layers:
+        G = gram_matrix(features[layer])
+        A = weighted_mean([gram_matrix(of_style[layer]) for of_style in of_styles], blend)
+        distances.append(float(((G - A) ** 2).sum() / (A**2).sum()))
+    return sum(distances) / len(distances)

@@ -59,12 +59,14 @@ class Result:
         folder: Folder of the run.
         skipped: Whether the run was finished before; at most metrics were added.
         metrics: Nodes of the metrics that were asked for; the record of a run may name others.
+        evaluated: Names of the metrics that were added to a finished run, or computed again by another judge.
     """
 
     record: RunRecord
     folder: Path
     skipped: bool = False
     metrics: Mapping[str, Node] = field(default_factory=dict)
+    evaluated: Sequence[str] = ()
 
 
 def run(
@@ -345,15 +347,18 @@ class Run:
         return picture
 
     def add_missing_metrics(self) -> Result:
-        """Add the metrics that a finished run was not asked for when it ran."""
+        """Add the metrics that a finished run has not, or has from other settings, such as another judge."""
         record = self.recording.record
         remove_checkpoints(self.folder)  # the run may have been killed before they were removed
+        changed: list[str] = []
         if missing := missing_metrics(record, self.config.metrics):
+            changed = [name for name in missing if record.config["metrics"].get(name) != missing[name]]
             record.config["metrics"].update(missing)
+            record.config["judge"] = self.config.judge
             self._compute_metrics(missing)
             self.recording.write()
         log_for_agent(self.config.logger, record, self.folder)
-        return Result(record, self.folder, skipped=True, metrics=self.config.metrics)
+        return Result(record, self.folder, True, self.config.metrics, changed)
 
     def _compute_metrics(self, metrics: Mapping[str, Node]) -> None:
         formulations = list(self.config.loss.style)

@@ -22,6 +22,7 @@ NOT_IN_FINGERPRINT = frozenset(
         "record",
         "logger",
         "metrics",
+        "judge",  # part of the metrics: where another encoder judges, finished runs are evaluated again
         "trainer",
     }
 )

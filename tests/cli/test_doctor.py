@@ -120,6 +120,16 @@ def test_weights_that_are_there_and_damaged_ones(monkeypatch: pytest.MonkeyPatch
     assert (about("lpips").state, about("lpips").text) == ("ok", "lpips_alex, lpips_squeeze can be computed")
 
 
+def test_who_judges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert (about("judge").state, about("judge").text) == ("note", "random weights judge")
+    assert "nstbench weights fetch efficientnet_lite0" in about("judge").fix
+    weights = REGISTRY["efficientnet_lite0"]
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / weights.file).touch()
+    monkeypatch.setitem(REGISTRY, weights.name, replace(weights, sha256=hashlib.sha256(b"").hexdigest()))
+    assert about("judge").state == "ok"
+
+
 @pytest.mark.parametrize(
     ("environment", "state", "words"),
     [

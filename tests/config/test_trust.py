@@ -63,6 +63,7 @@ instance = Noted.__new__.__get__(object)
 """
 PLACES = {
     "encoder": "encoder",
+    "judge": "judge",
     "optimizer": "optimizer",
     "canvas.parametrization": "canvas.parametrization",
     "loss.content.*": "loss.content.features",

@@ -16,11 +16,12 @@ from loopback import Behaviour, Server, ranged, serving, whole
 from safetensors.torch import save
 
 from nstbench.downloads.fetch import fetch, store
+from nstbench.downloads.folders import weights_folder
 from nstbench.downloads.wheels import Wheel
 from nstbench.encoders.registry import Weights
 from nstbench.encoders.state_dict import load_state_dict
 from nstbench.encoders.vgg import VGG
-from nstbench.encoders.weights import locate, weights_folder
+from nstbench.encoders.weights import locate
 from nstbench.encoders.wheels import convert_torch
 from nstbench.errors import UserError
 

@@ -18,10 +18,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from nstbench.downloads import verification
+from nstbench.downloads.folders import weights_folder
 from nstbench.downloads.verification import verify
 from nstbench.encoders.registry import REGISTRY, Weights, entry
 from nstbench.encoders.state_dict import load_state_dict
-from nstbench.encoders.weights import file_sha256, find, locate, weights_folder
+from nstbench.encoders.weights import file_sha256, find, locate
 from nstbench.errors import UserError
 from nstbench.tracking.fingerprint import is_path
 

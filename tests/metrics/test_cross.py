@@ -94,7 +94,7 @@ def test_what_one_formulation_cannot_judge_the_others_do() -> None:
 
 def test_a_run_records_what_every_formulation_says(compose_config: Callable[..., Config]) -> None:
     record = run(
-        compose_config("metrics=cross", "metrics.cross.encoder.width=0.0625", "weights.content=0", "steps=20")
+        compose_config("metrics=cross", "judge=random", "judge.width=0.0625", "weights.content=0", "steps=20")
     ).record
     named = {*record.metrics, *record.unavailable_metrics}
     assert {f"cross/{name}" for name in [*ALL, OTHERS]} <= named

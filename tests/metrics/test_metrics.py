@@ -18,8 +18,10 @@ from torch import Tensor
 from nstbench.config.schema import Config
 from nstbench.encoders.base import Encoder, LayerInfo
 from nstbench.encoders.random import RandomVGG
+from nstbench.errors import UserError
 from nstbench.metrics.base import Subject, Unavailable
 from nstbench.metrics.colour import ColourDistance
+from nstbench.metrics.content import ContentDistance
 from nstbench.metrics.evaluate import direction, judge
 from nstbench.metrics.smoothness import TotalVariationPerPixel
 from nstbench.metrics.structure import PSNR, SSIM, MultiScaleSSIM
@@ -264,6 +266,30 @@ def test_gram_distance_is_0_for_the_style_and_1_for_a_picture_without_features()
     )
 
 
+def test_content_distance_in_numpy() -> None:
+    encoder = RandomVGG(**{k: v for k, v in JUDGE.items() if k != "_target_"})  # type: ignore[arg-type]
+    picture, content = noise(40, 56), waves(40, 56)
+    distances = []
+    for layer in LAYERS:
+        F, P = (encoder(tensor(x), [layer])[layer].double().numpy() for x in (picture, content))
+        distances.append(((F - P) ** 2).sum() / (P**2).sum())
+    value = ContentDistance(JUDGE, LAYERS)(subject(picture, content))
+    assert value == pytest.approx(np.mean(distances), rel=1e-4)
+    assert ContentDistance(JUDGE)(subject(content, content)) == 0
+
+
+def test_content_distance_refuses_to_let_the_optimised_encoder_judge_itself() -> None:
+    metric = ContentDistance(JUDGE)
+    own = Subject(tensor(noise(32, 32)), tensor(noise(32, 32, 1)), [], [], metric.judging.encoder)
+    with pytest.raises(Unavailable, match="the one that the run optimised"):
+        metric(own)
+
+
+def test_content_distance_checks_its_layers() -> None:
+    with pytest.raises(UserError, match=r"metrics\.content_distance\.layers=relu1_9"):
+        ContentDistance(JUDGE, ["relu1_9"])
+
+
 def test_gram_distance_refuses_to_let_the_optimised_encoder_judge_itself() -> None:
     metric = GramDistance(JUDGE)
     own = Subject(tensor(noise(32, 32)), None, [tensor(noise(32, 32, 1))], [1.0], metric.judging.encoder)
@@ -279,6 +305,8 @@ def test_gram_distance_refuses_to_let_the_optimised_encoder_judge_itself() -> No
         (SSIM(), subject(noise(30, 30)), "no content picture"),
         (PSNR(), subject(noise(30, 30)), "no content picture"),
         (ColourDistance(), subject(noise(30, 30)), "no style picture"),
+        (ContentDistance(JUDGE), subject(noise(30, 30)), "no content picture"),
+        (ContentDistance(JUDGE), subject(noise(7, 30), noise(7, 30)), "smaller than the 16 pixels"),
         (GramDistance(JUDGE), subject(noise(30, 30)), "no style picture"),
         (GramDistance(JUDGE), subject(noise(30, 30), styles=[noise(30, 9)]), "smaller than the 32 pixels"),
     ],
@@ -299,6 +327,7 @@ def test_every_metric_says_which_way_is_better_and_what_it_looks_at(compose_conf
         "ssim": (True, "content"),
         "ms_ssim": (True, "content"),
         "psnr": (True, "content"),
+        "content_distance": (False, "content"),
         "gram_distance": (False, "style"),
         "colour_distance": (False, "style"),
         "total_variation": (False, "nothing"),
@@ -309,6 +338,8 @@ def test_the_directions_hold() -> None:
     """What is closer to the content, to the style, or smoother has the better value."""
     content, style = waves(176, 176), noise(176, 176)
     near, far = disturbed(content, 0.02), disturbed(content, 0.4)
+    content_distance = ContentDistance(JUDGE)
+    assert content_distance(subject(near, content)) < content_distance(subject(far, content))
     for metric in (SSIM(), MultiScaleSSIM(), PSNR()):
         assert metric(subject(near, content)) > metric(subject(far, content))
     assert TotalVariationPerPixel()(subject(near)) < TotalVariationPerPixel()(subject(far))
@@ -359,6 +390,7 @@ def test_a_run_records_what_the_metrics_say_of_the_picture_as_written(compose_co
     assert set(result.record.metrics) == {
         "ssim",
         "psnr",
+        "content_distance",
         "gram_distance",
         "colour_distance",
         "total_variation",

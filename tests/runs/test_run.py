@@ -238,15 +238,9 @@ def test_a_mistake_in_a_metric_shows_before_the_run(compose_config: Compose) -> 
 
 
 def test_a_judge_without_weights_is_no_reason_not_to_run(compose_config: Compose) -> None:
-    node = "metrics.gram_distance.encoder"
-    judge = [
-        f"{node}._target_=nstbench.encoders.vgg.VGG",
-        f"~{node}.seed",
-        f"~{node}.width",
-        f"+{node}.weights=vgg16",
-    ]
-    record = run(compose_config("metrics=default", *judge)).record
-    assert "nstbench weights fetch vgg16" in record.unavailable_metrics["gram_distance"]
+    record = run(compose_config("metrics=default", "judge=efficientnet_lite0")).record
+    for name in ("gram_distance", "content_distance"):
+        assert "nstbench weights fetch efficientnet_lite0" in record.unavailable_metrics[name]
 
 
 def test_a_dashboard_that_is_not_installed_leaves_no_folder(

@@ -31,6 +31,7 @@ COSMETIC = (
     "record.",
     "logger.",
     "metrics.",
+    "judge.",
     "trainer.",
 )
 COSMETIC += ("encoder.download",)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from nstbench.analysis import criteria
 from nstbench.analysis.grouping import known_settings
+from nstbench.analysis.judges import judges
 from nstbench.analysis.records import Damaged, Study
 from nstbench.analysis.report import commands
 from nstbench.analysis.report.arrangement import arrange
@@ -129,6 +130,9 @@ def same_in_all(study: Study) -> list[tuple[str, str]]:
             shown.append((name, str(node["_target_"]).rpartition(".")[2]))
     if "weights.unit" not in swept and "weights" in config:
         shown.append(("unit of weights", str(config["weights"].get("unit"))))
+    described = {words for name in study.metrics for words in judges(study, name)}
+    if len(described) == 1:  # otherwise the page says that a metric was computed in several ways
+        shown.append(("judge", described.pop()))
     return shown
 
 

@@ -123,6 +123,8 @@ def _no_setting(
     group = above.replace(".", "/")
     if key in program.groups().get(group, ()):
         hint = f"Select the option that defines it: {group}={key}."
+    elif isinstance(parent, DictConfig) and not known:  # a reference, which OmegaConf has emptied
+        hint = _of_reference("judge" if re.fullmatch(r"metrics/\w+/encoder", group) else group, key, value)
     elif isinstance(parent, DictConfig) and "_target_" in known:
         arguments = [a for a in parameters_of(str(parent["_target_"])) or [] if a != "params"]
         if key in arguments:
@@ -137,6 +139,12 @@ def _no_setting(
     else:
         hint = _near_setting(path, program)
     return UserError(path, value, NO_SUCH_SETTING, hint or program.help)
+
+
+def _of_reference(group: str, key: str, value: str) -> str:
+    """Return what to type for a setting of an option of the group that is referred to; "" if it has none."""
+    others = options_with(group, key)
+    return f"It is a setting of an option: type {group}={others[0]} {group}.{key}={value}." if others else ""
 
 
 def _near_setting(name: str, program: Program) -> str:
