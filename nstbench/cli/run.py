@@ -145,7 +145,7 @@ class RunTask:
                     on_begin=lambda _: check_memory(config, prepared),
                 )
         except UserError as error:
-            self.failure = where_typed(error, composed)
+            self.failure = where_typed(error, composed, _overrides())
         except Exception as error:
             self.failure = error
         else:

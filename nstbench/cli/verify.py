@@ -124,7 +124,7 @@ def _compose(typed: list[str]) -> Config:
         try:
             found.append(validate(composed))
         except UserError as error:
-            mistakes.append(where_typed(error, composed))
+            mistakes.append(where_typed(error, composed, typed))
 
     register_resolvers()
     with_hydra(task, [], overrides_from(typed))

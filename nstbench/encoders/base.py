@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from nstbench.config.messages import NO_SUCH_LAYER
 from nstbench.encoders.normalization import PRIOR, ChannelCounts, activation_scale, count_channels
 from nstbench.encoders.preprocessing import Preprocessing, PreprocessingName
 from nstbench.errors import UserError, did_you_mean
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
         for layer in layers:
             if layer not in self.layers:
                 hint = did_you_mean(layer, self.layers, what="layers")
-                raise UserError(setting, layer, "the encoder has no such layer", hint)
+                raise UserError(setting, layer, NO_SUCH_LAYER, hint)
 
     def smallest_picture(self, layers: Iterable[str]) -> int:
         """Return the shortest edge, in pixels, that leaves at least one position at every layer."""

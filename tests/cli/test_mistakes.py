@@ -20,6 +20,7 @@ from PIL import Image
 import nstbench.runtime.cores
 from nstbench.cli import main
 from nstbench.config.files import conf_dir, groups
+from nstbench.encoders import efficientnet
 from nstbench.tracking.files import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -573,6 +574,53 @@ def test_the_payload_is_a_real_one(tmp_path: Path) -> None:
 def test_registered_weights_that_are_not_here(complain: Complain) -> None:
     line = complain("encoder=vgg19", tiny=PLAIN)
     check(line, "encoder.weights=vgg19", "is not on this machine", "nstbench weights fetch vgg19")
+
+
+# ------------------------------------------------------------ recipes with another encoder
+
+BARE = tuple(setting for setting in PLAIN if setting != "encoder=random")
+
+
+def test_a_recipe_for_a_vgg_with_another_encoder(complain: Complain) -> None:
+    """The message names what was typed: neither the setting nor the layer that is missing was."""
+    typed = ["encoder=efficientnet_lite0", "recipe=gatys2016/authors"]
+    recipe, instead = "recipe=gatys2016/authors", "Type encoder=vgg19, encoder=vgg16"
+    line = complain(*typed, tiny=BARE)
+    check(
+        line, recipe, "it sets encoder.pooling=max, which encoder=efficientnet_lite0 does not have", instead
+    )
+    assert "made for a VGG" in line
+    torch.save(efficientnet.Network("constant").state_dict(), "lite.pth")
+    lite = ["encoder=efficientnet_lite0", "encoder.weights=lite.pth"]
+    line = complain(*lite, "recipe=gatys2016/authors", "~encoder.pooling", tiny=BARE)
+    check(line, recipe, "it needs the layer relu4_2, which encoder=efficientnet_lite0 does not have", instead)
+    line = complain(*lite, "layers=gatys2016", tiny=BARE)
+    check(line, "layers=gatys2016", "it needs the layer relu4_2", "layers=default")
+    line = complain("-m", "seed=1,2", *typed, tiny=BARE)
+    check(line, recipe, "it sets encoder.pooling=max", instead)
+    line = complain("encoder=efficientnet_lite0", "experiment=gatys2016/fig5", tiny=BARE)
+    check(line, "experiment=gatys2016/fig5", "it sets encoder.pooling=average", instead)
+
+
+def test_a_recipe_with_layers_that_the_encoder_that_ships_lacks(complain: Complain) -> None:
+    line = complain("recipe=kolkin2019/authors", tiny=BARE)
+    check(line, "recipe=kolkin2019/authors", "it needs the layer relu5_3", "recipe=kolkin2019/procedural")
+    assert "encoder=vgg16" in line
+
+
+def test_a_recipe_with_another_optimizer(complain: Complain) -> None:
+    line = complain("recipe=gatys2016/paper", "optimizer=adam", tiny=BARE)
+    check(
+        line,
+        "recipe=gatys2016/paper",
+        "it sets optimizer.relative_curvature=1e-08, which optimizer=adam does not have",
+        "optimizer=lbfgs, optimizer=lbfgs_relative or ~optimizer.relative_curvature",
+    )
+
+
+def test_the_settings_to_choose_from_are_all_of_an_encoders(complain: Complain) -> None:
+    line = complain("encoder=efficientnet_lite0", "++encoder.pooln=max", tiny=BARE)
+    check(line, "encoder.pooln=max", "there is no such setting", "download, normalize_activations")
 
 
 # -------------------------------------------------------------------------------- sweeps
