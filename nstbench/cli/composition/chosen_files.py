@@ -129,9 +129,8 @@ def _fitting(group: str, setting: str, composed: DictConfig) -> tuple[list[str],
         shape = OmegaConf.select(node, "shape")
         if weights is not None and shape is not None and layers <= {*layer_names(shape), "canvas"}:
             good[option] = find(weights) is not None
-    # What is on this machine first, then in the order of the registry, which begins with VGG-19.
-    order = list(REGISTRY)
-    return sorted(good, key=lambda name: (not good[name], order.index(name) if name in order else 0)), True
+    # What is on this machine first, then the largest of torchvision's.
+    return sorted(sorted(good, reverse=True), key=lambda name: (not good[name], "_" in name)), True
 
 
 def _layers_in(node: Any, *, inside: bool = False) -> Iterator[str]:
