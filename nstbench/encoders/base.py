@@ -120,11 +120,26 @@ class Encoder(nn.Module):
             pictures: Pictures ``(B, 3, H, W)`` in [0, 1]; the published weights used ImageNet photographs.
             prior: Number of pictures that the prior counts for; 0 is the paper's formula.
         """
+        self.scale_activations(self.mean_activations(pictures), len(pictures), prior)
+
+    @torch.no_grad()
+    def mean_activations(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Return the mean activation of each channel over ``pictures``, ``(C,)`` by layer, not scaled."""
         self._scales = {}
         maps = self._maps_as_trained(pictures)
-        means = {layer: f.float().relu().mean(dim=(0, 2, 3)) for layer, f in maps.items()}
+        return {layer: f.float().relu().mean(dim=(0, 2, 3)) for layer, f in maps.items()}
+
+    @torch.no_grad()
+    def scale_activations(self, means: Mapping[str, Tensor], pictures: int, prior: float = PRIOR) -> None:
+        """Scale the channels of every layer as `normalize_activations` does, by known means.
+
+        Args:
+            means: Mean activation of each channel over calibration pictures, by layer.
+            pictures: Number of calibration pictures.
+            prior: Number of pictures that the prior counts for.
+        """
         for layer, owner in self._scale_owners().items():
-            self._scales[layer] = activation_scale(means[owner], len(pictures), prior).view(1, -1, 1, 1)
+            self._scales[layer] = activation_scale(means[owner], pictures, prior).view(1, -1, 1, 1)
             self.channel_counts[layer] = count_channels(means[owner])
 
     def _maps_as_trained(self, pictures: Tensor) -> Features:
