@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from commands import CommandServer
+from commands import CommandServer, last_of_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,6 +110,11 @@ TINY = (
     "trainer=cpu",
     "trainer.threads=1",
 )
+
+
+def with_tiny(*arguments: str) -> list[str]:
+    """Return the settings of `TINY` and the arguments; see `last_of_each`."""
+    return last_of_each(*TINY, *arguments)
 
 
 # A training of a second: 8 textures of 3 small pictures, a network of a few channels.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, last_of_each, with_tiny
 from PIL import Image
 
 import nstbench.runtime.cores
@@ -41,7 +41,7 @@ def complain(tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[
             inputs = []
         before = tree(tmp_path)
         capfd.readouterr()
-        status = main(["run", *tiny, *inputs, *arguments])
+        status = main(["run", *last_of_each(*tiny, *inputs, *arguments)])
         out, err = capfd.readouterr()
         assert err.count("\n") == 1, err
         assert (status, out) == (2, "")
@@ -688,7 +688,7 @@ def test_one_bad_run_does_not_stop_the_others(
 ) -> None:
     Image.open(pair["photo"]).rotate(90).save("second.png")
     swept = ["seed=0,1", "content=photo.png,missing.png,second.png"]
-    assert main(["run", *TINY, f"style={pair['painting']}", "-m", *swept]) == 1
+    assert main(["run", *with_tiny(f"style={pair['painting']}", "-m", *swept)]) == 1
     out, err = capfd.readouterr()
     assert "6 runs: 4 completed, 2 failed" in out
     assert len([*tmp_path.glob("outputs/first/*/canvas.png")]) == 4
@@ -706,7 +706,7 @@ def test_a_bad_value_among_good_ones_costs_its_run_only(
     tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [f"content={pair['photo']}", f"style={pair['painting']}"]
-    assert main(["run", *TINY, *pictures, "-m", "size=-1,48"]) == 1
+    assert main(["run", *with_tiny(*pictures, "-m", "size=-1,48")]) == 1
     out = capfd.readouterr().out
     assert "2 runs: 1 completed, 1 failed" in out
     assert "size=-1: it must be greater than 0" in " ".join(out.replace("│", " ").split())
@@ -719,7 +719,7 @@ def test_an_exploding_objective_is_one_line_and_status_1(
     tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [f"content={pair['photo']}", f"style={pair['painting']}"]
-    assert main(["run", *TINY, *pictures, "optimizer=sgd", "optimizer.lr=1e30", "steps=20"]) == 1
+    assert main(["run", *with_tiny(*pictures, "optimizer=sgd", "optimizer.lr=1e30", "steps=20")]) == 1
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert err.startswith("nstbench: the run failed: the objective became ")
