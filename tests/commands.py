@@ -70,7 +70,9 @@ class Command:
 
 def last_of_each(*arguments: str) -> list[str]:
     """Return the arguments without those that another for the same setting follows: it may be typed once."""
-    last = {each.partition("=")[0].lstrip("+"): i for i, each in enumerate(arguments)}
+    names = {"content": "pictures.content", "style": "pictures.style"}
+    typed = [each.partition("=")[0].lstrip("+") for each in arguments]
+    last = {names.get(name, name): i for i, name in enumerate(typed)}
     kept = (i for i, each in enumerate(arguments) if "=" not in each or each[0] in "+~")
     return [arguments[i] for i in sorted({*kept, *last.values()})]
 

@@ -338,7 +338,8 @@ def test_an_option_that_does_not_exist(
     ],
 )
 def test_what_hydra_cannot_read(complain: Complain, typed: str, setting: str, reason: str, hint: str) -> None:
-    check(complain(typed), setting, reason, hint)
+    tiny = PLAIN if typed.startswith("encoder=") else TINY  # whose encoder.width is another encoder's
+    check(complain(typed, tiny=tiny), setting, reason, hint)
 
 
 def test_what_is_said_of_quoting_works(complain: Complain, capfd: pytest.CaptureFixture[str]) -> None:
