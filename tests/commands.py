@@ -68,6 +68,15 @@ class Command:
         self.wait()
 
 
+def last_of_each(*arguments: str) -> list[str]:
+    """Return the arguments without those that another for the same setting follows: it may be typed once."""
+    names = {"content": "pictures.content", "style": "pictures.style"}
+    typed = [each.partition("=")[0].lstrip("+") for each in arguments]
+    last = {names.get(name, name): i for i, name in enumerate(typed)}
+    kept = (i for i, each in enumerate(arguments) if "=" not in each or each[0] in "+~")
+    return [arguments[i] for i in sorted({*kept, *last.values()})]
+
+
 class CommandServer:
     """Starts commands. Its process is started by the first."""
 
@@ -79,7 +88,7 @@ class CommandServer:
     def start(
         self, *arguments: str, environment: Mapping[str, str] | None = None, fork_workers: bool = True
     ) -> Command:
-        """Start ``nstbench ARGUMENTS`` here.
+        """Start ``nstbench ARGUMENTS`` here; of a setting that is given twice, the last holds.
 
         Args:
             *arguments: What is typed after ``nstbench``.
@@ -89,7 +98,7 @@ class CommandServer:
         log = Path(self._logs.name) / f"{len(self._started)}.txt"
         variables = {**os.environ, **(environment or {})}
         asked: dict[str, Any] = {
-            "start": arguments,
+            "start": last_of_each(*arguments),
             "folder": os.getcwd(),
             "environment": variables,
             "log": str(log),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from commands import CommandServer
+from commands import CommandServer, last_of_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,11 +60,14 @@ def _no_network() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_folders(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Work in a folder of the test's own, with no weights of the user's in sight."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NSTBENCH_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("NSTBENCH_PICTURES", str(tmp_path / "pictures"))
+    monkeypatch.setenv("NSTBENCH_CALIBRATION", str(tmp_path_factory.getbasetemp() / "calibration"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("WANDB_DIR", str(tmp_path))
 
@@ -107,6 +110,11 @@ TINY = (
     "trainer=cpu",
     "trainer.threads=1",
 )
+
+
+def with_tiny(*arguments: str) -> list[str]:
+    """Return the settings of `TINY` and the arguments; see `last_of_each`."""
+    return last_of_each(*TINY, *arguments)
 
 
 # A training of a second: 8 textures of 3 small pictures, a network of a few channels.

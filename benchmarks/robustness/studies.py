@@ -60,6 +60,7 @@ class Setup:
         given += [*_OPTIMIZERS[self.optimizer], f"record.checkpoint_every={self.every}"]
         given += [f"seed={_SEEDS[self.launcher]}", f"output={output}", *self.extra]
         given += ["schedule=two_sizes"] if self.stages == 2 else []
+        given = list({each.partition("=")[0]: each for each in given}.values())  # of each setting, the last
         if self.launcher == "single":
             return ["run", *given]
         given += [f"hydra/launcher={self.launcher}"]

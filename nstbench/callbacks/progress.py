@@ -62,6 +62,13 @@ class ProgressBar(EvaluationCallback):
         self.bar.update(self.task, completed=evaluation.step, losses=f"{_losses(evaluation)} {rate:.1f}/s")
 
 
+def show_continued(name: str, step: int, steps: int, console: Console | None = None) -> None:
+    """Print that an interrupted run continues, and where."""
+    console = console or Console(stderr=True)
+    line = f"continues {name}, which was interrupted, at step {step} of {steps}"
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
 def show_starts(starts: Mapping[str, Start], console: Console | None = None) -> None:
     """Print what each term weighs, its value and its gradient on the initial canvas."""
     console = console or Console(stderr=True)

@@ -24,6 +24,9 @@ first steps:
   nstbench run -m weights.style=1,10,100              a sweep
   nstbench compare outputs/first                      its results, with intervals and tests
   nstbench report outputs/first                       its pictures, curves and tables as a page
+
+exit status: 0 done, 1 something failed (a run, a download, a check), 2 a mistake in what was typed,
+130 interrupted; each with the reason on standard error, or in a table
 """
 
 

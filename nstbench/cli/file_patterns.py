@@ -13,6 +13,7 @@ from pathlib import Path
 from nstbench.cli.composition.overrides import SHORTHANDS
 from nstbench.cli.values import file_exists, is_list, join_file_names, quote, split
 from nstbench.errors import UserError
+from nstbench.runtime.similar_paths import did_you_mean_path
 
 _PICTURES = frozenset({"pictures.content", "pictures.style", "canvas.start"})
 _BUILT_IN = ("sample:", "procedural:")
@@ -158,7 +159,7 @@ def _hint(setting: str, pattern: str) -> str:
     if set("*?[") & set(str(folder)):
         return "A pattern such as paintings/**/*.jpg matches folders of any depth."
     if not folder.is_dir():
-        return f"The folder {folder} does not exist."
+        return did_you_mean_path(folder, folder=True) or f"The folder {folder} does not exist."
     suffixes = Counter(
         file.suffix for file in folder.iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file()
     )

@@ -29,7 +29,8 @@ pictures.content=sample:chelsea pictures.style=procedural:strokes@7 (the number 
   nstbench images --sheet FILE.png          draw them; then names may be paths of your own files
   nstbench images fetch KEY|COLLECTION …    download pictures of papers whose terms allow it
   nstbench images add KEY FILE              use a file that you have as a paper's picture
-  nstbench images verify [KEY …]            read them again: hash, decodable, size
+  nstbench images verify [KEY …]            read them again: hash, decodable, size; exit status 1 if one
+                                            is damaged, or a KEY is missing
 
 Nothing is downloaded unless you ask for it, and pictures=samples runs every study with substitutes."""
 
@@ -56,7 +57,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run one action and return the exit status: 1 when a picture could not be fetched or is damaged.
+    """Run one action and return the exit status: 1 when a picture cannot be fetched, is damaged or missing.
 
     Raises:
         UserError: A name is unknown, a file is not a picture, the sheet cannot be written, or an option
@@ -241,21 +242,23 @@ def _add(words: list[str]) -> int:
 def _verify(words: list[str]) -> int:
     from nstbench.pictures.io import read_picture
 
-    damaged = 0
+    failed = 0
     for picture in files.chosen(words) if words else PAPERS.values():
         path = files.copy_of(picture)
         if path is None:
+            # One that was named is asked for; in a collection, some may not be fetched at all.
+            failed += picture.key in {word.removeprefix("paper:") for word in words}
             _print_line(f"{picture.name}: missing")
             continue
         try:
             sha256 = files.check(picture, path)
             height, width = read_picture(path, setting="images").shape[-2:]
         except UserError as error:
-            damaged += 1
+            failed += 1
             _print_line(f"{picture.name}: damaged, {error}")
         else:
             _print_line(f"{picture.name}: ok, {path} ({width}×{height}, sha256 {sha256})")
-    return 1 if damaged else 0
+    return 1 if failed else 0
 
 
 def _print_line(line: str) -> None:

@@ -14,6 +14,7 @@ from nstbench.cli.composition.compose import with_hydra
 from nstbench.cli.composition.errors import where_typed
 from nstbench.cli.composition.overrides import overrides_from, split_arguments
 from nstbench.cli.composition.program import RUN
+from nstbench.cli.composition.repeated import refuse_repeated
 from nstbench.cli.composition.sweep_checks import check_experiment, check_sweep
 from nstbench.cli.file_patterns import expand_patterns
 from nstbench.cli.other_tools import refuse_other_tools
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     flags, typed, meaning = split_arguments(arguments)
     typed, notes = expand_patterns(typed, sweep=meaning.multirun)
     overrides = overrides_from(typed)
+    refuse_repeated(overrides)
     register_resolvers()
     register_launchers()
     if meaning.multirun and not (meaning.cfg or meaning.info):
@@ -145,7 +147,7 @@ class RunTask:
                     on_begin=lambda _: check_memory(config, prepared),
                 )
         except UserError as error:
-            self.failure = where_typed(error, composed)
+            self.failure = where_typed(error, composed, _overrides())
         except Exception as error:
             self.failure = error
         else:

@@ -13,6 +13,7 @@ from nstbench.cli.composition.compose import with_hydra
 from nstbench.cli.composition.errors import where_typed
 from nstbench.cli.composition.overrides import overrides_from, split_arguments
 from nstbench.cli.composition.program import Program
+from nstbench.cli.composition.repeated import refuse_repeated
 from nstbench.cli.output import report
 from nstbench.config.resolvers import register_resolvers
 from nstbench.errors import UserError
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         hint = "Give every setting one value, and a command for each training."
         raise UserError("-m", "", "there are no sweeps of trainings", hint)
     overrides = overrides_from(_without_encoder(typed), TRAIN.shorthands)
+    refuse_repeated(overrides, sweeps=False)
     register_resolvers()
     failures: list[Exception] = []
 

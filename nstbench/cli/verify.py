@@ -63,9 +63,13 @@ def main(args: argparse.Namespace) -> int:
     if args.curve not in PUBLISHED:
         hint = did_you_mean(args.curve, PUBLISHED, what="curves")
         raise UserError("CURVE", args.curve, "there is no published curve of that name", hint)
+    from nstbench.cli.composition.overrides import overrides_from
+    from nstbench.cli.composition.repeated import refuse_repeated
+
     if not 0 < args.tolerance < 100:
         reason = "it must be a percentage between 0 and 100"
         raise UserError("--tolerance", args.tolerance, reason, "Type --tolerance 5, for example.")
+    refuse_repeated(overrides_from(args.settings), sweeps=False)
     published = PUBLISHED[args.curve]
     typed = [f"experiment={published.experiment}", *_choose_network(args.settings), *args.settings]
     config = _compose(typed)
@@ -124,7 +128,7 @@ def _compose(typed: list[str]) -> Config:
         try:
             found.append(validate(composed))
         except UserError as error:
-            mistakes.append(where_typed(error, composed))
+            mistakes.append(where_typed(error, composed, typed))
 
     register_resolvers()
     with_hydra(task, [], overrides_from(typed))

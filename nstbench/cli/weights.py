@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,13 @@ from nstbench.downloads.verification import verify
 from nstbench.encoders.registry import REGISTRY, Weights, entry
 from nstbench.encoders.weights import copies, find, own_file
 from nstbench.errors import UserError
+
+_WIDTH = 100  # columns
+
+_VERIFY = """\
+Read the files again and compare their hashes with those of the registry; without a NAME, all that are on
+this machine. Exit status: 0 all are as they should be, 1 a file is damaged, or one that was named is
+missing, 2 there are no weights of that name."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -33,12 +41,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     adding.add_argument("name", metavar="NAME")
     adding.add_argument("file", metavar="FILE", type=Path)
-    verifying = actions.add_parser("verify", help="read the files again and compare their hashes")
+    verifying = actions.add_parser(
+        "verify",
+        help="read the files again and compare their hashes",
+        description=_VERIFY,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     verifying.add_argument("names", nargs="*", metavar="NAME")
 
 
 def main(args: argparse.Namespace) -> int:
-    """Run one action and return the exit status: 1 when `verify` found a damaged file, else 0.
+    """Run one action and return the exit status: 1 when `verify` found a damaged or missing file, else 0.
 
     Raises:
         UserError: A name is unknown, a download failed, or a file is not the expected one.
@@ -48,7 +61,7 @@ def main(args: argparse.Namespace) -> int:
     if args.action == "add":
         return _add(args.name, args.file)
     if args.action == "verify":
-        return _verify(args.names or list(REGISTRY))
+        return _verify(args.names)
     return _list()
 
 
@@ -56,30 +69,45 @@ def _list() -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False)
-    for title in ("name", "file", "size", "on this machine", "input", "source", "licence", "derived from"):
-        table.add_column(title, overflow="fold")  # a path must not be cut by an ellipsis
-    for weights in REGISTRY.values():
-        size = f"{weights.bytes / 1e6:.0f} MB" if weights.bytes else "?"
-        where = _where(weights), weights.preprocessing, weights.source
-        table.add_row(weights.name, weights.file, size, *where, weights.licence, weights.derived_from)
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 300  # a file or a pipe has no width: one line per entry, for grep
+        console.width = _WIDTH  # a file or a pipe has no width
+    table = Table(box=None, pad_edge=False)
+    for title in ("name", "size", "on this machine", "input", "licence"):
+        table.add_column(title, overflow="fold")
+    for weights in REGISTRY.values():
+        size = f"{weights.bytes / 1e6:.0f} MB" if weights.bytes else "?"
+        table.add_row(weights.name, size, _state(weights), weights.preprocessing, weights.licence)
     console.print(table)
     console.print()
     for weights in REGISTRY.values():
-        if weights.note:
-            console.print(f"{weights.name}: {weights.note}")
+        # Words of a line are not split: a path or an address can be copied.
+        for line in textwrap.wrap(
+            _about(weights),
+            min(console.width, _WIDTH),
+            subsequent_indent="  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        ):
+            console.print(line, soft_wrap=True)
+        if found := find(weights):
+            console.print(f"  {found}", soft_wrap=True)
     console.print(f"\nFolder: {weights_folder()} (set NSTBENCH_WEIGHTS to use another)", soft_wrap=True)
     return 0
 
 
-def _where(weights: Weights) -> str:
-    if found := find(weights):
-        return str(found)
+def _state(weights: Weights) -> str:
+    if find(weights):
+        return "yes"
     part = weights_folder() / f"{weights.file}.part"
     return f"no ({part.stat().st_size / 1e6:.0f} MB of it)" if part.exists() else "no"
+
+
+def _about(weights: Weights) -> str:
+    """Return where a file of weights comes from, and what differs from what users may expect."""
+    made_of = f", derived from {weights.derived_from}" if weights.derived_from else ""
+    note = f" {weights.note}" if weights.note else ""
+    return f"{weights.name}: {weights.file} from {weights.source}{made_of}.{note}"
 
 
 def _fetch(names: list[str], url: str | None) -> int:
@@ -119,11 +147,13 @@ def _add(name: str, file: Path) -> int:
 
 
 def _verify(names: list[str]) -> int:
+    """Verify the named files, of which none may be missing; without names, those on this machine."""
     entries = [entry(name) for name in names]
-    damaged = 0
-    for weights in entries:
+    damaged = missing = 0
+    for weights in entries or REGISTRY.values():
         paths = copies(weights)
         if not paths:
+            missing += bool(names)
             print(f"{weights.name}: missing")
         for path in paths:
             try:
@@ -134,4 +164,6 @@ def _verify(names: list[str]) -> int:
                 print(f"{weights.name}: damaged, {error}", flush=True)
     if damaged:
         print(f"{damaged} damaged: `nstbench weights fetch NAME` replaces a file in {weights_folder()}.")
-    return 1 if damaged else 0
+    if missing:
+        print(f"{missing} missing: `nstbench weights fetch NAME` fetches a file.")
+    return 1 if damaged or missing else 0

@@ -89,7 +89,7 @@ def _check_node_of_kind(path: str, node: Node, kind: Kind, skip: frozenset[str])
         if key in skip or key in OWN_KEYS:
             continue
         if known is not None and key not in known:
-            offered = [name for name in known if name not in skip] + sorted(skip & TERM_KEYS)
+            offered = [name for name in known if name not in skip] + sorted(skip & (TERM_KEYS | _SUPPLIED))
             hint = did_you_mean(key, offered, what="its settings")
             raise UserError(f"{path}.{key}", value, "there is no such setting", hint)
         _check_type(f"{path}.{key}", value, hints.get(key, Any))

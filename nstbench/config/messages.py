@@ -16,6 +16,7 @@ from nstbench.config.schema import Config
 from nstbench.errors import UserError, as_typed, did_you_mean, nearest
 
 NO_SUCH_SETTING = "there is no such setting"
+NO_SUCH_LAYER = "the encoder has no such layer"
 
 _UNKNOWN = {"extra_forbidden", "unexpected_keyword_argument"}
 # What a value must be, and an example, by the start of the type of pydantic's validation error.

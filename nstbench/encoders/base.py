@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from nstbench.config.messages import NO_SUCH_LAYER
 from nstbench.encoders.normalization import PRIOR, ChannelCounts, activation_scale, count_channels
 from nstbench.encoders.preprocessing import Preprocessing, PreprocessingName
 from nstbench.errors import UserError, did_you_mean
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
         for layer in layers:
             if layer not in self.layers:
                 hint = did_you_mean(layer, self.layers, what="layers")
-                raise UserError(setting, layer, "the encoder has no such layer", hint)
+                raise UserError(setting, layer, NO_SUCH_LAYER, hint)
 
     def smallest_picture(self, layers: Iterable[str]) -> int:
         """Return the shortest edge, in pixels, that leaves at least one position at every layer."""
@@ -119,11 +120,26 @@ class Encoder(nn.Module):
             pictures: Pictures ``(B, 3, H, W)`` in [0, 1]; the published weights used ImageNet photographs.
             prior: Number of pictures that the prior counts for; 0 is the paper's formula.
         """
+        self.scale_activations(self.mean_activations(pictures), len(pictures), prior)
+
+    @torch.no_grad()
+    def mean_activations(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Return the mean activation of each channel over ``pictures``, ``(C,)`` by layer, not scaled."""
         self._scales = {}
         maps = self._maps_as_trained(pictures)
-        means = {layer: f.float().relu().mean(dim=(0, 2, 3)) for layer, f in maps.items()}
+        return {layer: f.float().relu().mean(dim=(0, 2, 3)) for layer, f in maps.items()}
+
+    @torch.no_grad()
+    def scale_activations(self, means: Mapping[str, Tensor], pictures: int, prior: float = PRIOR) -> None:
+        """Scale the channels of every layer as `normalize_activations` does, by known means.
+
+        Args:
+            means: Mean activation of each channel over calibration pictures, by layer.
+            pictures: Number of calibration pictures.
+            prior: Number of pictures that the prior counts for.
+        """
         for layer, owner in self._scale_owners().items():
-            self._scales[layer] = activation_scale(means[owner], len(pictures), prior).view(1, -1, 1, 1)
+            self._scales[layer] = activation_scale(means[owner], pictures, prior).view(1, -1, 1, 1)
             self.channel_counts[layer] = count_channels(means[owner])
 
     def _maps_as_trained(self, pictures: Tensor) -> Features:

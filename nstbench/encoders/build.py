@@ -9,7 +9,8 @@ from typing import Any
 
 from nstbench.config.instantiate import build
 from nstbench.encoders.base import Encoder
-from nstbench.encoders.calibration import calibration_pictures
+from nstbench.encoders.calibration import PICTURES
+from nstbench.encoders.stored_means import calibration_means
 
 
 def build_encoder(node: Mapping[str, Any]) -> Encoder:
@@ -29,5 +30,5 @@ def _build(node: str) -> Encoder:
     normalize = arguments.pop("normalize_activations", False)
     encoder: Encoder = build(arguments)
     if normalize:
-        encoder.normalize_activations(calibration_pictures(size=224))
+        encoder.scale_activations(calibration_means(encoder, arguments), PICTURES)
     return encoder

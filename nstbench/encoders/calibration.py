@@ -18,6 +18,9 @@ PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket", "hubble", "gravel")
 # What is in paintings and not in these photographs: bright and pure colours, hard and soft edges, dots.
 PAINTINGS = ("glass", "mosaic", "pointillism", "woodcut", "watercolour", "gold")
 
+PICTURES = len(PHOTOGRAPHS) + len(PAINTINGS)
+"""Number of calibration pictures."""
+
 
 def calibration_photographs(size: int) -> Tensor:
     """Return the calibration photographs ``(6, 3, size, size)``, cropped to their middle square."""

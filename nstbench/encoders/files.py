@@ -11,7 +11,7 @@ from nstbench.encoders.preprocessing import PreprocessingName
 from nstbench.encoders.registry import REGISTRY
 from nstbench.encoders.state_dict import check_finite
 from nstbench.encoders.weights import locate, own_file
-from nstbench.errors import UserError
+from nstbench.errors import UserError, nearest
 
 
 def own_or_registered(weights: str, download: bool) -> Path:
@@ -23,7 +23,9 @@ def own_or_registered(weights: str, download: bool) -> Path:
     if weights in REGISTRY:
         return locate(weights, download=download)
     missing = "there is neither a registered name nor a file of that name"
-    hint = f"Registered: {', '.join(REGISTRY)}. `encoder=procedural` runs without them."
+    near = nearest(weights, REGISTRY)
+    known = f"Did you mean {' or '.join(near)}?" if near else f"Registered: {', '.join(REGISTRY)}."
+    hint = f"{known} `encoder=procedural` runs without them."
     return own_file(weights, missing, hint)
 
 

@@ -65,6 +65,15 @@ def vgg_layers(
     return layers
 
 
+def layer_names(shape: str) -> frozenset[str]:
+    """Return the names of the layers of a VGG, which is not built; none if there is no such shape."""
+    blocks = list(enumerate(CONVOLUTIONS.get(shape, ()), start=1))
+    inside = {
+        f"{kind}{b}_{i}" for b, count in blocks for i in range(1, count + 1) for kind in ("conv", "relu")
+    }
+    return frozenset(inside | {f"pool{b}" for b, _ in blocks})
+
+
 class VGG(ChainEncoder):
     """A VGG with trained weights.
 

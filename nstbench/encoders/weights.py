@@ -14,6 +14,7 @@ from nstbench.downloads.folders import folders_of_weights, weights_folder
 from nstbench.downloads.verification import hash_file, recorded_hash, verify
 from nstbench.encoders.registry import REGISTRY, Weights, entry
 from nstbench.errors import UserError
+from nstbench.runtime.similar_paths import did_you_mean_path
 
 
 def copies(weights: Weights) -> list[Path]:
@@ -41,7 +42,7 @@ def own_file(path: str | Path, missing: str, hint: str, *, setting: str = "encod
     Args:
         path: As typed.
         missing: Reason to give where there is no such file.
-        hint: What to type instead.
+        hint: What to type instead, unless a file of a similar name exists.
         setting: Setting to name in messages.
 
     Raises:
@@ -51,7 +52,7 @@ def own_file(path: str | Path, missing: str, hint: str, *, setting: str = "encod
     try:
         mode = own.stat().st_mode
     except (OSError, ValueError) as error:  # also names that are too long, or hold a NUL
-        raise UserError(setting, str(path), missing, hint) from error
+        raise UserError(setting, str(path), missing, did_you_mean_path(path) or hint) from error
     if stat.S_ISDIR(mode):
         raise UserError(setting, str(path), "this is a folder", "Give the file of weights itself.")
     if not stat.S_ISREG(mode):

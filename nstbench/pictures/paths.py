@@ -6,7 +6,8 @@ import os
 import re
 from pathlib import Path
 
-from nstbench.errors import UserError, nearest
+from nstbench.errors import UserError
+from nstbench.runtime.similar_paths import did_you_mean_path
 
 NO_SUCH_FILE = "there is no such file"
 
@@ -73,9 +74,8 @@ def existing_file(path: str | Path, setting: str) -> Path:
 def _nearest_file(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
-        return f"The folder {folder} does not exist either."
-    near = nearest(path.name, (entry.name for entry in folder.iterdir() if entry.is_file()))
-    return f"Did you mean {' or '.join(str(folder / name) for name in near)}?" if near else ""
+        return did_you_mean_path(path) or f"The folder {folder} does not exist either."
+    return did_you_mean_path(path)
 
 
 def _suggest_file(folder: Path) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from nstbench.callbacks.checkpoint import Checkpoint, Saved, latest_checkpoint
 from nstbench.callbacks.curves import Curves, scalars_of
 from nstbench.callbacks.diagnostics import Diagnostics
-from nstbench.callbacks.progress import ProgressBar, show_starts
+from nstbench.callbacks.progress import ProgressBar, show_continued, show_starts
 from nstbench.callbacks.snapshots import Snapshots, write_animation
 from nstbench.callbacks.stall import StallWatch
 from nstbench.config.schema import Config, Node
@@ -203,6 +203,8 @@ class Run:
         self._callbacks = [self._curves, *self._own_callbacks(record.fingerprint), *callbacks]
         if self.config.record.progress:
             total = sum(stage.steps for stage in stages)
+            if saved is not None:
+                show_continued(self.name, saved.step, total)
             bar = ProgressBar(self.name, total, saved.step if saved else 0)
             self._callbacks.insert(0, self._while_optimizing.enter_context(bar))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # these load torch
 
 Criteria = float | tuple[float, ...]
 """Value or values of the criterion; NaN if there is none."""
-NameSetting = Callable[[UserError, DictConfig], UserError]
-"""Function from an error to one that names the setting as it is typed."""
+NameSetting = Callable[[UserError, DictConfig, Sequence[str]], UserError]
+"""Function from an error, and the configuration and overrides of a run, to one that names what is typed."""
 
 
 class SweepJob:
@@ -150,7 +150,7 @@ class SweepJob:
             folder = str(error.folder)
             text = f"{error.error} (when it last ran; retry_failed=true runs it again)"
         elif isinstance(error, UserError):
-            text = str(self.name_setting(error, self.composed))
+            text = str(self.name_setting(error, self.composed, self.entry.overrides))
         elif isinstance(error, StorageError):
             text = str(error)
         else:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
+import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +21,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
 
 from nstbench.errors import StorageError, UserError
-from nstbench.runtime.files import append_text
+from nstbench.runtime.files import append_text, read_regular
 from nstbench.runtime.interruption import stop_on_first_interrupt, stop_requested
 from nstbench.sweeps.view import View
 from nstbench.tracking.ledger import ENDED, Entry, Ledger, State
@@ -84,6 +87,8 @@ class Sweep:
             except StorageError:
                 ledger.close()
                 raise
+            if begun := _already_there(folder.parent):
+                print(begun, file=sys.stderr, flush=True)
             if self.notes:
                 total = _total(config, len(batch))
                 runs = f"{total} run{'s' * (total != 1)}: " if total else ""
@@ -164,6 +169,19 @@ class _FollowedLauncher(Launcher):
 def _record_command(folder: Path, command: str) -> None:
     now = datetime.now(UTC).isoformat(timespec="seconds")
     append_text(folder / "commands.txt", f"{now}\t{command}\n")
+
+
+def _already_there(study: Path) -> str:
+    """Return a line about the runs that are in a study's folder before a sweep; "" if there are none."""
+    states: Counter[str] = Counter()
+    for file in study.glob("*/run.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):  # a damaged record is told when it is used
+            states[json.loads(read_regular(file))["state"]] += 1
+    names = {"completed": "done", "running": "not finished", "failed": "failed"}
+    parts = [f"{states[state]} {name}" for state, name in names.items() if states[state]]
+    if not parts:
+        return ""
+    return f"continues {study}, which has runs: {', '.join(parts)}. What is done is not computed again"
 
 
 def _total(config: Any, batch: int) -> int | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import last_of_each
 
 from nstbench.cli import main
 from nstbench.config.schema import Config
@@ -47,7 +48,7 @@ def test_steps_that_are_too_short_are_told_once(optimized: Any) -> None:
 def test_a_command_shows_what_was_told(capsys: pytest.CaptureFixture[str], pair: dict[str, str]) -> None:
     pictures = (f"content={pair['photo']}", f"style={pair['painting']}")
     slow = ("optimizer=adam", "optimizer.lr=1e-9", "canvas=pixels", "canvas.start=noise")
-    assert main(["run", *SETTINGS, *QUIET, *pictures, *slow]) == 0
+    assert main(["run", *last_of_each(*SETTINGS, *QUIET, *pictures, *slow)]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning")]
     assert "the run stalls at evaluation 50" in line
 

@@ -102,7 +102,8 @@ def test_an_output_folder_that_is_a_file() -> None:
 
 def test_weights_that_are_there_and_damaged_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert about("weights").state == "note"
-    assert "nstbench weights fetch" in about("weights").fix
+    assert "nstbench weights fetch vgg16_hed efficientnet_lite0" in about("weights").fix
+    assert "nstbench weights fetch vgg19" in about("weights").fix
     assert (about("lpips").state, about("lpips").fix) == (
         "note",
         "nstbench weights fetch alexnet downloads its network.",
@@ -128,6 +129,14 @@ def test_who_judges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "weights" / weights.file).touch()
     monkeypatch.setitem(REGISTRY, weights.name, replace(weights, sha256=hashlib.sha256(b"").hexdigest()))
     assert about("judge").state == "ok"
+
+
+def test_a_folder_of_weights_that_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    monkeypatch.setenv("NSTBENCH_WEIGHTS", str(tmp_path / "mine.pth"))
+    found = about("weights")
+    assert (found.state, found.fix.startswith("Set it to a folder")) == ("wrong", True)
+    assert found.text == f"NSTBENCH_WEIGHTS={tmp_path / 'mine.pth'}: it must be a folder, and this is a file"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import with_tiny
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
@@ -144,7 +144,7 @@ def test_a_sweep_over_a_folder(pair: dict[str, str], capfd: pytest.CaptureFixtur
     for i, name in enumerate(("a,b.png", "c=d [e].png", "f's.png")):
         Image.open(pair["painting"]).rotate(90 * i).save(f"my paintings/{name}")
     swept = [f"content={pair['photo']}", "style=glob(my paintings/*)", "seed=0,1"]
-    assert main(["run", *TINY, "-m", *swept, "hydra/launcher=batched"]) == 0
+    assert main(["run", *with_tiny("-m", *swept, "hydra/launcher=batched")]) == 0
     out = capfd.readouterr().out
     assert out.startswith("6 runs: style has 3 values from my paintings/*\n")
     assert "6 runs: 6 completed, 0 failed" in out

@@ -254,6 +254,7 @@ def test_add_and_verify(server: Server, tmp_path: Path, capsys: pytest.CaptureFi
     sha256 = hashlib.sha256(jpeg(9)).hexdigest()
     assert f"paper:face: ok, {os.environ['NSTBENCH_PICTURES']}/face.jpg (40×30, sha256 {sha256})" in out
     assert "paper:sea: missing" in out
+    assert images("verify", "sea") == 1  # it was asked for, and is not verified
     (Path(os.environ["NSTBENCH_PICTURES"]) / "face.jpg").write_bytes(jpeg(9)[:-200])
     assert images("verify", "face") == 1
     assert "paper:face: damaged, images=paper:face: " in capsys.readouterr().out

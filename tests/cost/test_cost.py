@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import with_tiny
 
 from nstbench.cli import main
 from nstbench.config.instantiate import build
@@ -252,7 +252,7 @@ def test_small_runs_are_not_tried(compose_config: Compose, monkeypatch: pytest.M
 
 
 def test_dry_run_tells_and_writes_nothing(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["run", *TINY, "--dry-run", "size=128"]) == 0
+    assert main(["run", *with_tiny("--dry-run", "size=128")]) == 0
     out = capfd.readouterr().out
     assert "│ 128  │ 128×128 │ 4     │ tf32      │" in out
     assert "Nothing was written." in out
@@ -263,14 +263,14 @@ def test_dry_run_tells_and_writes_nothing(capfd: pytest.CaptureFixture[str], tmp
 def test_dry_run_of_a_sweep_tries_each_kind_of_run_once(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    typed = [*TINY, "-m", "seed=0,1,2", "weights.style=1,10", "loss/style=gram,moments", "--dry-run"]
+    typed = [*with_tiny("-m", "seed=0,1,2", "weights.style=1,10", "loss/style=gram,moments", "--dry-run")]
     assert main(["run", *typed, "hydra/launcher=pool"]) == 0
     out = capfd.readouterr().out
     assert out.count("│ 6    │") == 2
     assert "loss/style=gram" in out
     assert "loss/style=moments" in out
     assert "12 runs, one after the other: about" in out
-    assert main(["run", *TINY, "-m", "seed=0,1,2", "--dry-run"]) == 0
+    assert main(["run", *with_tiny("-m", "seed=0,1,2", "--dry-run")]) == 0
     assert "3 runs, one after the other" in capfd.readouterr().out
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
@@ -280,7 +280,7 @@ def test_dry_run_refuses_what_does_not_fit(
 ) -> None:
     monkeypatch.setattr(cost_module, "free_memory", lambda device: 1_000_000)
     monkeypatch.setattr(cost_module, "held_memory", lambda device: 0)
-    assert main(["run", *TINY, "--dry-run"]) == 2
+    assert main(["run", *with_tiny("--dry-run")]) == 2
     said = capfd.readouterr()
     assert "of the 1 MB that are free" in said.out
     assert said.err.startswith("nstbench: size=48: it would take about ")
@@ -288,7 +288,7 @@ def test_dry_run_refuses_what_does_not_fit(
 
 
 def test_a_dry_run_that_diverges_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", *TINY, "--dry-run", "optimizer=adam", "optimizer.lr=1e30"]) == 1
+    assert main(["run", *with_tiny("--dry-run", "optimizer=adam", "optimizer.lr=1e30")]) == 1
     said = capfd.readouterr().err
     assert said.startswith("nstbench: the dry run failed: the objective became")
     assert said.endswith("Try a smaller optimizer.lr, or smaller weights.\n")
@@ -310,7 +310,7 @@ def test_a_dry_run_that_diverges_says_so(capfd: pytest.CaptureFixture[str]) -> N
     ],
 )
 def test_mistakes(typed: list[str], said: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", *TINY, *typed]) == 2
+    assert main(["run", *with_tiny(*typed)]) == 2
     assert capfd.readouterr().err.startswith(said)
 
 

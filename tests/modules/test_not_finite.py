@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
-from conftest import TINY
+from conftest import with_tiny
 
 from nstbench.cli import main
 from nstbench.config.schema import Config
@@ -86,7 +86,7 @@ def test_the_command_line_says_it_in_one_line_without_a_smaller_learning_rate(
     scale: Scale, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     scale("conv1_1", float("nan"))
-    assert main(["run", *TINY, f"content={pair['photo']}", f"style={pair['painting']}"]) == 1
+    assert main(["run", *with_tiny(f"content={pair['photo']}", f"style={pair['painting']}")]) == 1
     err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert (

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from conftest import TINY
+from conftest import with_tiny
 from PIL import Image
 
 from nstbench.callbacks.checkpoint import read_checkpoint
@@ -150,7 +150,7 @@ def test_what_cannot_be_computed_in_blocks_is_said_before_the_run(
     typed: tuple[str, ...], said: str, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
     inputs = [f"content={pair['photo']}", f"style={pair['painting']}"]
-    assert main(["run", *TINY, *inputs, *typed]) == 2
+    assert main(["run", *with_tiny(*inputs, *typed)]) == 2
     err = capfd.readouterr().err
     assert err.count("\n") == 1, err
     assert re.search(said, err), err

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from conftest import TINY
+from conftest import with_tiny
 from small_disk import SmallDisk, small_disk
 
 import nstbench.runs.recording as recording_module
@@ -46,7 +46,7 @@ def typed(pair: dict[str, str], output: Path, *more: str) -> list[str]:
     sweep = [m for m in more if m == "-m"]
     rest = [m for m in more if m != "-m"]
     pictures = (f"content={pair['photo']}", f"style={pair['painting']}", f"output={output}")
-    return ["run", *sweep, *TINY, *SETTINGS, *pictures, *rest]
+    return ["run", *sweep, *with_tiny(*SETTINGS, *pictures, *rest)]
 
 
 def pictures(output: Path) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import last_of_each
 
 from nstbench.tracking.record import RunRecord
 
@@ -40,7 +41,7 @@ def start(output: Path, pair: dict[str, str], *extra: str) -> subprocess.Popen[s
         f"style={pair['painting']}",
     ]
     return subprocess.Popen(
-        [*command, *SETTINGS, f"output={output}", *extra],
+        [*command, *last_of_each(*SETTINGS, f"output={output}", *extra)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

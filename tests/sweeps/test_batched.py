@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY
+from conftest import with_tiny
 from misbehaviour import misbehaving
 
 from nstbench.callbacks.checkpoint import read_checkpoint
@@ -56,8 +56,8 @@ def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def sweep(study: str, pair: dict[str, str], *arguments: str, status: int = 0) -> Path:
-    given = ["run", "-m", *TINY, f"content={pair['photo']}", f"style={pair['painting']}", f"study={study}"]
-    assert main([*given, *arguments]) == status
+    inputs = [f"content={pair['photo']}", f"style={pair['painting']}", f"study={study}"]
+    assert main(["run", "-m", *with_tiny(*inputs, *arguments)]) == status
     return Path("outputs") / study
 
 
@@ -281,7 +281,9 @@ class TestFailures:
         self, size: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
     ) -> None:
         assert (
-            main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=batched", f"hydra.launcher.size={size}"])
+            main(
+                ["run", "-m", *with_tiny("seed=0,1", "hydra/launcher=batched", f"hydra.launcher.size={size}")]
+            )
             == 2
         )
         (line,) = capfd.readouterr().err.strip().splitlines()
@@ -416,7 +418,7 @@ class TestInterruptions:
     def test_killed_for_good_the_same_command_finishes_it(self, pair: dict[str, str], tmp_path: Path) -> None:
         settings = [*self.SETTINGS, *self.MORE, "steps=300", f"content={pair['photo']}", *TOGETHER]
         settings += [f"style={pair['painting']}", f"output={tmp_path}", "study=killed"]
-        command = [sys.executable, "-m", "nstbench", "run", "-m", *TINY, *settings]
+        command = [sys.executable, "-m", "nstbench", "run", "-m", *with_tiny(*settings)]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         study, deadline = tmp_path / "killed", time.monotonic() + 60
@@ -429,7 +431,7 @@ class TestInterruptions:
         assert process.returncode == -signal.SIGKILL, "it ended before it could be killed"
         assert {record_of(f).state for f in runs(study)} == {"running"}
         before = [len(totals(f)) for f in runs(study)]
-        assert main(["run", "-m", *TINY, *settings]) == 0
+        assert main(["run", "-m", *with_tiny(*settings)]) == 0
         assert len(runs(study)) == 3
         for folder, rows in zip(runs(study), before, strict=True):
             record = json.loads((folder / "run.json").read_text())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from conftest import TINY
+from conftest import with_tiny
 
 from nstbench.cli import main
 from nstbench.config.files import groups
@@ -45,7 +45,7 @@ def sweep(pair: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Sweep:
 
         monkeypatch.setattr(ImageOptimization, "training_step", poisoning)
         inputs = [f"content={pair['photo']}", f"style={pair['painting']}", f"study={study}"]
-        status = main(["run", "-m", *TINY, *inputs, *SETTINGS, *settings])
+        status = main(["run", "-m", *with_tiny(*inputs, *SETTINGS, *settings)])
         assert status == (poisoned is not None)
         assert sizes == ([3, 3, 2, 2] if poisoned is not None else [3, 3, 3, 3])
         return {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from conftest import TINY, with_tiny
 
 from nstbench.cli import main
 from nstbench.errors import UserError
@@ -132,7 +132,7 @@ def test_settings_that_cannot_be_used_are_refused_with_an_example(given: dict[st
 def test_a_mistake_in_the_launchers_settings_is_one_line_and_status_2(
     capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    sweep = ["run", "-m", *TINY, "seed=0,1", "hydra/launcher=pool"]
+    sweep = ["run", "-m", *with_tiny("seed=0,1", "hydra/launcher=pool")]
     assert main([*sweep, "hydra.launcher.workers=none"]) == 2
     assert main([*sweep, "hydra.launcher.wrokers=2"]) == 2
     first, second = capfd.readouterr().err.strip().splitlines()

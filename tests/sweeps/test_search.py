@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from commands import CommandServer
-from conftest import TINY
+from conftest import TINY, last_of_each
 from hydra import compose, initialize_config_dir
 
 from nstbench.cli import main
@@ -33,7 +33,8 @@ WEIGHTS = "weights.style=tag(log, interval(1, 100))"
 
 
 def search(*typed: str, trials: int = 4) -> int:
-    return main(["run", "-m", "hydra/sweeper=optuna", f"hydra.sweeper.n_trials={trials}", *JUDGED, *typed])
+    settings = last_of_each(*JUDGED, f"hydra.sweeper.n_trials={trials}", *typed)
+    return main(["run", "-m", "hydra/sweeper=optuna", *settings])
 
 
 def records(study: str = "first") -> dict[str, RunRecord]:

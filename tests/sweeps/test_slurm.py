@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import with_tiny
 from misbehaviour import misbehaving
 from test_surviving import BADLY, WELL, how, pictures, records, start, sweep, wait_until
 
@@ -324,7 +324,7 @@ def test_a_setting_that_cannot_be_used_is_told_in_one_line(
 ) -> None:
     pytest.importorskip("submitit")
     fake("sbatch")
-    assert main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=slurm", f"hydra.launcher.{typed}"]) == 2
+    assert main(["run", "-m", *with_tiny("seed=0,1", "hydra/launcher=slurm", f"hydra.launcher.{typed}")]) == 2
     err = capfd.readouterr().err
     assert err.startswith(f"nstbench: {told}")
     assert err.count("\n") == 1
@@ -383,7 +383,7 @@ def test_without_slurm_it_says_what_to_do(
     else:
         monkeypatch.setattr("nstbench.sweeps.launchers.slurm.find_spec", lambda name: None)
         told = 'hydra-submitit-launcher is not installed. Type pip install "nstbench[slurm]".'
-    assert main(["run", "-m", *TINY, "seed=0,1", "hydra/launcher=slurm"]) == 2
+    assert main(["run", "-m", *with_tiny("seed=0,1", "hydra/launcher=slurm")]) == 2
     err = capfd.readouterr().err
     assert err.startswith(f"nstbench: hydra/launcher=slurm: {told}")
     assert err.count("\n") == 1

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from commands import Command, CommandServer
-from conftest import TINY
+from conftest import with_tiny
 from misbehaviour import misbehaving
 
 from nstbench.cli import main
@@ -26,7 +26,7 @@ from nstbench.tracking.lock import STALE
 from nstbench.tracking.record import RunRecord
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-m", "nstbench", "run", "-m", *TINY]
+COMMAND = [sys.executable, "-m", "nstbench", "run", "-m"]
 WELL = [f"w{i}" for i in range(4)]
 BADLY = ["raise", "abort", "memory", "hang"]
 
@@ -38,7 +38,7 @@ def environment() -> dict[str, str]:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *arguments],
+        [*COMMAND, *with_tiny(*arguments)],
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -56,7 +56,7 @@ def sweep(*arguments: str, status: int = 0) -> str:
 
 def begin(commands: CommandServer, *arguments: str) -> Command:
     """Start a sweep that finds `misbehaviour`."""
-    return commands.start("run", "-m", *TINY, *arguments, environment=environment())
+    return commands.start("run", "-m", *with_tiny(*arguments), environment=environment())
 
 
 def records(study: Path) -> dict[str, RunRecord]:
@@ -130,7 +130,7 @@ def test_what_failed_is_tried_again_only_when_asked(
     commands: CommandServer,
 ) -> None:
     arguments = [
-        *("run", "-m", *TINY, *misbehaving(tmp_path / "own")),
+        *("run", "-m", *with_tiny(*misbehaving(tmp_path / "own"))),
         *(f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=again", "steps=20"),
         *("loss.regularizer.misbehave.how=raise,well", f"hydra/launcher={launcher}"),
     ]
@@ -285,7 +285,7 @@ def test_two_processes_share_a_sweep(tmp_path: Path, pair: dict[str, str], comma
 def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
     tmp_path: Path, pair: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    sweep = ["run", "-m", *TINY, f"content={pair['photo']}", f"style={pair['painting']}", "output=out"]
+    sweep = ["run", "-m", *with_tiny(f"content={pair['photo']}", f"style={pair['painting']}", "output=out")]
     sweep += ["study=lost", "canvas.start=noise", "seed=0,1"]
     assert main(sweep) == 0
     (one, two) = sorted((tmp_path / "out" / "lost").glob("*/run.json"))
@@ -317,7 +317,7 @@ def test_what_a_lost_node_held_is_taken_over_when_its_heart_has_stopped(
 def test_a_sweep_that_cannot_be_is_refused_in_one_line(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, typed: str, said: str
 ) -> None:
-    assert main(["run", "-m", *TINY, typed]) == 2
+    assert main(["run", "-m", *with_tiny(typed)]) == 2
     err = capfd.readouterr().err
     assert err.startswith(f"nstbench: {said}")
     assert err.count("\n") == 1
@@ -326,7 +326,7 @@ def test_a_sweep_that_cannot_be_is_refused_in_one_line(
 
 def test_the_ledger_leaves_nothing_behind(tmp_path: Path, pair: dict[str, str]) -> None:
     inputs = [f"content={pair['photo']}", f"style={pair['painting']}", "output=out", "study=clean"]
-    assert main(["run", "-m", *TINY, *inputs, "seed=0,1"]) == 0
+    assert main(["run", "-m", *with_tiny(*inputs, "seed=0,1")]) == 0
     inside = {p.name for p in (tmp_path / "out" / "clean" / ".sweep").iterdir()}
     assert inside == {"commands.txt", "multirun.yaml"}
     (line,) = (tmp_path / "out" / "clean" / ".sweep" / "commands.txt").read_text().splitlines()

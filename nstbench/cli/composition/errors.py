@@ -11,6 +11,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from yaml import MarkedYAMLError
 
+from nstbench.cli.composition.chosen_files import explain_choice
 from nstbench.cli.composition.program import RUN, Program
 from nstbench.cli.other_tools import find_equivalent
 from nstbench.config.files import options_with
@@ -191,12 +192,19 @@ def _causes(error: BaseException | None) -> Iterable[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def where_typed(error: UserError, composed: DictConfig) -> UserError:
+def where_typed(error: UserError, composed: DictConfig, overrides: Sequence[str] = ()) -> UserError:
     """Return ``error`` with the setting to type, if the setting that it names is a reference.
 
-    ``loss.style.gram.layers`` is ``${layers.style}``, so the user has to change ``layers.style``.
+    ``loss.style.gram.layers`` is ``${layers.style}``, so the user has to change ``layers.style``. A setting
+    that a recipe names and the user did not type is explained by the recipe.
+
+    Args:
+        error: Error about the composed configuration.
+        composed: Composed configuration.
+        overrides: Overrides that were typed.
     """
     of_run = "pictures" in composed and error.reason == NO_SUCH_SETTING
     equivalent = find_equivalent(error.setting) if of_run else None
     hint = f"Type {equivalent.typed}." if equivalent and equivalent.typed else error.hint
-    return UserError(follow_references(composed, error.setting), error.value, error.reason, hint)
+    named = UserError(follow_references(composed, error.setting), error.value, error.reason, hint)
+    return explain_choice(named, composed, overrides) or named

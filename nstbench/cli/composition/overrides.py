@@ -16,6 +16,7 @@ from hydra.errors import HydraException
 from nstbench.cli.values import convert, file_exists, quote
 from nstbench.config.files import groups
 from nstbench.errors import UserError, did_you_mean
+from nstbench.runtime.similar_paths import did_you_mean_path
 
 # Short names of settings.
 SHORTHANDS = {"content": "pictures.content", "style": "pictures.style"}
@@ -70,7 +71,8 @@ def split_arguments(
         raise UserError(unknown[0], "", "there is no such flag", hint)
     if parsed.config_dir and not Path(parsed.config_dir).is_dir():
         hint = "Give a folder like conf/, with folders such as experiment/ in it."
-        raise UserError("--config-dir", parsed.config_dir, "there is no such folder", hint)
+        near = did_you_mean_path(parsed.config_dir, folder=True)
+        raise UserError("--config-dir", parsed.config_dir, "there is no such folder", near or hint)
     overrides: list[str] = parsed.overrides
     flags, rest = [], list(overrides)
     for argument in arguments:

@@ -32,6 +32,7 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
     once = [flag for flag in flags if flag not in {"-m", "--multirun"}]
     mistakes: list[UserError] = []
     good = False
+    typed: list[str] = []
     elsewhere = "hydra/launcher=slurm" in overrides
 
     def check(composed: DictConfig) -> None:
@@ -47,11 +48,11 @@ def check_sweep(flags: Sequence[str], overrides: Sequence[str]) -> None:
         except UserError as mistake:
             if elsewhere and mistake.setting.startswith("trainer."):
                 good = True  # the machine that computes may have the device, and checks it again
-            mistakes.append(where_typed(mistake, composed))
+            mistakes.append(where_typed(mistake, composed, typed))
 
-    for variant, of_option in _variants(flags, overrides):
+    for typed, of_option in _variants(flags, overrides):
         if of_option or not good:
-            with_hydra(check, once, [*variant, "hydra.mode=RUN"])  # an experiment may set MULTIRUN
+            with_hydra(check, once, [*typed, "hydra.mode=RUN"])  # an experiment may set MULTIRUN
     if not good:
         raise mistakes[0]
 
@@ -66,7 +67,7 @@ def check_experiment(flags: Sequence[str], overrides: Sequence[str]) -> None:
         return
     jobs = jobs_of(flags, overrides)
     mistakes: list[UserError] = []
-    for _, composed in jobs if jobs and len(jobs) > 1 else ():  # a single run reports its mistakes itself
+    for own, composed in jobs if jobs and len(jobs) > 1 else ():  # a single run reports its mistakes itself
         try:
             config = validate(composed)
             from nstbench.runs.preparation import prepare  # loads torch
@@ -74,7 +75,7 @@ def check_experiment(flags: Sequence[str], overrides: Sequence[str]) -> None:
             prepare(config)
             return
         except UserError as mistake:
-            mistakes.append(where_typed(mistake, composed))
+            mistakes.append(where_typed(mistake, composed, own))
     if mistakes:
         raise mistakes[0]
 

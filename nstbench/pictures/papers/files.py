@@ -16,6 +16,7 @@ from nstbench.downloads.verification import verify
 from nstbench.errors import UserError, did_you_mean
 from nstbench.pictures.papers.picture import CONDITIONS, PaperPicture
 from nstbench.pictures.papers.registry import COLLECTIONS, PAPERS
+from nstbench.runtime.similar_paths import did_you_mean_path
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 
@@ -173,7 +174,7 @@ def add_picture(picture: PaperPicture, source: Path) -> Path:
         UserError: If there is no such file, it is no picture, it has another hash, or it cannot be written.
     """
     if not source.is_file():
-        raise UserError("FILE", source, "there is no such file")
+        raise UserError("FILE", source, "there is no such file", did_you_mean_path(source))
     if not picture.withheld():
         return store(picture, source, pictures_folder(), setting="images")
     wanted = _as_supplied(picture, source)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY
+from conftest import with_tiny
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.types import RunMode
 from omegaconf import OmegaConf
@@ -48,12 +48,12 @@ def compositions(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[tuple[str,
 
 
 def test_a_run_is_composed_once(compositions: Counter[tuple[str, ...]]) -> None:
-    assert main(["run", *TINY, "steps=1"]) == 0
+    assert main(["run", *with_tiny("steps=1")]) == 0
     assert [*compositions.values()] == [1]
 
 
 def test_hydra_settings_are_checked_on_what_was_composed(compositions: Counter[tuple[str, ...]]) -> None:
-    assert main(["run", *TINY, "weights.style=-1", "hydra.verbose=false"]) == 2
+    assert main(["run", *with_tiny("weights.style=-1", "hydra.verbose=false")]) == 2
     assert [*compositions.values()] == [1]
 
 
@@ -61,7 +61,7 @@ def test_hydra_settings_are_checked_on_what_was_composed(compositions: Counter[t
 def test_runs_of_a_sweep_are_composed_once(
     launcher: list[str], compositions: Counter[tuple[str, ...]]
 ) -> None:
-    assert main(["run", "-m", *TINY, "steps=1", "seed=1,2,3", *launcher]) == 0
+    assert main(["run", "-m", *with_tiny("steps=1", "seed=1,2,3", *launcher)]) == 0
     # All of them, the sweep, and the one run that is checked before.
     assert len(compositions) == 5
     assert set(compositions.values()) == {1}
