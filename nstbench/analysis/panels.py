@@ -182,6 +182,7 @@ def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Seq
     """Draw the figures of a paper whose studies exist, each as ``<figure>.jpg``.
 
     A figure's study is ``<outputs>/<paper>_<figure>``, or ``<outputs>/<paper>`` if the figure is named so.
+    With ``--network NAME``, the study's name and the file's end in ``_NAME``.
 
     Args:
         figures: Functions that draw the figures, by name.
@@ -196,17 +197,21 @@ def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Seq
     parser.add_argument(
         "folder", type=Path, nargs="?", default=folder, help="output folder; the script's folder by default"
     )
+    parser.add_argument(
+        "--network", default="", help="draw the studies that end in _NETWORK: <figure>_NETWORK.jpg"
+    )
     typed = parser.parse_args(arguments)
+    ending = f"_{typed.network}" if typed.network else ""
     drawn = 0
     for name, figure in figures.items():
-        study = typed.outputs / (f"{paper}_{name}" if name != paper else paper)
+        study = typed.outputs / ((f"{paper}_{name}" if name != paper else paper) + ending)
         if not study.is_dir():
             continue
         try:
             panels = read_panels(study)
         except UserError as error:
             parser.error(str(error))
-        file = typed.folder / f"{name}.jpg"
+        file = typed.folder / f"{name}{ending}.jpg"
         encoded = io.BytesIO()
         comment = provenance(panels).encode()
         figure(panels).save(encoded, format="JPEG", quality=88, optimize=True, comment=comment)
@@ -214,4 +219,5 @@ def main(figures: Mapping[str, Figure], paper: str, folder: Path, arguments: Seq
         print(file)
         drawn += 1
     if not drawn:
-        parser.error(f"no study of {paper} is in {typed.outputs}: nstbench run experiment={paper}/…")
+        named = f" that ends in {ending}" if ending else ""
+        parser.error(f"no study of {paper}{named} is in {typed.outputs}: nstbench run experiment={paper}/…")

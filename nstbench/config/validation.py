@@ -87,6 +87,11 @@ def _resolve(composed: DictConfig | Mapping[str, Any], schema: Any) -> Mapping[A
     try:
         plain = OmegaConf.to_container(composed, resolve=True)
     except OmegaConfBaseException as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, UserError):  # of a function, such as ${judge_with:…}
+                raise cause from None
+            cause = cause.__cause__ or cause.__context__
         key = re.sub(r"\[(\d+)\]", r".\1", str(getattr(error, "full_key", None) or "configuration"))
         key, reason = follow_references(composed, key), str(error).splitlines()[0]
         hint = "A reference is written ${size}, and names a setting that exists."
