@@ -140,6 +140,24 @@ def test_a_script_without_its_study_says_what_to_run(
     assert "nstbench run experiment=gatys2016/" in capsys.readouterr().err
 
 
+def test_a_figure_by_another_network_has_a_file_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for panel in ("conv2_2", "conv4_2"):
+        run(
+            composed(
+                "experiment=gatys2016/fig5",
+                f"panel={panel}",
+                "study=gatys2016_fig5_mine",
+                f"output={tmp_path}",
+            )
+        )
+    script = ROOT / "experiments" / "gatys2016" / "figures.py"
+    monkeypatch.setattr(sys, "argv", [str(script), str(tmp_path), str(tmp_path), "--network", "mine"])
+    runpy.run_path(str(script), run_name="__main__")
+    assert [path.name for path in tmp_path.glob("*.jpg")] == ["fig5_mine.jpg"]
+
+
 def test_a_folder_without_panels_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished panel"):
         read_panels(tmp_path / "nothing")

@@ -84,6 +84,10 @@ def make_member(
         reason = "its parameters do not have the number of pictures as their first dimension"
         hint = "Type optimizer=lbfgs_torch, which does not need it."
         raise UserError("canvas.parametrization", config.canvas.parametrization["_target_"], reason, hint)
+    if canvas.bounds is not None and isinstance(optimizer, torch.optim.LBFGS):
+        reason = "PyTorch's own L-BFGS knows no bounds, and pixels moved back within them would mislead it"
+        hint = "Type optimizer=lbfgs, or canvas.parametrization.bounded=false."
+        raise UserError("canvas.parametrization.bounded", True, reason, hint)
     return Member(name, canvas, prepared.terms, encoding, progress, config.blockwise.tile)
 
 

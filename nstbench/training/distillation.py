@@ -58,7 +58,7 @@ class FeatureMatching(nn.Module):
         for layer in LAYERS:
             T = expected[layer].float()
             left = (self.heads[layer](maps[layer]).float() - T).square().mean()
-            values[f"unexplained/{layer}"] = left / T.var((0, 2, 3)).mean().clamp(min=1e-12)
+            values[f"unexplained/{layer}"] = left / T.var((0, 2, 3), correction=0).mean().clamp(min=1e-12)
         loss = torch.stack(list(values.values())).mean()
         return {"features": loss, **{name: value.detach() for name, value in values.items()}}
 

@@ -42,5 +42,15 @@ def test_black_to_white_is_a_distance() -> None:
         Pixels(range=0)
 
 
+def test_a_picture_painted_outside_the_bounds_is_moved_within() -> None:
+    canvas = Pixels(range=255.0, bounded=True)
+    canvas.paint(torch.tensor([-0.5, 0.5, 1.5]).view(1, 3, 1, 1))
+    assert canvas.pixels.flatten().tolist() == [0.0, 127.5, 255.0]
+    with torch.no_grad():
+        canvas.pixels.add_(10)
+    canvas.confine()
+    assert canvas.pixels.flatten().tolist() == [10.0, 137.5, 255.0]
+
+
 def test_the_schema_names_all_noises() -> None:
     assert tuple(NOISES) == schema.NOISES
