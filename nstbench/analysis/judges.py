@@ -26,6 +26,8 @@ def describe_judge(node: Mapping[str, Any]) -> str:
         return "EfficientNet-Lite0 (trained on ImageNet)"
     if name == "ProceduralVGG" and weights == "shipped":
         return "the encoder that ships (trained on procedural textures)"
+    if name == "ProceduralVGG" and weights == "distilled":
+        return "the encoder distilled from a VGG-16, which ships"
     return f"{name} (weights {weights})" if weights is not None else name
 
 

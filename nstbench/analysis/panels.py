@@ -132,6 +132,8 @@ def _encoder(record: RunRecord) -> str:
     name, weights = str(node["_target_"]).rpartition(".")[2], node.get("weights")
     if name == "ProceduralVGG" and weights == "shipped":
         return "the encoder that ships"
+    if name == "ProceduralVGG" and weights == "distilled":
+        return "distilled, which ships"
     return f"{name} ({Path(str(weights)).name})" if weights else name
 
 

@@ -24,14 +24,19 @@ def conf_dir() -> Path:
     )
 
 
-def groups(folder: Path | None = None) -> dict[str, list[str]]:
-    """Return the options of every config group, such as ``{"loss/style": ["gram", …], …}``."""
+def groups(folder: Path | None = None, *, of_training: bool = False) -> dict[str, list[str]]:
+    """Return the options of every config group, such as ``{"loss/style": ["gram", …], …}``.
+
+    Args:
+        folder: Folder of the groups; ``conf`` by default.
+        of_training: Whether to return also the group ``training``, which runs do not have.
+    """
     folder = folder or conf_dir()
     found: dict[str, list[str]] = {}
     for file in sorted(folder.rglob("*.yaml")):
         option = file.relative_to(folder)
         parts = option.parts
-        if len(parts) == 1:
+        if len(parts) == 1 or (parts[0] == "training" and not of_training):
             continue
         # experiment/gatys2016/fig3.yaml is the option gatys2016/fig3 of the group experiment.
         depth = 2 if parts[0] in {"loss", "hydra"} else 1

@@ -78,7 +78,7 @@ class TextureTraining(pl.LightningModule):
             recolour=self.config.recolour,
         )
         pictures = drawn.pictures
-        if count := round(self.config.photos * phase.batch):
+        if count := round(self.config.photographs * phase.batch):
             crops = photograph_crops(count, phase.crop, generator)
             pictures = torch.cat([crops, pictures[count:]])
         return {"pictures": pictures, "labels": drawn.labels, "random": generator.get_state()}
@@ -126,7 +126,7 @@ class TextureTraining(pl.LightningModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return a loader of the batches of the steps to come; for a GPU, other processes draw them."""
         workers = drawing_processes(self.device)
-        if self.config.photos:
+        if self.config.photographs:
             photographs()  # decoded and painted here, once
         return DataLoader(
             _Batches(self),

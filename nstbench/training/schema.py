@@ -92,7 +92,7 @@ class TrainConfig:
         textures: Number of textures in a collage.
         recolour: Whether to rotate the colours of crops.
         teacher: Encoder whose feature maps are the task ``features``.
-        photos: Fraction of the pictures that are crops of samples and procedural paintings.
+        photographs: Fraction of the pictures that are crops of samples and procedural paintings.
         precision: Precision; ``auto`` is bf16 where the device computes it in hardware.
     """
 
@@ -105,7 +105,7 @@ class TrainConfig:
     recolour: bool
     tasks: TaskSettings
     teacher: Node | None
-    photos: Annotated[float, Field(ge=0, le=1)]
+    photographs: Annotated[float, Field(ge=0, le=1)]
     phases: Annotated[list[PhaseSettings], Field(min_length=1)]
     learning_rate: Annotated[float, Field(gt=0)]
     weight_decay: _Weight

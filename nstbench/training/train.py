@@ -116,8 +116,13 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
 
 
 def settings_of_weights(config: TrainConfig) -> dict[str, Any]:
-    """Return the settings on which the weights depend."""
+    """Return the settings on which the weights depend; those of a distillation only if it is one."""
     relevant = {k: v for k, v in config.plain.items() if k not in NOT_IN_FINGERPRINT}
+    if not config.tasks.features:
+        del relevant["teacher"]
+        relevant["tasks"] = {k: v for k, v in relevant["tasks"].items() if k != "features"}
+    if not config.photographs:
+        del relevant["photographs"]
     return canonical(relevant)  # type: ignore[no-any-return]
 
 

@@ -32,9 +32,9 @@ def validate_training(composed: DictConfig | Mapping[str, Any]) -> TrainConfig:
     if config.tasks.features and config.teacher is None:
         hint = "Type training=distilled, or encoder@teacher=vgg16_hed."
         raise UserError("tasks.features", config.tasks.features, "there is no teacher", hint)
-    if config.photos and config.tasks.texture:
+    if config.photographs and config.tasks.texture:
         reason = "the task of naming textures has no answer for photographs"
-        raise UserError("photos", config.photos, reason, "Type 0, or tasks.texture=0.")
+        raise UserError("photographs", config.photographs, reason, "Type 0, or tasks.texture=0.")
     if not any(tasks.values()):
         raise UserError("tasks", tasks, "all weights are 0", "Type one above 0: tasks.texture=1.")
     for name, node in config.logger.items():

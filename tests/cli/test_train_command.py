@@ -167,7 +167,7 @@ def complain(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Complain:
     ("typed", "setting", "reason", "hint"),
     [
         ("bank.progams=3", "bank.progams=3", "there is no such setting", "Did you mean programs?"),
-        ("programs=3", "programs=3", "there is no such setting", "Did you mean bank.programs?"),
+        ("programs=3", "programs=3", "there is no such setting", "Did you mean bank.programs"),
         ("+bank.progams=3", "bank.progams=3", "there is no such setting", "Did you mean programs?"),
         ("learning_rat=1", "learning_rat=1", "there is no such setting", "learning_rate"),
         ("lr=1", "lr=1", "there is no such setting", "nstbench train --help"),

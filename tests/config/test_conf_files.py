@@ -13,8 +13,11 @@ import yaml
 from nstbench.config.files import conf_dir, describe, groups
 from nstbench.config.instantiate import parameters_of
 from nstbench.config.schema import Config, list_settings
+from nstbench.training.schema import TrainConfig
 
+ALL_GROUPS = groups(of_training=True)
 OPTIONS = [(group, option) for group, options in groups().items() for option in options]
+DESCRIBED = [(group, option) for group, options in ALL_GROUPS.items() for option in options]
 FILES = sorted(conf_dir().rglob("*.yaml"))
 
 
@@ -58,7 +61,15 @@ def test_a_file_says_what_it_is_for(file: Path) -> None:
     assert isinstance(yaml.safe_load(text), dict)
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{g}={o}" for g, o in OPTIONS])
+@pytest.mark.parametrize("option", ALL_GROUPS["training"])
+def test_an_option_of_a_training_composes_and_validates(
+    option: str, compose_training: Callable[..., TrainConfig]
+) -> None:
+    config = compose_training(f"training={option}", tiny=False)
+    assert bool(config.tasks.features) == (config.teacher is not None) == (option == "distilled")
+
+
+@pytest.mark.parametrize(("group", "option"), DESCRIBED, ids=[f"{g}={o}" for g, o in DESCRIBED])
 def test_a_line_about_an_option_fits_the_help(group: str, option: str) -> None:
     assert 3 < len(describe(group, option)) < 100
 

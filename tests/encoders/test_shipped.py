@@ -13,9 +13,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from nstbench.encoders.base import Encoder
+from nstbench.encoders.calibration import calibration_photographs
 from nstbench.encoders.procedural.encoder import ProceduralVGG
-from nstbench.encoders.procedural.weights import SHIPPED
+from nstbench.encoders.procedural.weights import IN_PACKAGE, SHIPPED
 from nstbench.encoders.random import RandomVGG
+from nstbench.encoders.vgg import VGG
 from nstbench.training.schema import TrainConfig
 from nstbench.training.textures import texture
 from nstbench.training.train import settings_of_weights
@@ -78,3 +80,40 @@ def found(encoder: Encoder, pictures: Tensor) -> float:
         others = means[:, [j for j in range(per) if j != k]].mean(1)
         right += int((torch.cdist(means[:, k], others).argmin(1) == torch.arange(n)).sum())
     return right / (n * per)
+
+
+def test_the_distilled_file_is_the_one_on_its_card_and_was_made_by_its_command(
+    compose_training: Callable[..., TrainConfig],
+) -> None:
+    file = IN_PACKAGE["distilled"]
+    assert file.stat().st_size <= 6_000_000
+    assert ProceduralVGG("distilled").weights_sha256 in CARD.with_name("distilled_encoder.md").read_text(
+        "utf-8"
+    )
+    with safe_open(file, "pt") as opened:
+        made_by = json.loads(opened.metadata()["nstbench"])
+    assert made_by["config"] == settings_of_weights(compose_training("training=distilled", tiny=False))
+
+
+@torch.no_grad()
+def test_the_distilled_features_predict_a_vggs_on_another_photograph(
+    real_weights: Callable[[str], Path],
+) -> None:
+    """By a linear map that is fitted on five others; those of the default encoder predict hardly anything."""
+    real_weights("vgg16_hed")
+    teacher = VGG("vgg16", "vgg16_hed")
+    layer, photographs = "relu3_3", calibration_photographs(128)
+    unexplained = {}
+    for name in ("shipped", "distilled"):
+        maps = ProceduralVGG(name)(photographs, [layer])[layer]
+        x = [f.flatten(1).T for f in maps]
+        y = [f.flatten(1).T for f in teacher(photographs, [layer])[layer]]
+        held = 2  # the cup of coffee
+        X, Y = (torch.cat([z for i, z in enumerate(all_) if i != held]).double() for all_ in (x, y))
+        ridge = 1e-2 * len(X) * torch.eye(X.shape[1], dtype=torch.float64)
+        centre, mean = X.mean(0), Y.mean(0)
+        W = torch.linalg.solve((X - centre).T @ (X - centre) + ridge, (X - centre).T @ (Y - mean))
+        left = (x[held].double() - centre) @ W + mean - y[held]
+        unexplained[name] = float(left.square().mean() / (y[held] - y[held].mean(0)).square().mean())
+    assert unexplained["distilled"] < 0.3
+    assert unexplained["shipped"] > 0.6

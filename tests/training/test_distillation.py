@@ -72,10 +72,10 @@ def test_crops_of_photographs_are_pieces_of_them(few_pictures: list[Tensor]) -> 
 
 
 def test_a_share_of_the_batch_is_photographs(few_pictures: list[Tensor], tmp_path: Path) -> None:
-    config = distilling(tmp_path, "photos=0.5")
+    config = distilling(tmp_path, "photographs=0.5")
     list(render(config.bank, tmp_path, 1))
     batch = TextureTraining(config, open_bank(config.bank, tmp_path)).draw(0)
-    none = distilling(tmp_path, "photos=0.0")
+    none = distilling(tmp_path, "photographs=0.0")
     other = TextureTraining(none, open_bank(none.bank, tmp_path)).draw(0)
     same = [torch.equal(a, b) for a, b in zip(batch["pictures"], other["pictures"], strict=True)]
     assert same == [False, False, True, True]
@@ -94,7 +94,7 @@ def test_a_distillation_learns_and_is_an_encoder(few_pictures: list[Tensor], tmp
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["tasks.texture=1"], "photos=0.4: the task of naming textures has no answer"),
+        (["tasks.texture=1"], "photographs=0.4: the task of naming textures has no answer"),
         (["tasks.features=0"], "tasks=.*all weights are 0"),
     ],
 )

@@ -38,7 +38,9 @@ class Program:
 
     def groups(self) -> dict[str, list[str]]:
         """Return the options of the groups that can be chosen from."""
-        return {g: o for g, o in all_groups().items() if self.chosen is None or g in self.chosen}
+        if self.chosen is None:
+            return all_groups()
+        return {g: o for g, o in all_groups(of_training=True).items() if g in self.chosen}
 
     def names(self) -> frozenset[str]:
         """Return the names that may be typed before ``=``: settings, groups and shorthands."""

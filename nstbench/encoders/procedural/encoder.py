@@ -9,18 +9,19 @@ import torch
 from torch import nn
 
 from nstbench.encoders.base import ChainEncoder, Padding, Pooling, pool_like, set_padding
-from nstbench.encoders.procedural.weights import SHIPPED, read_weights
+from nstbench.encoders.procedural.weights import IN_PACKAGE, read_weights
 from nstbench.encoders.vgg import DEFAULT_LAYERS, load_convolutions
 
 
 class ProceduralVGG(ChainEncoder):
-    """A small VGG trained on procedural textures alone: ``docs/procedural_encoder.md``.
+    """A small VGG, trained on procedural textures alone or distilled from a VGG-16.
 
     Every channel has a root mean square of 1 over procedural pictures; batch norm is folded into
     the convolutions. Layers are named as in VGG-16, up to ``relu5_1``.
 
     Args:
-        weights: ``shipped``, or path of a file that ``nstbench train`` made.
+        weights: ``shipped`` (``docs/procedural_encoder.md``), ``distilled`` (``docs/distilled_encoder.md``),
+            or path of a file that ``nstbench train`` made.
         pooling: Kind of pooling, ``average`` as trained, or ``max``.
         padding: Padding of the convolutions; ``zeros`` as trained.
 
@@ -31,7 +32,7 @@ class ProceduralVGG(ChainEncoder):
     def __init__(
         self, weights: str = "shipped", pooling: Pooling = "average", padding: Padding = "zeros"
     ) -> None:
-        path = SHIPPED if weights == "shipped" else Path(os.path.expanduser(weights))
+        path = IN_PACKAGE.get(weights) or Path(os.path.expanduser(weights))
         tensors, sha256 = read_weights(path)
         layers: dict[str, nn.Module] = {}
         channels = 3

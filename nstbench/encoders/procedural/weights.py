@@ -15,7 +15,10 @@ from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.runtime.files import write_bytes
 
 SHIPPED = Path(__file__).parent / "encoder.safetensors"
-"""The weights in the package."""
+"""The weights in the package, trained on procedural textures alone."""
+
+IN_PACKAGE = {"shipped": SHIPPED, "distilled": Path(__file__).parent / "distilled.safetensors"}
+"""Files in the package by their names for ``encoder.weights``; ``distilled`` learnt a VGG-16's features."""
 
 _LARGEST = 2**28
 """Largest size of a file of weights, in bytes: three times that of a VGG-19 without its classifier."""
@@ -56,8 +59,9 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
     from safetensors.torch import load
 
     checksum = path.with_suffix(".sha256")
-    remedy = "Reinstall nstbench." if path == SHIPPED else "Make it again with nstbench train."
-    hint = remedy if path == SHIPPED else "Give a file that nstbench train made, or shipped."
+    ours = path in IN_PACKAGE.values()
+    remedy = "Reinstall nstbench." if ours else "Make it again with nstbench train."
+    hint = remedy if ours else "Give a file that nstbench train made, or shipped or distilled."
     if (size := own_file(path, "there is no such file", hint).stat().st_size) > _LARGEST:
         reason = f"it holds {size:,} bytes, more than the {_LARGEST:,} that a file of this encoder may hold"
         raise UserError("encoder.weights", str(path), reason, hint)
