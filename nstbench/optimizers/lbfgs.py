@@ -11,7 +11,8 @@ from torch import Tensor
 _CURVATURE = 1e-10  # torch.optim.LBFGS skips an update below it
 _DECREASE = 1e-4  # Armijo's constant: part of the decrease by the slope that a step has to bring
 _SHORTEST, _LONGEST = 0.1, 0.5  # of a step that was too long, by that of the one tried instead
-_SHORTENED = 20  # times, at most, in a row
+_SHORTENED = 6  # times, at most, in a row
+_FURTHEST = 0.1  # that parameters move in one step (root mean square), by the distance between the bounds
 
 
 class LBFGS(torch.optim.Optimizer):
@@ -29,11 +30,14 @@ class LBFGS(torch.optim.Optimizer):
     With ``line_search=backtracking``, a canvas whose objective did not fall by the step before, by Armijo's
     test, returns along it: to the minimum of the parabola through both values and the slope, but to a tenth
     of the step at least and half of it at most. Every trial is a step of its own, so that canvases of
-    a batch search independently. Nocedal & Wright, algorithm 3.1 and equation 3.58.
+    a batch search independently. If six shorter steps do not help either, it goes back to where the step
+    began, and forgets its pairs. Nocedal & Wright, algorithm 3.1 and equation 3.58.
 
     With ``bounds``, the parameters are kept within them, as by L-BFGS-B: a parameter on a bound whose
     derivative pushes it outwards takes no part in the step (which is H·g of the others), and one that would
-    cross a bound stops there. s is then the step that was taken. Two-metric projection: Bertsekas, Projected
+    cross a bound stops there. A step is no longer than a tenth of the way between the bounds (root mean
+    square): one to a corner of the box can lower the objective and lead nowhere. s is the step as taken.
+    Two-metric projection: Bertsekas, Projected
     Newton methods (1982); unlike L-BFGS-B it has no search along the projected path.
 
     Nocedal & Wright, Numerical Optimization (2006), algorithm 7.4.
@@ -116,7 +120,8 @@ class LBFGS(torch.optim.Optimizer):
         moves = downhill.abs().amax(dim=1) > settings["tolerance_grad"]
         values = value.detach().reshape(-1) if isinstance(value, Tensor) else torch.tensor([value])
         back = self._too_long(values, state)
-        moving, curved, returning = torch.stack([moves, ys > least, back]).tolist()
+        restart = back & (state["shortened"] >= _SHORTENED)
+        moving, curved, returning, restarting = torch.stack([moves, ys > least, back, restart]).tolist()
         begun = [m and n > 0 and not r for m, n, r in zip(moving, state["steps"], returning, strict=True)]
         H.add(s, y, ys, [b and c for b, c in zip(begun, curved, strict=True)])
 
@@ -130,15 +135,18 @@ class LBFGS(torch.optim.Optimizer):
         if relative is not None and min(state["newest"]) < 0:
             pairless = [n > 0 > k for n, k in zip(state["steps"], state["newest"], strict=True)]
             t = torch.where(torch.tensor(pairless, device=t.device), 2 * state["length"], t)
+        if self.bounds is not None:
+            furthest = _FURTHEST * (self.bounds[1] - self.bounds[0])
+            t = torch.minimum(t, furthest / d.square().mean(dim=1).sqrt().clamp(min=1e-30))
         descends = ~(_dot(g, d) > -settings["tolerance_change"])
         t_moved = torch.where(moves & descends, t, 0.0)
         changed = {"direction": d, "gradient": g, "length": t}
         if settings["line_search"] is not None:
-            shorter = self._shorter(values, state)
+            shorter = torch.where(restart, 0.0, self._shorter(values, state))
             t_moved = torch.where(back, shorter - state["length"], t_moved)
             d = torch.where(back[:, None], state["direction"], d)
             state["length"] = torch.where(back, shorter, state["length"])
-            state["shortened"] = torch.where(back, state["shortened"] + 1, 0)
+            state["shortened"] = torch.where(back & ~restart, state["shortened"] + 1, 0)
             changed["value"] = values
             moves, moving = moves & ~back, [m and not r for m, r in zip(moving, returning, strict=True)]
         changed["direction"] = self._move(t_moved, d)
@@ -146,6 +154,7 @@ class LBFGS(torch.optim.Optimizer):
             where = moves.view(-1, *[1] * (new.dim() - 1))
             state[name] = new if all(moving) else torch.where(where, new, state[name])
         state["steps"] = [n + m for n, m in zip(state["steps"], moving, strict=True)]
+        H.forget([row for row, restarts in enumerate(restarting) if restarts])
         return value
 
     def _too_long(self, values: Tensor, state: dict[str, Any]) -> Tensor:
@@ -154,8 +163,7 @@ class LBFGS(torch.optim.Optimizer):
             return torch.zeros_like(state["length"], dtype=torch.bool)
         slope = _dot(state["gradient"], state["direction"])
         allowed: Tensor = state["value"] + _DECREASE * state["length"] * slope
-        shortened: Tensor = state["shortened"]
-        return ~(values <= allowed) & (shortened < _SHORTENED)
+        return ~(values <= allowed)
 
     def _shorter(self, values: Tensor, state: dict[str, Any]) -> Tensor:
         """Return the length of a step to take in place of the last one, for each canvas."""
@@ -242,6 +250,12 @@ class _History:
                 kept[k] = kept[k].index_copy(0, at, new[at])
             rho[at, k] = 1 / ys[at]
             self.state["scale"][at] = scale[at]
+
+    def forget(self, rows: Sequence[int]) -> None:
+        """Forget the pairs of some canvases, whose next step is like their first."""
+        for row in rows:
+            self.state["steps"][row], self.state["newest"][row] = 0, -1
+            self.state["rho"][row], self.state["scale"][row] = 0.0, 1.0
 
     def times(self, q: Tensor) -> Tensor:
         """Return the inverse Hessian times ``q``, ``(B, n)``, by the two-loop recursion; q is overwritten."""

@@ -306,3 +306,33 @@ def test_in_a_batch_each_canvas_searches_as_it_would_alone() -> None:
 def test_another_line_search_is_refused() -> None:
     with pytest.raises(ValueError, match="null or backtracking"):
         LBFGS([zeros()], line_search="strong_wolfe")  # type: ignore[arg-type]
+
+
+def test_a_canvas_that_no_shorter_step_helps_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pairs, which led nowhere, are forgotten, and it goes on from where the step began."""
+    x = torch.nn.Parameter(torch.linspace(-1.5, 1.5, B * N, dtype=torch.float64).view(B, N))
+    optimizer = LBFGS([x], line_search="backtracking")
+    descend_by_rows(optimizer, x, steep, 40)
+    state = optimizer.state[x]
+    while float(state["shortened"].max()) > 0:  # until all have just taken a step from a place that was good
+        descend_by_rows(optimizer, x, steep, 1)
+    began, at = state["value"].clone(), x.detach() - state["length"][:, None] * state["direction"]
+    walls = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)  # for one canvas everything else is worse
+    for _ in range(8):
+        descend_by_rows(optimizer, x, lambda z: steep(z) + walls * 1e9 * (z != at).any(1), 1)
+    torch.testing.assert_close(x.detach()[0], at[0], rtol=0, atol=1e-9)
+    assert float(state["rho"][0].max()) == 0
+    assert min(state["newest"][1:]) >= 0
+    values = descend_by_rows(optimizer, x, steep, 200)
+    assert float(values[-1][0]) < float(began[0])
+
+
+def test_with_bounds_no_step_goes_to_a_corner() -> None:
+    x = torch.nn.Parameter(torch.full((B, N), 0.5, dtype=torch.float64))
+    optimizer = LBFGS([x], relative_curvature=1e-8, line_search="backtracking", lr=100.0)
+    optimizer.bounds = (0.0, 1.0)
+    before = x.detach().clone()
+    for _ in range(20):
+        descend_by_rows(optimizer, x, quadratic(size=1e3), 1)
+        assert float((x.detach() - before).square().mean(1).sqrt().max()) <= 0.1 + 1e-9
+        before = x.detach().clone()
