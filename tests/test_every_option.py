@@ -52,7 +52,7 @@ DEVICES = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_avail
 
 def fake_weights(name: str, folder: Path) -> str:
     """Save a network of the registered architecture with small random weights."""
-    if name == "procedural":
+    if name in {"procedural", "distilled"}:
         file = folder / "encoder.safetensors"
         write_weights(file, TextureNet().folded(), {})
         return str(file)
