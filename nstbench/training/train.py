@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from nstbench.encoders.build import build_encoder
 from nstbench.encoders.procedural.weights import read_weights, write_weights
 from nstbench.errors import NonFiniteObjectiveError, UserError
 from nstbench.formatting import duration
@@ -33,6 +34,7 @@ from nstbench.tracking.fingerprint import NOT_IN_FINGERPRINT, canonical
 from nstbench.tracking.lock import alone_in
 from nstbench.tracking.loggers import RunInfo
 from nstbench.tracking.record import remove_checkpoints, versions
+from nstbench.training.distillation import LAYERS
 from nstbench.training.evaluation import Accuracy, held_out_accuracy
 from nstbench.training.export import exported
 from nstbench.training.module import TextureTraining, drawing_processes
@@ -94,6 +96,7 @@ def train(config: TrainConfig, console: Console | None = None) -> Trained:
         info = RunInfo(folder.name, config.study, folder, ["train", precision], config.plain)
         textures = folder.parent
         try:
+            _check_teacher(config)
             _check_disk_space(config, textures)
             dashboards = Dashboards.open(config.logger, info)
         except UserError:
@@ -124,6 +127,12 @@ def settings_of_weights(config: TrainConfig) -> dict[str, Any]:
     if not config.photographs:
         del relevant["photographs"]
     return canonical(relevant)  # type: ignore[no-any-return]
+
+
+def _check_teacher(config: TrainConfig) -> None:
+    """Raise UserError if the weights of a teacher are missing, or it has other layers."""
+    if config.tasks.features and config.teacher is not None:
+        build_encoder(config.teacher).check(LAYERS, "encoder@teacher")
 
 
 def _check_disk_space(config: TrainConfig, folder: Path) -> None:

@@ -45,7 +45,7 @@ def descend(optimizer: torch.optim.Optimizer, x: Tensor, objective: Objective, s
         value = objective(x)
         value.sum().backward()
         values.append(value.detach())
-        return value.sum()
+        return values[-1] if isinstance(optimizer, LBFGS) else value.sum()
 
     for _ in range(steps):
         optimizer.step(closure)
@@ -233,19 +233,8 @@ def test_settings_that_make_no_sense_are_refused(name: str, value: Any, message:
 
 
 def descend_by_rows(optimizer: LBFGS, x: Tensor, objective: Objective, steps: int) -> Tensor:
-    """Take steps with the objective of every canvas, and return those values, ``(steps, B)``."""
-    values = []
-
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        value = objective(x)
-        value.sum().backward()
-        values.append(value.detach())
-        return values[-1]
-
-    for _ in range(steps):
-        optimizer.step(closure)
-    return torch.stack(values)
+    """Take steps, and return the objective of every canvas before each, ``(steps, B)``."""
+    return torch.stack(descend(optimizer, x, objective, steps))
 
 
 def test_within_bounds_it_finds_the_minimum_that_lbfgsb_finds() -> None:

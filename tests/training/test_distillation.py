@@ -103,6 +103,24 @@ def test_what_does_not_fit_is_told(typed: list[str], message: str, tmp_path: Pat
         distilling(tmp_path, *typed)
 
 
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        ({"_target_": "nstbench.encoders.vgg.VGG", "shape": "vgg16", "weights": "vgg16_hed"}, "vgg16_hed"),
+        ({**TEACHER, "shape": "vgg11"}, "no such layer"),
+    ],
+)
+def test_a_teacher_that_cannot_be_used_is_told_before_textures_are_drawn(
+    teacher: dict[str, object], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NSTBENCH_WEIGHTS", str(tmp_path / "no_weights"))
+    config = distilling(tmp_path / "o")
+    config.teacher = teacher
+    with pytest.raises(UserError, match=message):
+        train(config)
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
 def test_without_a_teacher_there_is_nothing_to_match(tmp_path: Path) -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         composed = compose("train", overrides=["tasks.features=1"])
